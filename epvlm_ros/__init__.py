@@ -1,0 +1,1 @@
+"""Event-guided sparse vision-language answers for robots with an event camera."""

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""
+Set up a virtual environment in which the nodes, the command line and the tests run.
+
+Without a sourced ROS 2 distribution, rclpy, the messages and the interface generators come as
+wheels and the interfaces are generated into the environment. With one (``ROS_DISTRO`` is set),
+rclpy comes from the distribution and only what it lacks is installed. Every step is skipped when
+nothing that it depends on has changed. Needs the standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / '.venv'
+SUPPORTED = ((3, 10), (3, 13))
+
+
+def main() -> None:
+    """Run the steps that are due."""
+    arguments = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    arguments.add_argument('--test', action='store_true', help='install what the tests need too')
+    options = arguments.parse_args()
+    distribution = os.environ.get('ROS_DISTRO', '')
+    check_python(distribution)
+    requirements = ['requirements.txt']
+    if not distribution:
+        check_compiler()
+        requirements.append('requirements-ros.txt')
+    if options.test:
+        requirements.append('requirements-test.txt')
+    python = make_environment(distribution)
+    for name in requirements:
+        step(f'install {name}', [ROOT / name], lambda name=name: install(python, name))
+    interfaces = sorted((ROOT / 'interfaces').rglob('*.*'))
+    if distribution:
+        step('generate the interfaces', interfaces, lambda: build_in_workspace(python))
+    else:
+        step('generate the interfaces', interfaces, lambda: build_in_environment(python))
+    step('install epvlm_ros', [ROOT / 'setup.py', ROOT / 'package.xml'],
+         lambda: pip(python, '--no-deps', '--no-build-isolation', '--editable', str(ROOT)))
+
+
+def check_python(distribution: str) -> None:
+    """Stop with one line when this interpreter cannot run the project."""
+    lowest, highest = SUPPORTED
+    if not lowest <= sys.version_info[:2] <= highest:
+        stop(f'Python {sys.version_info[0]}.{sys.version_info[1]} is not supported: install '
+             f'Python {lowest[0]}.{lowest[1]} to {highest[0]}.{highest[1]} and run '
+             'make with PYTHON=python3.12 (or the like)')
+    if not distribution and (sys.platform != 'linux' or os.uname().machine != 'x86_64'):
+        stop(f'no ROS 2 wheels for {sys.platform} on {os.uname().machine}: install a ROS 2 '
+             'distribution and source its setup.bash first')
+    try:
+        import ensurepip  # noqa: F401
+    except ImportError:
+        stop('this Python has no venv module: install it (Debian, Ubuntu: '
+             'apt install python3-venv)')
+
+
+def check_compiler() -> None:
+    """Stop with one line when the interfaces cannot be compiled."""
+    if not (shutil.which('c++') or shutil.which('g++') or os.environ.get('CXX')):
+        stop('no C++ compiler: install one (Debian, Ubuntu: apt install g++)')
+    header = Path(sysconfig.get_path('include')) / 'Python.h'
+    if not header.is_file():
+        stop(f'no Python headers ({header}): install them (Debian, Ubuntu: '
+             'apt install python3-dev)')
+
+
+def make_environment(distribution: str) -> Path:
+    """Create the environment, afresh if it was made for another interpreter or ROS."""
+    python = VENV / 'bin' / 'python'
+    made_for = f'{sys.version_info[:3]} {sysconfig.get_path("include")} {distribution} {ROOT}'
+    stamp = VENV / 'made_for'
+    if not python.exists() or not stamp.exists() or stamp.read_text() != made_for:
+        say('create .venv')
+        # A distribution's own Python packages (rclpy's needs) are seen from inside.
+        system_packages = ['--system-site-packages'] if distribution else []
+        run([sys.executable, '-m', 'venv', '--clear', *system_packages, str(VENV)])
+        stamp.write_text(made_for)
+    return python
+
+
+def install(python: Path, requirements: str) -> None:
+    """Install one list of requirements."""
+    pip(python, '--requirement', str(ROOT / requirements))
+    if not os.environ.get('ROS_DISTRO'):
+        # torch pulls a newer setuptools than colcon can work with.
+        pip(python, 'setuptools<80', 'empy<4')
+
+
+def pip(python: Path, *arguments: str) -> None:
+    """Run pip quietly; it prints its errors."""
+    run([str(python), '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check',
+         *arguments])
+
+
+def build_in_environment(python: Path) -> None:
+    """Generate the interface packages into the environment itself."""
+    mend_cmake_targets(python)
+    prefix = str(VENV)
+    environment = dict(
+        os.environ, AMENT_PREFIX_PATH=prefix, CMAKE_PREFIX_PATH=prefix,
+        PATH=f'{VENV / "bin"}{os.pathsep}{os.environ["PATH"]}')
+    run([str(VENV / 'bin' / 'colcon'), '--log-base', str(ROOT / 'build' / 'log'), 'build',
+         '--base-paths', str(ROOT / 'interfaces'), '--merge-install', '--install-base', prefix,
+         '--build-base', str(ROOT / 'build' / 'interfaces'), '--event-handlers',
+         'console_direct-', 'console_stderr-', 'console_cohesion-', '--cmake-args', '-GNinja',
+         f'-DPython3_EXECUTABLE={python}', '-DBUILD_TESTING=OFF', '-Wno-dev'],
+        env=environment, quiet=True)
+
+
+def mend_cmake_targets(python: Path) -> None:
+    """Replace the include folders of the machine that built the wheels by those of this one."""
+    query = 'import numpy, sysconfig; print(sysconfig.get_path("include")); ' \
+            'print(numpy.get_include())'
+    python_include, numpy_include = subprocess.run(
+        [str(python), '-c', query], check=True, capture_output=True, text=True).stdout.split()
+    for path in (VENV / 'share').rglob('*.cmake'):
+        text = path.read_text(errors='surrogateescape')
+        if '/opt/python/' in text:
+            path.write_text(_replace_folders(text, python_include, numpy_include),
+                            errors='surrogateescape')
+
+
+def _replace_folders(text: str, python_include: str, numpy_include: str) -> str:
+    import re
+
+    text = re.sub(r'/opt/python/[^;"\s]*/numpy/_?core/include', numpy_include, text)
+    return re.sub(r'/opt/python/[^;"\s/]*/include/python[0-9.]+', python_include, text)
+
+
+def build_in_workspace(python: Path) -> None:
+    """Build interfaces and package with the distribution's colcon into install/."""
+    if not shutil.which('colcon'):
+        stop('no colcon: install it (Debian, Ubuntu: apt install python3-colcon-common-extensions)')
+    base_paths = [str(ROOT / 'interfaces' / 'epvlm_interfaces')]
+    if subprocess.run([str(python), '-c', 'import event_camera_msgs'],
+                      capture_output=True).returncode:
+        base_paths.append(str(ROOT / 'interfaces' / 'event_camera_msgs'))
+    run(['colcon', '--log-base', str(ROOT / 'build' / 'log'), 'build', '--base-paths',
+         str(ROOT), *base_paths, '--build-base', str(ROOT / 'build'), '--install-base',
+         str(ROOT / 'install'), '--symlink-install', '--cmake-args',
+         f'-DPython3_EXECUTABLE={python}'])
+
+
+def step(name: str, inputs: list[Path], action) -> None:
+    """Run ``action`` unless it ran before with the same contents of ``inputs``."""
+    digest = hashlib.sha256()
+    for path in [Path(__file__), *inputs]:
+        if path.is_file():
+            digest.update(path.read_bytes())
+    stamp = VENV / 'stamps' / name.replace(' ', '_')
+    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+        return
+    say(name)
+    start = time.monotonic()
+    action()
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.write_text(digest.hexdigest())
+    say(f'{name}: {time.monotonic() - start:.0f} s')
+
+
+def run(command: list[str], env: dict[str, str] | None = None, quiet: bool = False) -> None:
+    """Run a command; when it fails show what it printed and stop."""
+    result = subprocess.run(command, env=env, text=True, capture_output=quiet)
+    if result.returncode:
+        if quiet:
+            sys.stderr.write(result.stdout + result.stderr)
+        stop(f'this command failed: {" ".join(map(str, command))}')
+
+
+def say(text: str) -> None:
+    """Print one line of progress."""
+    print(f'[set up] {text}', flush=True)
+
+
+def stop(text: str) -> None:
+    """End with one line that names the remedy."""
+    sys.exit(f'[set up] {text}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,55 @@
+"""The configuration classes refuse what is wrong and say what would be right."""
+
+from dataclasses import fields
+from pathlib import Path
+
+from epvlm_ros.core.config import EventSyncConfig, VlmConfig, VlmNodeConfig
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize('config', [EventSyncConfig, VlmConfig, VlmNodeConfig])
+def test_every_default_is_allowed_and_described(config):
+    instance = config()
+    for item in fields(config):
+        assert len(item.metadata['description']) > 20, item.name
+        assert getattr(instance, item.name) == item.default
+
+
+@pytest.mark.parametrize('config, name, value, words', [
+    (VlmConfig, 'keep_ratio', 1.5, 'keep_ratio is 1.5: give at most 1.0'),
+    (VlmConfig, 'keep_ratio', 0.0, 'at least 0.01'),
+    (VlmConfig, 'keep_ratio', float('nan'), 'finite'),
+    (VlmConfig, 'keep_ratio', '0.5', 'type float'),
+    (VlmConfig, 'max_new_tokens', True, 'type int'),
+    (VlmConfig, 'dtype', 'int8', 'one of auto, float32, bfloat16, float16'),
+    (EventSyncConfig, 'homography', (1.0, 2.0), 'has 2 numbers: give 9'),
+    (EventSyncConfig, 'homography', 'abc', 'list of numbers'),
+    (EventSyncConfig, 'homography', (1, 0, 0, 0, 1, 0, 0, 0, float('inf')), 'finite'),
+    (EventSyncConfig, 'window_length', -0.1, 'at least 0.001'),
+    (VlmNodeConfig, 'max_queued_queries', 0, 'at least 1'),
+])
+def test_a_wrong_value_is_refused_by_name(config, name, value, words):
+    with pytest.raises(ValueError) as error:
+        config(**{name: value})
+    assert name in str(error.value)
+    assert words in str(error.value)
+
+
+def test_an_integer_is_taken_for_a_float():
+    assert VlmConfig(keep_ratio=1).keep_ratio == 1.0
+    assert EventSyncConfig(homography=[1, 0, 0, 0, 1, 0, 0, 0, 1]).homography[0] == 1.0
+
+
+def test_the_deployment_file_holds_known_parameters_with_allowed_values():
+    nodes = yaml.safe_load((ROOT / 'config' / 'epvlm.yaml').read_text())
+    homes = {'event_sync_node': [EventSyncConfig], 'vlm_node': [VlmConfig, VlmNodeConfig]}
+    assert set(nodes) == set(homes)
+    for node, sections in nodes.items():
+        given = dict(sections['ros__parameters'])
+        for config in homes[node]:
+            names = {item.name for item in fields(config)}
+            config(**{name: given.pop(name) for name in list(given) if name in names})
+        assert not given, f'{node} has no parameter {sorted(given)}'
