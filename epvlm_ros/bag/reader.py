@@ -1,0 +1,345 @@
+"""Reading of rosbag2 recordings: sqlite3 and mcap, with or without type definitions."""
+
+from __future__ import annotations
+
+import heapq
+from pathlib import Path
+import shutil
+from tempfile import TemporaryDirectory
+from typing import Any, Iterable, Iterator, NamedTuple
+
+from epvlm_ros.bag.types import COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore
+from epvlm_ros.core.packets import EventPacket, packet_from_message
+from epvlm_ros.images import compressed_to_rgb, image_to_rgb
+import numpy as np
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader
+import yaml
+
+_STORAGES = {'.db3': 'sqlite3', '.mcap': 'mcap'}
+_NO_TYPE = '__schemaless__'  # what rosbags says where an mcap channel has no schema
+
+
+class BagTopic(NamedTuple):
+    """Type and number of messages of a topic."""
+
+    type: str
+    count: int
+
+
+class BagMessage(NamedTuple):
+    """One message as recorded; ``data`` is its serialised form."""
+
+    topic: str
+    type: str
+    record_time_ns: int
+    data: bytes
+
+
+class BagImage(NamedTuple):
+    """One camera frame; ``rgb`` is uint8 of shape (height, width, 3)."""
+
+    stamp_ns: int
+    frame_id: str
+    rgb: np.ndarray
+    encoding: str  # of the message; the format of a compressed one
+    record_time_ns: int
+
+
+class BagReader:
+    """
+    Reader of one recording; a context manager, open from its construction on.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder with metadata.yaml, or a bare .mcap or .db3 file.
+
+    Raises
+    ------
+    ValueError
+        If there is no recording at ``path`` or it cannot be read.
+
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._temporary: TemporaryDirectory[str] | None = None
+        self._storages: list[Reader] = []
+        self._types: dict[str, str] = {}  # of topics, from metadata.yaml
+        self._compresses_messages = False
+        try:
+            for file in self._find_files():
+                self._storages.append(_open_storage(file))
+        except BaseException:
+            self.close()
+            raise
+        self.storage = _STORAGES[self._storages[0].path.suffix] if self._storages else ''
+        self.topics = self._find_topics()
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files; the reader cannot be used any more."""
+        for storage in self._storages:
+            storage.close()
+        self._storages.clear()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    @property
+    def num_messages(self) -> int:
+        """Return the number of messages of all topics."""
+        return sum(topic.count for topic in self.topics.values())
+
+    @property
+    def start_ns(self) -> int | None:
+        """Return the record time of the first message, None in an empty recording."""
+        return min((storage.start_time for storage in self._storages
+                    if storage.message_count), default=None)
+
+    @property
+    def end_ns(self) -> int | None:
+        """Return the record time of the last message, None in an empty recording."""
+        return max((storage.end_time - 1 for storage in self._storages
+                    if storage.message_count), default=None)
+
+    @property
+    def event_topics(self) -> list[str]:
+        """Return the topics of event packets, sorted."""
+        return sorted(name for name, topic in self.topics.items() if topic.type in EVENT_TYPES)
+
+    @property
+    def image_topics(self) -> list[str]:
+        """Return the topics of raw and compressed images, sorted."""
+        return sorted(name for name, topic in self.topics.items() if topic.type in IMAGE_TYPES)
+
+    def find_event_topic(self, topic: str | None = None) -> str:
+        """
+        Return the only event topic, or ``topic`` if it is one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such topic, or several and none was named.
+
+        """
+        return self._find_topic(topic, self.event_topics, 'event topic', '--event-topic')
+
+    def find_image_topic(self, topic: str | None = None) -> str:
+        """
+        Return the only image topic, or ``topic`` if it is one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such topic, or several and none was named.
+
+        """
+        return self._find_topic(topic, self.image_topics, 'image topic', '--image-topic')
+
+    def messages(self, topics: Iterable[str] | None = None) -> Iterator[BagMessage]:
+        """
+        Iterate over messages in the order of their record time.
+
+        Parameters
+        ----------
+        topics : iterable of str, optional
+            Only these topics; all if left out.
+
+        Raises
+        ------
+        ValueError
+            If a topic is not in the recording, or while iterating, if the file is damaged.
+
+        """
+        wanted = set(self.topics) if topics is None else set(topics)
+        if unknown := sorted(wanted - set(self.topics)):
+            raise ValueError(
+                f'{self.path} has no topic {", ".join(unknown)}: it has {self._names()}')
+        streams = [self._storage_messages(storage, wanted) for storage in self._storages]
+        return heapq.merge(*streams, key=lambda message: message.record_time_ns)
+
+    def deserialize(self, data: bytes, type_name: str) -> Any:
+        """
+        Deserialise a message of the types of ROS 2 or of event packets.
+
+        Raises
+        ------
+        ValueError
+            If the type is unknown or the data do not fit it.
+
+        """
+        typestore = make_typestore()
+        if type_name not in typestore.types:
+            raise ValueError(f'message type {type_name} is unknown: read its data as they are')
+        try:
+            return typestore.deserialize_cdr(data, type_name)
+        except Exception as error:  # noqa: B902  damaged data fail in many ways
+            raise ValueError(
+                f'{len(data)} bytes are no {type_name} ({error}): the recording is damaged'
+            ) from None
+
+    def event_packets(self, topic: str | None = None) -> Iterator[EventPacket]:
+        """
+        Iterate over the packets of an event topic; the only one if none is named.
+
+        Raises
+        ------
+        ValueError
+            As ``find_event_topic`` and ``deserialize`` do.
+
+        """
+        name = self.find_event_topic(topic)
+        return (packet_from_message(self.deserialize(message.data, message.type))
+                for message in self.messages([name]))
+
+    def images(self, topic: str | None = None) -> Iterator[BagImage]:
+        """
+        Iterate over the frames of an image topic; the only one if none is named.
+
+        Raises
+        ------
+        ValueError
+            As ``find_image_topic`` and ``deserialize`` do, and if a frame cannot be converted.
+
+        """
+        name = self.find_image_topic(topic)
+        return (self.image(message) for message in self.messages([name]))
+
+    def image(self, message: BagMessage) -> BagImage:
+        """
+        Decode one message of an image topic.
+
+        Raises
+        ------
+        ValueError
+            If it is none, or cannot be converted.
+
+        """
+        if message.type not in IMAGE_TYPES:
+            raise ValueError(f'{message.topic} is of type {message.type}: give an image')
+        image = self.deserialize(message.data, message.type)
+        is_compressed = message.type == COMPRESSED_IMAGE_TYPE
+        stamp = image.header.stamp
+        return BagImage(
+            stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
+            frame_id=image.header.frame_id,
+            rgb=compressed_to_rgb(image) if is_compressed else image_to_rgb(image),
+            encoding=image.format if is_compressed else image.encoding,
+            record_time_ns=message.record_time_ns)
+
+    def _find_files(self) -> list[Path]:
+        if not self.path.exists():
+            raise ValueError(f'{self.path} does not exist: give a rosbag2 folder, .mcap or .db3')
+        if self.path.is_file():
+            return [self.path]
+        metadata = self.path / 'metadata.yaml'
+        if not metadata.is_file():
+            files = sorted(file.name for file in self.path.iterdir() if file.suffix in _STORAGES)
+            remedy = f'read {files[0]} by itself' if files else 'give a rosbag2 folder'
+            raise ValueError(f'{self.path} is no rosbag2, it has no metadata.yaml: {remedy}')
+        try:
+            information = yaml.safe_load(metadata.read_text())['rosbag2_bagfile_information']
+            self._types = {
+                topic['topic_metadata']['name']: topic['topic_metadata']['type']
+                for topic in information['topics_with_message_count']}
+            compression = (information.get('compression_mode') or '').lower()
+            # Old recordings name files from outside of the folder.
+            files = [self.path / Path(name).name for name in information['relative_file_paths']]
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f'{metadata} is damaged ({error!r}): make it anew with ros2 bag reindex') from None
+        self._compresses_messages = compression == 'message'
+        return [self._decompress(file) if compression == 'file' else file for file in files]
+
+    def _decompress(self, file: Path) -> Path:
+        if self._temporary is None:
+            self._temporary = TemporaryDirectory()
+        target = Path(self._temporary.name) / file.stem
+        try:
+            with _zstd().open(file, 'rb') as source, target.open('wb') as copy:
+                shutil.copyfileobj(source, copy)
+        except Exception as error:  # noqa: B902
+            raise ValueError(f'{file} cannot be decompressed: {error}') from None
+        return target
+
+    def _find_topics(self) -> dict[str, BagTopic]:
+        topics = {name: BagTopic(type_name, 0) for name, type_name in self._types.items()}
+        for storage in self._storages:
+            for connection in storage.connections:
+                known = topics.get(connection.topic, BagTopic('', 0))
+                topics[connection.topic] = BagTopic(
+                    self._type(connection), known.count + connection.msgcount)
+        return dict(sorted(topics.items()))
+
+    def _type(self, connection: Connection) -> str:
+        if connection.msgtype == _NO_TYPE:
+            return self._types.get(connection.topic, '')
+        return connection.msgtype
+
+    def _storage_messages(self, storage: Reader, wanted: set[str]) -> Iterator[BagMessage]:
+        connections = [item for item in storage.connections if item.topic in wanted]
+        if not connections:
+            return
+        try:
+            for connection, record_time_ns, data in storage.messages(connections):
+                data = bytes(data)
+                if self._compresses_messages:
+                    data = _zstd().decompress(data)
+                yield BagMessage(
+                    connection.topic, self._type(connection), record_time_ns, data)
+        except GeneratorExit:
+            raise
+        except Exception as error:  # noqa: B902  damaged files fail in many ways
+            raise ValueError(f'{storage.path} is damaged: {error!r}') from None
+
+    def _find_topic(
+        self, topic: str | None, candidates: list[str], kind: str, option: str,
+    ) -> str:
+        if topic:
+            if topic not in candidates:
+                raise ValueError(
+                    f'{topic} is no {kind} of {self.path}: it has '
+                    f'{", ".join(candidates) or "none"} among {self._names()}')
+            return topic
+        if not candidates:
+            raise ValueError(f'{self.path} has no {kind}: it has {self._names()}')
+        if len(candidates) > 1:
+            raise ValueError(
+                f'{self.path} has several {kind}s, {", ".join(candidates)}: choose one with '
+                f'{option}')
+        return candidates[0]
+
+    def _names(self) -> str:
+        return ', '.join(
+            f'{name} ({topic.type or "of unknown type"})'
+            for name, topic in self.topics.items()) or 'no topics'
+
+
+def _open_storage(file: Path) -> Reader:
+    if file.suffix not in _STORAGES:
+        raise ValueError(f'{file} is neither .mcap nor .db3: give a recording of rosbag2')
+    if not file.is_file():
+        raise ValueError(f'{file} is missing, metadata.yaml names it: restore the file')
+    try:
+        # By file and not by folder: a folder's storage_identifier may be empty, and topics whose
+        # settings differ between metadata.yaml and the file would be passed over.
+        reader = Reader(file)
+        reader.open()
+    except Exception as error:  # noqa: B902  damaged files fail in many ways
+        raise ValueError(f'{file} is no recording that can be read: {error}') from None
+    return reader
+
+
+def _zstd() -> Any:
+    try:
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        from backports import zstd  # type: ignore[import-not-found,no-redef,unused-ignore]
+    return zstd

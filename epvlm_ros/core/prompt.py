@@ -1,0 +1,116 @@
+"""The prompt of one question about one image: checked text -> token ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class PromptBuilder:
+    """
+    Places questions in the chat template of a checkpoint.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the checkpoint; not changed.
+    chat_template : str
+        Of the checkpoint, in jinja.
+    image_token_id : int
+        The token that stands for one visual token.
+
+    Raises
+    ------
+    ValueError
+        If the template does not place exactly one image.
+
+    """
+
+    def __init__(self, tokenizer: Any, chat_template: str, image_token_id: int) -> None:
+        self._tokenizer = tokenizer
+        self._chat_template = chat_template
+        self._image_token_id = image_token_id
+        self._control_ids = {
+            index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        # the unknown token stands for a word that the model does not know: no control at all
+        self._control_ids.discard(tokenizer.unk_token_id)
+        if self._place('?').count(image_token_id) != 1:
+            raise ValueError(
+                'the chat template of the model does not place one image in the prompt: give a '
+                'checkpoint with the template of Qwen2-VL')
+
+    def prompt_ids(self, question: str, num_visual_tokens: int) -> torch.Tensor:
+        """
+        Return the prompt of a question, with one image token for each visual token.
+
+        Parameters
+        ----------
+        question : str
+            Checked by ``check_question``.
+        num_visual_tokens : int
+            Visual tokens of the whole image.
+
+        Returns
+        -------
+        torch.Tensor
+            int64 on the CPU, shape (tokens,).
+
+        Raises
+        ------
+        ValueError
+            If the question holds a control token such as ``<|im_end|>`` or ``<|image_pad|>``,
+            with which it would break out of the user's turn or claim to be an image.
+
+        """
+        control_ids = self._control_ids.intersection(self._encode(question))
+        if control_ids:
+            names = self._tokenizer.convert_ids_to_tokens(sorted(control_ids))
+            raise ValueError(
+                f'the question holds control tokens of the model ({", ".join(names)}): leave '
+                'them out')
+        ids = self._place(question)
+        image = ids.index(self._image_token_id)
+        ids[image:image + 1] = [self._image_token_id] * num_visual_tokens
+        return torch.tensor(ids)
+
+    def _place(self, question: str) -> list[int]:
+        content = [{'type': 'image'}, {'type': 'text', 'text': question}]
+        text = self._tokenizer.apply_chat_template(
+            [{'role': 'user', 'content': content}], chat_template=self._chat_template,
+            tokenize=False, add_generation_prompt=True)
+        return self._encode(text)
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+
+def check_question(question: str, max_length: int) -> None:
+    """
+    Make sure that a question can be asked at all; cheap, needs no model.
+
+    Parameters
+    ----------
+    question : str
+        Any text.
+    max_length : int
+        Most characters.
+
+    Raises
+    ------
+    ValueError
+        If it is empty or blank, too long, or no valid text.
+
+    """
+    if not question.strip():
+        raise ValueError('the question is empty: give one with words')
+    if len(question) > max_length:
+        raise ValueError(
+            f'the question has {len(question)} characters: give at most {max_length}, or raise '
+            'max_question_length')
+    if not question.isprintable() and '\x00' in question:
+        raise ValueError('the question holds a null character: leave it out')
+    try:
+        question.encode('utf-8')
+    except UnicodeEncodeError as error:
+        raise ValueError(f'the question is not valid text: {error.reason}') from None

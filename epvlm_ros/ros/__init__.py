@@ -1,0 +1,1 @@
+"""ROS 2 nodes: they convert, call the core and publish."""

@@ -1,0 +1,247 @@
+"""Replays a recording on its topics, in its own timing, as `ros2 bag play` does."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+import importlib
+import math
+from pathlib import Path
+import sys
+import time
+from typing import Any
+
+from epvlm_ros.bag.reader import BagReader
+from epvlm_ros.bag.types import EVENT_ARRAY_TYPE, EVENT_PACKET_TYPE
+from epvlm_ros.ros.quality import EVENTS, FRAMES, publisher_options
+import rclpy
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.utilities import remove_ros_args
+from rosgraph_msgs.msg import Clock
+
+_DEFAULT_CLOCK_HZ = 40.0
+_POLL_S = 0.02
+_ACKNOWLEDGE_S = 2.0  # how long the end waits for reliable subscribers to have everything
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """How a recording is played."""
+
+    rate: float = 1.0  # seconds of the recording in one second
+    clock_hz: float | None = None  # how often /clock is published, None for not at all
+    loop: bool = False
+    topics: tuple[str, ...] = ()  # only these; all if empty
+    remap: dict[str, str] = field(default_factory=dict)  # recorded name to published name
+    wait_for_subscribers_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise ValueError(f'rate is {self.rate}: give a number above 0')
+        if self.clock_hz is not None and not (math.isfinite(self.clock_hz) and self.clock_hz > 0):
+            raise ValueError(f'clock is {self.clock_hz} Hz: give a number above 0')
+        if not (math.isfinite(self.wait_for_subscribers_s) and self.wait_for_subscribers_s >= 0):
+            raise ValueError(
+                f'wait for subscribers is {self.wait_for_subscribers_s} s: give 0 or more')
+
+
+class BagPlayer:
+    """
+    Publishes the messages of a recording through ``node``, serialised as they are.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        Owns the publishers; need not be spun.
+    bag : BagReader
+        The recording, open.
+    options : PlayOptions
+        What to play and how.
+
+    Raises
+    ------
+    ValueError
+        If a topic is not in the recording, its message package is not installed, or nothing is
+        left to play.
+
+    """
+
+    def __init__(self, node: Node, bag: BagReader, options: PlayOptions) -> None:
+        self._node, self._bag, self._options = node, bag, options
+        names = set(options.topics) or set(bag.topics)
+        if unknown := sorted((names | set(options.remap)) - set(bag.topics)):
+            raise ValueError(
+                f'{bag.path} has no topic {", ".join(unknown)}: it has '
+                f'{", ".join(bag.topics) or "none"}')
+        self._names = [name for name in bag.topics if name in names and bag.topics[name].count]
+        if not self._names:
+            raise ValueError(f'{bag.path} has no messages to play')
+        self._publishers = {name: self._make_publisher(name) for name in self._names}
+        self._clock_publisher = (
+            node.create_publisher(Clock, '/clock', 10) if options.clock_hz else None)
+        self._start_ns = next(bag.messages(self._names)).record_time_ns
+        self._begin_s = 0.0  # steady time at which the recording began
+
+    def play(self) -> int:
+        """
+        Play until the end, or until the context is shut down.
+
+        Returns
+        -------
+        int
+            The number of published messages.
+
+        """
+        self._wait_for_subscribers()
+        num_messages = self._play_once()
+        while self._options.loop and self._node.context.ok():
+            num_messages += self._play_once()
+        if self._node.context.ok():
+            for publisher in self._publishers.values():
+                publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGE_S))
+        return num_messages
+
+    def _make_publisher(self, name: str) -> Publisher:
+        topic = self._bag.topics[name]
+        target = self._options.remap.get(name, name)
+        # The old name of the event packets, which are the same on the wire.
+        type_name = EVENT_PACKET_TYPE if topic.type == EVENT_ARRAY_TYPE else topic.type
+        is_events = type_name == EVENT_PACKET_TYPE
+        self._node.get_logger().info(
+            f'{name}{"" if target == name else " as " + target}: {topic.count} messages of '
+            f'{type_name}')
+        return self._node.create_publisher(
+            find_message_class(type_name), target, EVENTS if is_events else FRAMES,
+            **publisher_options(self._node, target))
+
+    def _wait_for_subscribers(self) -> None:
+        deadline_s = time.monotonic() + self._options.wait_for_subscribers_s
+        while missing := [name for name, publisher in self._publishers.items()
+                          if not publisher.get_subscription_count()]:
+            if not (self._node.context.ok() and self._options.wait_for_subscribers_s):
+                return
+            if time.monotonic() > deadline_s:
+                self._node.get_logger().warning(
+                    f'nobody subscribed to {", ".join(missing)} within '
+                    f'{self._options.wait_for_subscribers_s} s: playing all the same')
+                return
+            time.sleep(_POLL_S)
+
+    def _play_once(self) -> int:
+        num_messages = 0
+        self._begin_s = time.monotonic()
+        next_tick_ns = self._start_ns
+        for message in self._bag.messages(self._names):
+            if self._clock_publisher is not None:
+                while next_tick_ns <= message.record_time_ns:
+                    if not self._sleep_until(next_tick_ns):
+                        return num_messages
+                    self._clock_publisher.publish(_to_clock(next_tick_ns))
+                    next_tick_ns += self._tick_ns()
+            if not self._sleep_until(message.record_time_ns):
+                return num_messages
+            self._publishers[message.topic].publish(message.data)
+            num_messages += 1
+        return num_messages
+
+    def _tick_ns(self) -> int:
+        """Return the recording's time between two messages on /clock."""
+        return max(1, round(
+            _SECOND_NS * self._options.rate / (self._options.clock_hz or _DEFAULT_CLOCK_HZ)))
+
+    def _sleep_until(self, record_time_ns: int) -> bool:
+        """Sleep on the steady clock; return False if the context was shut down meanwhile."""
+        due_s = self._begin_s + (
+            record_time_ns - self._start_ns) / _SECOND_NS / self._options.rate
+        while (left_s := due_s - time.monotonic()) > 0 and self._node.context.ok():
+            time.sleep(min(left_s, _POLL_S))  # short, because a shut-down does not wake it
+        return self._node.context.ok()
+
+
+def find_message_class(type_name: str) -> Any:
+    """
+    Import the class of a message type such as ``sensor_msgs/msg/Image``.
+
+    Raises
+    ------
+    ValueError
+        If the name is malformed, or its package is not installed or lacks the type.
+
+    """
+    parts = type_name.split('/')
+    if len(parts) != 3 or not all(parts):
+        raise ValueError(
+            f'message type {type_name!r} is unknown: choose other topics with --topics')
+    package, kind, name = parts
+    try:
+        return getattr(importlib.import_module(f'{package}.{kind}'), name)
+    except (ImportError, AttributeError):
+        raise ValueError(
+            f'message type {type_name} is not installed: install the ROS package {package} for '
+            f'{sys.executable} (and source its setup file), or choose other topics with --topics'
+        ) from None
+
+
+def _to_clock(time_ns: int) -> Clock:
+    message = Clock()
+    message.clock.sec, message.clock.nanosec = divmod(time_ns, _SECOND_NS)
+    return message
+
+
+def _parse_remap(text: str) -> tuple[str, str]:
+    source, separator, target = text.partition(':=')
+    if not (separator and source and target):
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form /recorded:=/published')
+    return source, target
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='bag_player', description=__doc__)
+    parser.add_argument('bag', type=Path, help='rosbag2 folder, .mcap or .db3')
+    parser.add_argument('--rate', type=float, default=1.0, help='speed, 1.0 is real time')
+    parser.add_argument(
+        '--clock', type=float, nargs='?', const=_DEFAULT_CLOCK_HZ, metavar='HZ',
+        help=f'publish the time of the recording on /clock ({_DEFAULT_CLOCK_HZ:g} Hz)')
+    parser.add_argument('--loop', action='store_true', help='start over at the end')
+    parser.add_argument('--topics', nargs='+', default=[], help='play only these')
+    parser.add_argument(
+        '--remap', nargs='+', type=_parse_remap, action='extend', default=[],
+        metavar='OLD:=NEW', help='publish a topic under another name')
+    parser.add_argument(
+        '--wait-for-subscribers', type=float, default=0.0, metavar='SECONDS',
+        help='wait up to so long until every topic has a subscriber')
+    return parser
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the executable ``bag_player``."""
+    arguments = sys.argv if args is None else ['bag_player', *args]
+    parsed = _make_parser().parse_args(remove_ros_args(arguments)[1:])
+    rclpy.init(args=arguments)
+    node = None
+    try:
+        options = PlayOptions(
+            rate=parsed.rate, clock_hz=parsed.clock, loop=parsed.loop,
+            topics=tuple(parsed.topics), remap=dict(parsed.remap),
+            wait_for_subscribers_s=parsed.wait_for_subscribers)
+        with BagReader(parsed.bag) as bag:
+            node = rclpy.create_node('bag_player')
+            num_messages = BagPlayer(node, bag, options).play()
+            print(f'played {num_messages} messages of {parsed.bag}', flush=True)
+    except ValueError as error:
+        rclpy.logging.get_logger('bag_player').fatal(str(error))
+        sys.exit(1)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,78 @@
+"""Between ROS messages and the types of the core."""
+
+from __future__ import annotations
+
+import array
+
+from builtin_interfaces.msg import Duration, Time
+from epvlm_interfaces.msg import EventGuidedFrame
+from epvlm_ros.core.activity import ActivityGrid
+from epvlm_ros.core.synchronizer import GuidedFrame
+import numpy as np
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+SECOND = 1_000_000_000  # in ns
+
+
+def to_ns(time: Time | Duration) -> int:
+    """Return a message's time or duration in ns."""
+    return time.sec * SECOND + time.nanosec
+
+
+def to_time(time_ns: int) -> Time:
+    """Return a time message; before 1970, which messages cannot hold well, is 1970."""
+    time_ns = max(time_ns, 0)
+    return Time(sec=time_ns // SECOND, nanosec=time_ns % SECOND)
+
+
+def to_duration(duration_ns: int) -> Duration:
+    """Return a duration message; sec is rounded down, so that nanosec is never negative."""
+    limit_ns = (2 ** 31 - 1) * SECOND
+    duration_ns = min(max(duration_ns, -limit_ns), limit_ns)
+    return Duration(sec=duration_ns // SECOND, nanosec=duration_ns % SECOND)
+
+
+def rgb_to_image(header: Header, rgb: np.ndarray) -> Image:
+    """Return an rgb8 Image message of an array (height, width, 3) of uint8."""
+    height, width = rgb.shape[:2]
+    # An array of bytes is the one sequence that rclpy takes over without a loop in Python.
+    return Image(header=header, height=height, width=width, encoding='rgb8', step=3 * width,
+                 data=array.array('B', np.ascontiguousarray(rgb).tobytes()))
+
+
+def to_guided_frame_message(guided: GuidedFrame) -> EventGuidedFrame:
+    """Return the message of a guided frame whose payload is its Image message."""
+    activity = guided.activity
+    rows, cols = activity.counts.shape
+    message = EventGuidedFrame(
+        header=guided.frame.payload.header, image=guided.frame.payload,
+        window_start=to_time(activity.window_start_ns),
+        window_end=to_time(activity.window_end_ns),
+        missing=int(guided.missing), coverage=float(guided.coverage), wait=float(guided.wait_s),
+        num_events=round(activity.num_events),
+        cell_size=activity.cell_size_px, rows=rows, cols=cols)
+    message.activity = array.array('f', activity.counts.astype(np.float32).tobytes())
+    return message
+
+
+def to_activity(message: EventGuidedFrame) -> ActivityGrid:
+    """
+    Return the activity of a guided frame message.
+
+    Raises
+    ------
+    ValueError
+        If the grid does not fit the image.
+
+    """
+    cell, image = message.cell_size, message.image
+    rows, cols = message.rows, message.cols
+    if cell < 1 or (rows, cols) != (-(-image.height // cell), -(-image.width // cell)) or \
+            len(message.activity) != rows * cols:
+        raise ValueError(
+            f'{len(message.activity)} activity values as {rows} x {cols} cells of {cell} px do '
+            f'not fit an image of {image.width} x {image.height}: let event_sync_node make them')
+    counts = np.frombuffer(message.activity, np.float32).reshape(rows, cols)
+    return ActivityGrid(counts, cell, image.height, image.width, to_ns(message.window_start),
+                        to_ns(message.window_end))

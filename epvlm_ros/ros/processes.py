@@ -1,0 +1,83 @@
+"""Nodes as processes of their own, for the demo and the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+from types import TracebackType
+
+STOP_TIMEOUT_S = 15.0
+
+
+class NodeProcess:
+    """
+    A module of this package that runs in a process; a context manager that ends it.
+
+    Parameters
+    ----------
+    module : str
+        Such as ``event_sync_node``, below `epvlm_ros.ros`.
+    arguments : list of str
+        Of the command line.
+    log : Path
+        Takes what the process prints.
+    environment : dict
+        Added to the environment of this process.
+
+    """
+
+    def __init__(
+        self, module: str, arguments: list[str], log: Path, environment: dict[str, str],
+    ) -> None:
+        self.log = log
+        with log.open('w') as output:
+            self._process = subprocess.Popen(
+                [sys.executable, '-m', f'epvlm_ros.ros.{module}', *arguments],
+                stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment})
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait for the process to end by itself; its exit status, None if it has not ended."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self, signal_number: int = signal.SIGINT) -> int:
+        """
+        End the process as Ctrl-C does.
+
+        Returns
+        -------
+        int
+            The exit status; negative if it had to be killed.
+
+        """
+        if self.is_running():
+            self._process.send_signal(signal_number)
+        status = self.wait(STOP_TIMEOUT_S)
+        if status is None:
+            self._process.kill()
+            status = self._process.wait()
+        return status
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()

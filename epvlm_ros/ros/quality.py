@@ -1,0 +1,60 @@
+"""Quality of service of the topics, and a word in the log where it does not match."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy, HistoryPolicy, qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+# What drivers of event cameras publish with: a reliable subscription would never match them.
+EVENTS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE)
+# Frames are larger than what a best effort transport delivers in one piece.
+FRAMES = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE)
+QUERIES = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE)
+
+
+def subscription_options(node: Node, topic: str) -> dict[str, Any]:
+    """Return the keyword arguments that let parameters override QoS and log a mismatch."""
+    def warn(info: Any) -> None:
+        publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
+        names = ', '.join(sorted(
+            f'{info.node_namespace.rstrip("/")}/{info.node_name} '
+            f'({info.qos_profile.reliability.name}, {info.qos_profile.durability.name})'
+            for info in publishers)) or 'unknown'
+        _warn(node, topic, info, f'a publisher of it does not match; publishers: {names}',
+              'subscription')
+
+    return {
+        'event_callbacks': SubscriptionEventCallbacks(incompatible_qos=warn),
+        'qos_overriding_options': QoSOverridingOptions.with_default_policies(),
+    }
+
+
+def publisher_options(node: Node, topic: str) -> dict[str, Any]:
+    """Return the keyword arguments that let parameters override QoS and log a mismatch."""
+    def warn(info: Any) -> None:
+        _warn(node, topic, info, 'a subscription to it asks for more than is offered',
+              'publisher')
+
+    return {
+        'event_callbacks': PublisherEventCallbacks(incompatible_qos=warn),
+        'qos_overriding_options': QoSOverridingOptions.with_default_policies(),
+    }
+
+
+def _warn(node: Node, topic: str, info: Any, what: str, entity: str) -> None:
+    policy = qos_policy_name_from_kind(info.last_policy_kind).lower()
+    name = node.resolve_topic_name(topic)
+    node.get_logger().warning(
+        f'{name}: {what}. The policy at fault is {policy}: nothing arrives. Remedy: '
+        f'qos_overrides.{name}.{entity}.{policy} as a parameter of this node')

@@ -1,0 +1,239 @@
+"""The lifecycle node that answers questions about the latest guided frame."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, Callable
+
+from epvlm_interfaces.msg import Answer, EventGuidedFrame
+from epvlm_interfaces.srv import Ask
+from epvlm_ros.core.config import VlmConfig, VlmNodeConfig
+from epvlm_ros.core.engine import VlmEngine
+from epvlm_ros.core.overlay import draw_overlay
+from epvlm_ros.images import image_to_rgb
+from epvlm_ros.ros.answers import accept, Query, refuse
+from epvlm_ros.ros.conversions import rgb_to_image, SECOND, to_activity, to_ns
+from epvlm_ros.ros.parameters import NodeParameters
+from epvlm_ros.ros.quality import FRAMES, publisher_options, QUERIES, subscription_options
+from epvlm_ros.ros.run import run_node
+from epvlm_ros.ros.worker import Worker
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+
+class VlmNode(LifecycleNode):
+    """
+    Answers queries with a Qwen2-VL model that computes on the active patches only.
+
+    Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame) and ``query``
+    (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask), publishes ``answer``
+    (epvlm_interfaces/Answer) for every query of either kind and, with the parameter
+    ``publish_overlay``, ``overlay`` (sensor_msgs/Image). Parameters are the fields of
+    `epvlm_ros.core.config.VlmConfig` and `VlmNodeConfig`. Configuring loads the model.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__('vlm_node', **options)
+        self._engine: VlmEngine | None = None
+        self._worker: Worker[Query] | None = None
+        self._frame: EventGuidedFrame | None = None
+        self._num_queries = 0
+        self._entities: list[Callable[[], Any]] = []
+        self._settings = NodeParameters(
+            self, VlmConfig, VlmNodeConfig, on_change=self._reconfigure,
+            frozen=lambda: self._engine is not None)
+        # When time is set back, as when a bag loops, the frame that is held is not of now.
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-SECOND // 10),
+                          on_clock_change=True),
+            post_callback=self._forget_frame)
+        if self._settings.get(VlmNodeConfig).autostart:
+            self.start()
+
+    def start(self) -> None:
+        """Configure and activate; a failure is logged and leaves the node unconfigured."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model, then take frames and queries."""
+        try:
+            self._engine = VlmEngine.from_config(self._settings.get(VlmConfig))
+        except (ValueError, OSError, RuntimeError) as error:
+            self.get_logger().fatal(f'not configured: {error}')
+            return TransitionCallbackReturn.FAILURE
+        self._create_entities()
+        self.get_logger().info(f'{self._engine.description}; {self.resolve_topic_name("query")} '
+                               f'and {self.resolve_service_name("ask")} to '
+                               f'{self.resolve_topic_name("answer")}')
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start to answer."""
+        self._worker = Worker(
+            self._answer, self._settings.get(VlmNodeConfig).max_queued_queries)
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop to answer; queries that wait get an answer that says so."""
+        self._stop_worker()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End in any state."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop the worker before what it publishes with is gone."""
+        self._release()
+        super().destroy_node()
+
+    def _create_entities(self) -> None:
+        self._answers = self.create_publisher(
+            Answer, 'answer', QUERIES, **publisher_options(self, 'answer'))
+        self._overlays = self.create_publisher(
+            Image, 'overlay', FRAMES, **publisher_options(self, 'overlay'))
+        frames = self.create_subscription(
+            EventGuidedFrame, 'event_guided_frame', self._on_frame, FRAMES,
+            **subscription_options(self, 'event_guided_frame'))
+        queries = self.create_subscription(
+            String, 'query', self._on_query, QUERIES, **subscription_options(self, 'query'))
+        service = self.create_service(Ask, 'ask', self._on_ask)
+        self._entities = [
+            lambda: self.destroy_service(service),
+            lambda: self.destroy_subscription(queries),
+            lambda: self.destroy_subscription(frames),
+            lambda: self.destroy_publisher(self._overlays),
+            lambda: self.destroy_publisher(self._answers)]
+
+    def _release(self) -> None:
+        self._stop_worker()
+        for destroy in self._entities:
+            destroy()
+        self._entities = []
+        self._engine = None
+        self._frame = None
+
+    def _stop_worker(self) -> None:
+        if self._worker is not None and not self._worker.stop():
+            self.get_logger().error('the answer at work did not stop in time')
+        self._worker = None
+
+    def _reconfigure(self) -> None:
+        if self._engine is not None:
+            self._engine.reconfigure(self._settings.get(VlmConfig))
+
+    def _forget_frame(self, jump: Any) -> None:
+        self._frame = None
+
+    def _on_frame(self, message: EventGuidedFrame) -> None:
+        self._frame = message
+
+    def _on_query(self, message: String) -> None:
+        self._take(self._make_query('', message.data, 0.0, 0, lambda answer: None))
+
+    async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
+        answered: Future = Future(executor=self.executor)
+        self._take(self._make_query(
+            request.query_id, request.question, request.keep_ratio, request.max_new_tokens,
+            answered.set_result))
+        response.answer = await answered
+        return response
+
+    def _make_query(
+        self, query_id: str, question: str, keep_ratio: float, max_new_tokens: int,
+        reply: Callable[[Answer], None],
+    ) -> Query:
+        self._num_queries += 1
+        frame, age_ns = self._frame, 0
+        if frame is not None:
+            age_ns = self.get_clock().now().nanoseconds - to_ns(frame.header.stamp)
+        return Query(
+            query_id or f'query-{self._num_queries}', question, keep_ratio or None,
+            max_new_tokens or None, frame, age_ns, reply)
+
+    def _take(self, query: Query) -> None:
+        """Queue a query, or answer at once why not."""
+        refusal = self._find_fault(query)
+        if refusal is None and self._worker is not None and not self._worker.submit(query):
+            waiting = self._settings.get(VlmNodeConfig).max_queued_queries
+            refusal = Answer.BUSY, f'{waiting} queries are waiting: ask again later'
+        if refusal is not None:
+            self._publish(query, refuse(query, *refusal))
+
+    def _find_fault(self, query: Query) -> tuple[int, str] | None:
+        """Return status and message of a query that cannot be answered now."""
+        if self._engine is None or self._worker is None:
+            return Answer.ERROR, 'the node is not active: activate it'
+        try:
+            self._engine.check_query(query.question, query.keep_ratio, query.max_new_tokens)
+        except ValueError as error:
+            return Answer.INVALID, str(error)
+        if query.frame is None:
+            topic = self.resolve_topic_name('event_guided_frame')
+            return Answer.NO_FRAME, f'no guided frame yet on {topic}: is event_sync_node running?'
+        age_s = query.frame_age_ns / SECOND
+        limit_s = self._settings.get(VlmNodeConfig).max_frame_age
+        if abs(age_s) > limit_s:
+            return Answer.STALE_FRAME, (
+                f'the latest guided frame is {age_s:.3f} s old, the limit max_frame_age is '
+                f'{limit_s:g} s; when a bag is replayed, publish /clock and set use_sim_time')
+        return None
+
+    def _answer(self, query: Query, should_stop: Callable[[], bool]) -> None:
+        """Answer one query; runs on the worker's thread."""
+        try:
+            answer = self._compute(query, should_stop)
+        except Exception as error:  # noqa: B902  whatever fails, the node answers and lives on
+            self.get_logger().error(f'{query.query_id}: {traceback.format_exc()}')
+            answer = refuse(query, Answer.ERROR, f'{type(error).__name__}: {error}')
+        self._publish(query, answer)
+
+    def _compute(self, query: Query, should_stop: Callable[[], bool]) -> Answer:
+        assert self._engine is not None and query.frame is not None
+        if should_stop():
+            return refuse(query, Answer.ERROR, 'the node stopped before the answer')
+        rgb, activity = image_to_rgb(query.frame.image), to_activity(query.frame)
+        grid = self._engine.patch_grid(*rgb.shape[:2])
+        try:
+            result = self._engine.answer(
+                rgb, query.question, activity, keep_ratio=query.keep_ratio,
+                max_new_tokens=query.max_new_tokens, should_stop=should_stop)
+        except ValueError as error:  # the frame was found good, so the question is not
+            return refuse(query, Answer.INVALID, str(error))
+        if result.stopped:
+            return refuse(query, Answer.ERROR, 'the node stopped in the middle of the answer')
+        if self._settings.get(VlmNodeConfig).publish_overlay:
+            overlay = draw_overlay(
+                rgb, activity, result.kept_indices, grid, question=query.question,
+                answer=result.text)
+            self._overlays.publish(rgb_to_image(query.frame.header, overlay))
+        return accept(query, result)
+
+    def _publish(self, query: Query, answer: Answer) -> None:
+        if self.context.ok():
+            self._answers.publish(answer)
+        shown = answer.text if answer.status == Answer.OK else answer.message
+        self.get_logger().info(
+            f'{query.query_id}: {query.question[:80]!r}: {shown} '
+            f'({answer.tokens_kept} of {answer.tokens} tokens, {answer.total_time:.3f} s)')
+        query.reply(answer)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is told to stop."""
+    run_node(VlmNode, args)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,115 @@
+"""Small Qwen2-VL models with random weights, and checkpoint folders made of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import decoders, pre_tokenizers, Tokenizer
+from tokenizers.models import BPE
+import torch
+from transformers import (
+    PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration)
+
+SPECIAL_TOKENS = (
+    '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>', '<|vision_end|>',
+    '<|image_pad|>', '<|video_pad|>')
+END_OF_TEXT, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE, VIDEO = range(256, 263)
+VOCABULARY_SIZE = 272  # 256 bytes, the special tokens and some that nobody uses
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+    '<|vision_start|><|image_pad|><|vision_end|>'
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    '{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}')
+
+# Different in every size that the sparse forward could mix up, down to the M-RoPE sections.
+VISION_SHAPES: dict[str, dict[str, Any]] = {
+    'narrow': {'depth': 2, 'embed_dim': 48, 'num_heads': 3, 'mlp_ratio': 2, 'hidden_size': 48},
+    'wide': {'depth': 3, 'embed_dim': 64, 'num_heads': 2, 'mlp_ratio': 4, 'hidden_size': 80},
+}
+TEXT_SHAPES: dict[str, dict[str, Any]] = {
+    'narrow': {
+        'hidden_size': 48, 'intermediate_size': 80, 'num_hidden_layers': 3,
+        'num_attention_heads': 4, 'num_key_value_heads': 2, 'mrope_section': [2, 2, 2]},
+    'wide': {
+        'hidden_size': 80, 'intermediate_size': 112, 'num_hidden_layers': 2,
+        'num_attention_heads': 5, 'num_key_value_heads': 1, 'mrope_section': [2, 3, 3]},
+}
+SHAPES = tuple(VISION_SHAPES)
+
+
+def make_config(shape: str) -> Qwen2VLConfig:
+    """Return the configuration of one of ``SHAPES``."""
+    text = dict(TEXT_SHAPES[shape])
+    rope = {'rope_type': 'default', 'mrope_section': text.pop('mrope_section'),
+            'rope_theta': 10000.0}
+    return Qwen2VLConfig(
+        text_config={
+            **text, 'vocab_size': VOCABULARY_SIZE, 'rope_parameters': rope,
+            'max_position_embeddings': 2048, 'bos_token_id': END_OF_TEXT,
+            'eos_token_id': TURN_END},
+        vision_config=dict(VISION_SHAPES[shape]),
+        image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=VISION_START,
+        vision_end_token_id=VISION_END, tie_word_embeddings=shape == 'narrow')
+
+
+def make_model(
+    shape: str, attention: Any = 'sdpa', seed: int = 0,
+) -> Qwen2VLForConditionalGeneration:
+    """Return a float32 model whose random weights keep the signal: every position matters."""
+    config = make_config(shape)
+    config._attn_implementation = attention
+    model = Qwen2VLForConditionalGeneration(config).eval()
+    model.set_attn_implementation(attention)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim > 1:
+                parameter.copy_(1.5 * noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter.add_(0.1 * noise)
+    return model
+
+
+def make_prompt(num_visual_tokens: int, question: str = 'what moves?') -> torch.Tensor:
+    """Return the prompt that ``CHAT_TEMPLATE`` makes, written out by hand; int64, 1-D."""
+    return torch.tensor([
+        TURN_START, *b'user\n', VISION_START, *[IMAGE] * num_visual_tokens, VISION_END,
+        *question.encode(), TURN_END, *b'\n', TURN_START, *b'assistant\n'])
+
+
+def save_checkpoint(folder: Path, model: Qwen2VLForConditionalGeneration) -> Path:
+    """Write a checkpoint folder as transformers saves it today, and return it."""
+    model.generation_config.eos_token_id = [TURN_END, END_OF_TEXT]
+    model.save_pretrained(folder)
+    make_tokenizer(CHAT_TEMPLATE).save_pretrained(folder)
+    write_json(folder / 'preprocessor_config.json', {
+        'image_processor_type': 'Qwen2VLImageProcessor', 'patch_size': 14, 'merge_size': 2,
+        'temporal_patch_size': 2,
+        'size': {'shortest_edge': 56 * 56, 'longest_edge': 28 * 28 * 64}})
+    return folder
+
+
+def make_tokenizer(chat_template: str | None) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of single bytes, where the id of a byte is its value."""
+    # the byte-level alphabet of BPE writes each byte as one printable character
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    letters.update({chr(256 + place): byte for place, byte in enumerate(others)})
+    tokenizer = Tokenizer(BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token='<|im_end|>', pad_token='<|endoftext|>',
+        additional_special_tokens=list(SPECIAL_TOKENS), chat_template=chat_template)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON."""
+    path.write_text(json.dumps(content), encoding='utf-8')

@@ -1,0 +1,73 @@
+"""Real nodes in processes of their own, and a client node in this one, on their own domain."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+import os
+from pathlib import Path
+import threading
+import time
+
+from epvlm_ros.ros.processes import NodeProcess
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+# Tests of one run follow each other; the process id keeps two runs on one machine apart.
+DOMAIN_ID = 20 + os.getpid() % 80
+
+
+class RosGraph:
+    """A context manager: a client node that spins on a thread, and processes of nodes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self.environment = {
+            'ROS_DOMAIN_ID': str(DOMAIN_ID), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+
+    def __enter__(self) -> RosGraph:
+        os.environ.update(self.environment)
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=DOMAIN_ID)
+        self.node = rclpy.create_node('client', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stack.close()
+        self._executor.shutdown()
+        self._context.try_shutdown()
+        self._thread.join(10.0)
+
+    def start(self, module: str, *arguments: str, parameters=None, remappings=None):
+        """Start a node of this package; it ends with the graph."""
+        command = list(arguments)
+        if parameters or remappings:
+            command.append('--ros-args')
+        for name, value in (parameters or {}).items():
+            command += ['-p', f'{name}:={value}']
+        for name, value in (remappings or {}).items():
+            command += ['-r', f'{name}:={value}']
+        log = self._folder / f'{module}_{time.monotonic_ns()}.log'
+        return self._stack.enter_context(NodeProcess(module, command, log, self.environment))
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+
+
+def wait_until(condition, timeout_s: float, what: str):
+    """Return the first true value of ``condition``, or fail after a time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f'not within {timeout_s:g} s: {what}')

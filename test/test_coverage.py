@@ -1,0 +1,46 @@
+"""What a window lacks, by hand."""
+
+from epvlm_ros.core.coverage import Missing, StreamCoverage
+import pytest
+
+
+def stream(*packets):
+    coverage = StreamCoverage()
+    for first_ns, last_ns, after_loss in packets:
+        coverage.extend(first_ns, last_ns, after_loss)
+    return coverage
+
+
+@pytest.mark.parametrize('start, end, missing, share', [
+    (100, 200, Missing.COMPLETE, 1.0),
+    (50, 150, Missing.WINDOW_START_MISSING, 0.5),
+    (350, 450, Missing.WINDOW_END_MISSING, 0.5),
+    (0, 1000, Missing.WINDOW_START_MISSING | Missing.WINDOW_END_MISSING, 0.3),
+    (0, 100, Missing.NO_EVENT_STREAM, 0.0),
+    (400, 500, Missing.NO_EVENT_STREAM, 0.0),
+])
+def test_a_window_against_a_stream_from_100_to_400(start, end, missing, share):
+    coverage = stream((100, 200, False), (200, 400, False))
+    assert coverage.judge(start, end, oldest_ns=0) == (missing, pytest.approx(share))
+
+
+def test_nothing_seen():
+    assert StreamCoverage().judge(0, 10, 0) == (Missing.NO_EVENT_STREAM, 0.0)
+    assert not StreamCoverage().reaches(0)
+
+
+def test_a_loss_between_packets_counts_by_its_overlap():
+    coverage = stream((0, 100, False), (150, 300, True))
+    assert coverage.judge(0, 100, 0) == (Missing.COMPLETE, 1.0)
+    assert coverage.judge(50, 250, 0) == (Missing.PACKETS_LOST, 0.75)
+    assert coverage.judge(140, 240, 0) == (Missing.PACKETS_LOST, 0.9)
+
+
+def test_what_is_forgotten_is_missing():
+    coverage = stream((0, 400, False))
+    assert coverage.judge(100, 300, oldest_ns=200) == (Missing.WINDOW_START_MISSING, 0.5)
+
+
+def test_the_stream_reaches_its_latest_time_in_disorder():
+    coverage = stream((0, 100, False), (90, 95, False))
+    assert coverage.reaches(100) and not coverage.reaches(101)

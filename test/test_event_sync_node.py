@@ -1,0 +1,169 @@
+"""The sync node as a process, fed over DDS: every frame comes out once, with its events."""
+
+import array
+import collections
+import threading
+
+from epvlm_interfaces.msg import EventGuidedFrame
+from epvlm_ros.bag.guide import guided_frames
+from epvlm_ros.bag.reader import BagReader
+from epvlm_ros.core.config import EventSyncConfig
+from epvlm_ros.ros.conversions import to_activity, to_ns
+from epvlm_ros.ros.quality import FRAMES
+import numpy as np
+import pytest
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_graph import RosGraph, wait_until
+from sensor_msgs.msg import Image
+from slider_depth_bag import EVENT_TOPIC, IMAGE_TOPIC, make_slider_depth_bag
+from std_msgs.msg import Header
+
+REMAPPINGS = {'events': EVENT_TOPIC, 'image': IMAGE_TOPIC}
+
+
+@pytest.fixture(scope='module')
+def slider_bag(shared_data, tmp_path_factory):
+    target = tmp_path_factory.mktemp('bags') / 'slider'
+    return make_slider_depth_bag(shared_data / 'slider_depth', target)
+
+
+@pytest.fixture
+def graph(tmp_path):
+    with RosGraph(tmp_path) as graph:
+        yield graph
+
+
+def start_node(graph, **options):
+    """Start the node and return it with the list that its guided frames go to."""
+    received = []
+    matched = threading.Event()
+    graph.node.create_subscription(
+        EventGuidedFrame, 'event_guided_frame', received.append, FRAMES,
+        event_callbacks=SubscriptionEventCallbacks(matched=lambda info: matched.set()))
+    node = graph.start('event_sync_node', **options)
+    assert matched.wait(30), node.log.read_text()
+    return node, received
+
+
+def log_has(process, words):
+    return lambda: words in process.log.read_text()
+
+
+def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider_bag):
+    _, received = start_node(graph, remappings=REMAPPINGS)
+    player = graph.start('bag_player', str(slider_bag), '--wait-for-subscribers', '30')
+    assert player.wait(60) == 0, player.log.read_text()
+    with BagReader(slider_bag) as bag:
+        expected = list(guided_frames(bag, EventSyncConfig()))
+    wait_until(lambda: len(received) >= len(expected), 5, 'all frames')
+    assert [to_ns(message.header.stamp) for message in received] == \
+        [guided.frame.stamp_ns for guided in expected]
+    # The last frames end after the last event; all others are complete and counted exactly.
+    complete = [(message, guided) for message, guided in zip(received, expected)
+                if message.missing == EventGuidedFrame.COMPLETE]
+    assert len(complete) >= len(expected) - 3
+    for message, guided in complete:
+        np.testing.assert_allclose(
+            to_activity(message).counts, guided.activity.counts, atol=1e-3)
+        assert message.coverage == 1.0
+        assert message.num_events == pytest.approx(guided.activity.num_events, abs=0.51)
+    assert sum(message.num_events for message, _ in complete) > 500_000
+
+
+def test_a_recording_that_loops_loses_and_repeats_no_frame(graph, slider_bag):
+    node, received = start_node(graph, remappings=REMAPPINGS)
+    graph.start('bag_player', str(slider_bag), '--loop', '--rate', '2', '--wait-for-subscribers',
+                '30')
+    with BagReader(slider_bag) as bag:
+        stamps = [image.stamp_ns for image in bag.images()]
+    wait_until(lambda: len(received) >= 2.5 * len(stamps), 30, 'two rounds and a half')
+    assert node.is_running()
+    seen = [to_ns(message.header.stamp) for message in received[:2 * len(stamps)]]
+    assert seen == stamps * 2
+    counts = collections.Counter(message.missing for message in received[:2 * len(stamps)])
+    assert counts[EventGuidedFrame.COMPLETE] >= 2 * len(stamps) - 8
+
+
+def test_a_camera_without_events_still_comes_through(graph):
+    node, received = start_node(graph, parameters={'cell_size': 8})
+    publisher = graph.node.create_publisher(Image, 'image', FRAMES)
+    wait_until(lambda: publisher.get_subscription_count(), 20, 'the node')
+    message = Image(header=Header(frame_id='camera'), height=48, width=64, encoding='rgb8',
+                    step=192, data=array.array('B', bytes(48 * 192)))
+    message.header.stamp.sec = 100
+    publisher.publish(message)
+    wait_until(lambda: received, 10, 'the frame')
+    guided = received[0]
+    assert guided.header == message.header and guided.image == message
+    assert guided.missing == EventGuidedFrame.NO_EVENT_STREAM
+    assert (guided.rows, guided.cols, guided.num_events) == (6, 8, 0)
+    assert guided.wait >= 0.1
+    wait_until(log_has(node, 'no event packet yet on /events'), 5, 'the warning')
+
+
+def test_parameters_are_described_and_wrong_values_refused(graph):
+    node = graph.start('event_sync_node')
+    describe = graph.node.create_client(
+        DescribeParameters, '/event_sync_node/describe_parameters')
+    change = graph.node.create_client(SetParameters, '/event_sync_node/set_parameters')
+    assert describe.wait_for_service(20) and change.wait_for_service(20)
+
+    def call(client, request):
+        future = client.call_async(request)
+        return wait_until(lambda: future.done() and future.result(), 10, 'the service')
+
+    descriptor, = call(
+        describe, DescribeParameters.Request(names=['window_length'])).descriptors
+    assert 'seconds' in descriptor.description
+    assert descriptor.floating_point_range[0].from_value == pytest.approx(0.001)
+
+    def set_double(name, value):
+        parameter = Parameter(name=name, value=ParameterValue(type=3, double_value=value))
+        return call(change, SetParameters.Request(parameters=[parameter])).results[0]
+
+    assert set_double('window_length', 0.02).successful
+    refused = set_double('window_length', 7.0)
+    assert not refused.successful and 'window_length' in refused.reason
+    fixed = set_double('history_length', 1.0)
+    assert not fixed.successful and 'cannot change while the node runs' in fixed.reason
+    assert node.is_running()
+
+
+def test_a_wrong_value_at_the_start_is_one_clear_line(graph):
+    node = graph.start('event_sync_node', parameters={'window_length': '-1.0'})
+    assert node.wait(30) == 1
+    text = node.log.read_text()
+    assert 'window_length' in text and 'Traceback' not in text
+
+
+def test_a_publisher_that_does_not_match_is_named(graph):
+    node = graph.start('event_sync_node')
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    graph.node.create_publisher(Image, 'image', best_effort)
+    wait_until(log_has(node, '/client (BEST_EFFORT'), 20, 'the warning')
+    assert 'qos_overrides./image.subscription.reliability' in node.log.read_text()
+
+
+def test_the_quality_of_a_topic_can_be_overridden(graph):
+    _, received = start_node(graph, parameters={
+        'qos_overrides./image.subscription.reliability': 'best_effort', 'max_wait': 0.0})
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = graph.node.create_publisher(Image, 'image', best_effort)
+    wait_until(lambda: publisher.get_subscription_count(), 20, 'the node')
+    message = Image(height=28, width=28, encoding='mono8', step=28,
+                    data=array.array('B', bytes(28 * 28)))
+
+    def publish():
+        publisher.publish(message)
+        return received
+    wait_until(publish, 10, 'a frame')
+
+
+def test_ctrl_c_ends_the_node_cleanly(graph):
+    node = graph.start('event_sync_node')
+    wait_until(log_has(node, 'event_guided_frame'), 20, 'the start')
+    assert node.stop() == 0
+    assert 'Traceback' not in node.log.read_text()

@@ -1,0 +1,48 @@
+"""Whatever the bytes are, decoders neither fail nor give events outside the sensor."""
+
+from epvlm_ros.core.activity import ActivityBins
+from epvlm_ros.core.packets import ENCODINGS, EventPacket, make_decoder
+from epvlm_ros.core.registration import make_cell_lookup
+from hypothesis import given, settings, strategies
+import numpy as np
+import pytest
+
+PAYLOADS = strategies.lists(strategies.binary(max_size=300), min_size=1, max_size=4)
+SIZES = strategies.tuples(strategies.integers(0, 20), strategies.integers(0, 20))
+
+
+@pytest.mark.parametrize('encoding', ENCODINGS)
+@settings(max_examples=150, deadline=None)
+@given(payloads=PAYLOADS, size=SIZES, time_base=strategies.integers(0, 2 ** 64 - 1),
+       is_bigendian=strategies.booleans())
+def test_any_bytes(encoding, payloads, size, time_base, is_bigendian):
+    height, width = size
+    decoder = make_decoder(encoding, width, height)
+    accumulating = make_decoder(encoding, width, height)
+    bins = ActivityBins(9, 9, 2, 10 ** 6, 10 ** 7, make_cell_lookup(size, (9, 9), 2))
+    for payload in payloads:
+        packet = EventPacket(0, width, height, 0, time_base, encoding, payload, is_bigendian)
+        events, _ = decoder.decode(packet)
+        assert np.all(events.x < width) and np.all(events.y < height)
+        assert np.all(events.polarity <= 1)
+        times = accumulating.accumulate(packet, bins)
+        assert times.num_events == events.x.size
+    assert accumulating.counters == decoder.counters
+    if bins.latest_ns is not None:
+        window = bins.window(bins.oldest_ns, bins.latest_ns + 1)
+        assert np.all(np.isfinite(window.counts)) and np.all(window.counts >= 0)
+
+
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_large_random_payloads(encoding):
+    random = np.random.default_rng(5)
+    decoder = make_decoder(encoding, 2048, 2048)
+    for num_bytes in (1 << 20, 65_537, 3):
+        payload = random.integers(0, 256, num_bytes).astype(np.uint8)
+        events, _ = decoder.decode(EventPacket(0, 2048, 2048, 0, 0, encoding, payload))
+        # No word of 16 bits holds more than 12 events.
+        assert events.x.size <= num_bytes // 2 * 12
+        assert np.all(events.x < 2048) and np.all(events.y < 2048)
+    assert decoder.counters.num_packets == 3
+    is_words = encoding in ('evt3', 'libcaer_cmp')
+    assert decoder.counters.num_truncated_bytes == (1 + 1 if is_words else 1 + 3)

@@ -1,0 +1,215 @@
+"""Frames leave once, in order, with exactly the events of their windows."""
+
+from epvlm_ros.core.config import EventSyncConfig
+from epvlm_ros.core.coverage import Missing
+from epvlm_ros.core.packets import encode_evt3, EventPacket, Events
+from epvlm_ros.core.synchronizer import Frame, FrameSynchronizer
+import numpy as np
+import pytest
+
+MS = 1_000_000
+START_NS = 1_000_000 * MS  # ROS time at sensor time 0
+DELAY_NS = 1 * MS  # of every packet on its way to the host
+
+
+def packet(seq, times_ms=(), x=0, y=0, ros_start_ns=START_NS, period_ms=4, **changes):
+    """Return a packet that spans [seq, seq + 1) periods, with events of one pixel."""
+    begin_ns = seq * period_ms * MS
+    t_ns = np.array([round(t * MS) for t in times_ms], np.int64)
+    size = t_ns.size
+    events = Events(np.full(size, x, np.uint16), np.full(size, y, np.uint16),
+                    np.ones(size, np.uint8), t_ns)
+    fields = {
+        'stamp_ns': ros_start_ns + begin_ns + DELAY_NS, 'width': 32, 'height': 24, 'seq': seq,
+        'time_base': 0, 'encoding': 'evt3',
+        'events': encode_evt3(events, start_ns=begin_ns), **changes}
+    return EventPacket(**fields)
+
+
+def frame(ms, height=24, width=32, ros_start_ns=START_NS, payload=None):
+    # The stamps of a camera are true; those of the packets are late by DELAY_NS, and that is
+    # what ROS time means for the events.
+    return Frame(ros_start_ns + DELAY_NS + round(ms * MS), height, width, payload)
+
+
+def synchronizer(**values):
+    return FrameSynchronizer(EventSyncConfig(**{
+        'window_length': 0.010, 'max_wait': 0.1, 'cell_size': 8, **values}))
+
+
+def test_a_frame_waits_for_the_end_of_its_window_and_gets_its_events_only():
+    sync = synchronizer()
+    sync.add_frame(frame(20), now_s=0.0)  # window 15 to 25 ms
+    for seq in range(4, 6):
+        sync.add_packet(packet(seq, [16.5, 18.5] if seq == 4 else [23.5], x=9, y=17), 0.0)
+    assert sync.poll(0.01) == []  # events got to 23.5 ms
+    sync.add_packet(packet(6, [24.5, 25.5, 27.5], x=9, y=17), 0.0)
+    guided, = sync.poll(0.02)
+    # Packets 4 and on begin at 16 ms: the first millisecond of the window was not seen.
+    assert guided.missing == Missing.WINDOW_START_MISSING
+    assert guided.coverage == pytest.approx(0.9)
+    expected = np.zeros((3, 4))
+    expected[2, 1] = 4  # 16.5, 18.5, 23.5 and 24.5 ms
+    np.testing.assert_array_equal(guided.activity.counts, expected)
+    assert guided.activity.window_start_ns == guided.frame.stamp_ns - 5 * MS
+    assert guided.activity.window_end_ns == guided.frame.stamp_ns + 5 * MS
+    assert guided.wait_s == pytest.approx(0.02)
+    assert sync.poll(1.0) == []
+
+
+def test_the_offset_moves_the_window():
+    sync = synchronizer(window_offset=0.010)
+    sync.add_frame(frame(10), 0.0)  # window 15 to 25 ms
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.COMPLETE
+    assert guided.activity.num_events == 2  # 18 and 22; 14 and 26 are outside
+
+
+def test_a_frame_without_events_leaves_when_its_patience_is_over():
+    sync = synchronizer()
+    sync.add_frame(frame(20), now_s=5.0)
+    assert sync.poll(5.09) == []
+    guided, = sync.poll(5.11)
+    assert guided.missing == Missing.NO_EVENT_STREAM
+    assert guided.coverage == 0.0 and guided.activity.num_events == 0
+    assert guided.activity.counts.shape == (3, 4)
+
+
+def test_a_late_end_is_told_from_no_stream():
+    sync = synchronizer()
+    sync.add_frame(frame(20), 0.0)
+    for seq in range(6):  # up to 20 ms and a little
+        sync.add_packet(packet(seq, [seq * 4]), 0.0)
+    guided, = sync.poll(0.1)
+    assert guided.missing == Missing.WINDOW_END_MISSING
+    assert guided.coverage == pytest.approx(0.5)
+
+
+def test_packets_before_the_first_frame_count():
+    sync = synchronizer()
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    sync.add_frame(frame(20), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.COMPLETE
+    assert guided.activity.num_events == 2
+
+
+def test_a_lost_packet_is_named():
+    sync = synchronizer()
+    sync.add_frame(frame(20), 0.0)
+    for seq in (2, 3, 5, 6, 7):  # 16 to 20 ms is lost
+        sync.add_packet(packet(seq, [seq * 4, seq * 4 + 3.999]), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.PACKETS_LOST
+    assert guided.coverage == pytest.approx(0.6, abs=0.001)
+    assert sync.counters.num_lost_packets == 1
+
+
+def test_every_frame_leaves_once_in_order_though_a_bag_loops():
+    sync = synchronizer(max_wait=0.05)
+    left = []
+    now_s = 0.0
+    for _ in range(3):
+        for step in range(100):  # 4 ms of replay
+            now_s += 0.004
+            if step % 8 == 4:
+                sync.add_frame(frame(step * 4, payload=(step,)), now_s)
+            sync.add_packet(packet(step, [step * 4 + 2]), now_s)
+            left += sync.poll(now_s)
+    left += sync.poll(now_s + 1.0)
+    assert [guided.frame.payload[0] for guided in left] == list(range(4, 100, 8)) * 3
+    # Inside the loop nothing is missing; windows are 10 ms, one event each 4 ms.
+    assert all(guided.missing == Missing.COMPLETE for guided in left)
+    assert all(guided.activity.num_events in (2, 3) for guided in left)
+    assert sync.counters.num_resets == 2
+
+
+@pytest.mark.parametrize('frame_first', [True, False])
+def test_a_loop_is_noticed_by_whichever_stream_comes_first(frame_first):
+    sync = synchronizer()
+    sync.add_frame(frame(0), 0.0)
+    for seq in range(500):  # 2 s: the first events are forgotten
+        sync.add_packet(packet(seq, [seq * 4]), 0.0)
+    sync.poll(0.5)
+    steps = [lambda: sync.add_frame(frame(6, payload='second'), 1.0),
+             lambda: [sync.add_packet(packet(seq, [seq * 4 + 1], x=31), 1.0)
+                      for seq in range(8)]]
+    for step in steps if frame_first else reversed(steps):
+        step()
+    guided, = sync.poll(1.0)
+    assert guided.frame.payload == 'second'
+    assert guided.missing == Missing.COMPLETE
+    # Events at 1, 5 and 9 ms of the new round in the last column, nothing of the old round.
+    expected = np.zeros((3, 4))
+    expected[0, 3] = 3
+    np.testing.assert_array_equal(guided.activity.counts, expected)
+
+
+def test_a_frame_of_the_old_round_leaves_with_the_events_of_the_old_round():
+    sync = synchronizer()
+    sync.add_frame(frame(0), 0.0)
+    for seq in range(500):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    sync.poll(0.5)
+    sync.add_frame(frame(1998, payload='old'), 0.5)  # window up to 2003 ms
+    sync.add_packet(packet(0, [1]), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.frame.payload == 'old'
+    assert guided.missing == Missing.WINDOW_END_MISSING
+    assert guided.activity.num_events == 1.0 + 1.0  # 1994 and 1998 ms
+
+
+def test_a_driver_that_restarts_its_sensor_time_is_followed():
+    sync = synchronizer()
+    sync.add_frame(frame(0), 0.0)
+    for seq in range(100):
+        sync.add_packet(packet(seq, [seq * 4]), 0.0)
+    sync.poll(0.0)
+    # Three seconds later in ROS time the sensor counts from 0 again.
+    later = START_NS + 3000 * MS
+    for seq in range(10):
+        sync.add_packet(packet(seq, [seq * 4 + 2], ros_start_ns=later), 0.0)
+    sync.add_frame(frame(20, ros_start_ns=later), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.COMPLETE
+    assert guided.activity.num_events == 2
+
+
+def test_a_bad_packet_is_counted_and_loses_nothing_else():
+    sync = synchronizer()
+    sync.add_frame(frame(20), 0.0)
+    for seq in range(4):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    with pytest.raises(ValueError, match="encoding 'evt9'"):
+        sync.add_packet(packet(4, encoding='evt9'), 0.0)
+    for seq in range(4, 8):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.COMPLETE
+    assert sync.counters.num_bad_packets == 1
+
+
+def test_waiting_frames_are_bounded():
+    sync = synchronizer(max_pending_frames=3)
+    for index in range(10):
+        sync.add_frame(frame(20 + index, payload=index), 0.0)
+    assert [guided.frame.payload for guided in sync.poll(0.0)] == list(range(7))
+    assert [guided.frame.payload for guided in sync.poll(1.0)] == [7, 8, 9]
+
+
+def test_a_new_image_size_makes_a_new_grid_and_keeps_the_waiting_frames():
+    sync = synchronizer()
+    sync.add_frame(frame(20, payload='small'), 0.0)
+    sync.add_packet(packet(4, [17]), 0.0)
+    sync.add_frame(frame(24, height=48, width=64, payload='large'), 0.0)
+    left = sync.poll(1.0)
+    assert [guided.frame.payload for guided in left] == ['small', 'large']
+    assert [guided.activity.counts.shape for guided in left] == [(3, 4), (6, 8)]
+
+
+def test_a_frame_without_pixels_is_refused():
+    with pytest.raises(ValueError, match='0 x 24 pixels'):
+        synchronizer().add_frame(Frame(0, 24, 0), 0.0)
