@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from epvlm_ros.core.sparse_qwen_vl import VisionInput
+import numpy as np
+from safetensors.torch import save_file
 from tokenizers import decoders, pre_tokenizers, Tokenizer
 from tokenizers.models import BPE
 import torch
+from torch import Tensor
 from transformers import (
     PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration)
 
@@ -17,6 +21,7 @@ SPECIAL_TOKENS = (
     '<|image_pad|>', '<|video_pad|>')
 END_OF_TEXT, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE, VIDEO = range(256, 263)
 VOCABULARY_SIZE = 272  # 256 bytes, the special tokens and some that nobody uses
+PATCH_VALUES = 3 * 2 * 14 * 14
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -82,6 +87,25 @@ def make_prompt(num_visual_tokens: int, question: str = 'what moves?') -> torch.
         *question.encode(), TURN_END, *b'\n', TURN_START, *b'assistant\n'])
 
 
+def make_vision(rows: int, cols: int, keep_ratio: float, seed: int = 0) -> VisionInput:
+    """Return random patches, of which a random part is kept."""
+    random = np.random.default_rng(seed)
+    num_tokens = rows * cols
+    num_kept = max(1, round(keep_ratio * num_tokens))
+    kept_indices = np.sort(random.permutation(num_tokens)[:num_kept])
+    pixels = random.normal(size=(4 * num_tokens, PATCH_VALUES)).astype(np.float32)
+    return VisionInput(torch.from_numpy(pixels), rows, cols, kept_indices)
+
+
+def library_inputs(vision: VisionInput, prompt_ids: Tensor) -> dict[str, Tensor]:
+    """Return what the library's own forward takes."""
+    return {
+        'input_ids': prompt_ids[None], 'pixel_values': vision.pixel_values,
+        'image_grid_thw': torch.tensor([[1, 2 * vision.rows, 2 * vision.cols]]),
+        'mm_token_type_ids': (prompt_ids == IMAGE).int()[None],
+        'attention_mask': torch.ones_like(prompt_ids)[None]}
+
+
 def save_checkpoint(folder: Path, model: Qwen2VLForConditionalGeneration) -> Path:
     """Write a checkpoint folder as transformers saves it today, and return it."""
     model.generation_config.eos_token_id = [TURN_END, END_OF_TEXT]
@@ -113,3 +137,52 @@ def make_tokenizer(chat_template: str | None) -> PreTrainedTokenizerFast:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON."""
     path.write_text(json.dumps(content), encoding='utf-8')
+
+
+def save_original_checkpoint(folder: Path, model: Qwen2VLForConditionalGeneration) -> Path:
+    """
+    Write a checkpoint folder laid out as Qwen2-VL-2B-Instruct is on the hub, and return it.
+
+    That is: sizes of the language model at the top level of config.json, other weight names,
+    chat_template.json beside the processor, min_pixels and max_pixels.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text, vision = model.config.text_config, model.config.vision_config
+    names = (
+        'hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads',
+        'num_key_value_heads', 'vocab_size', 'max_position_embeddings', 'rms_norm_eps',
+        'hidden_act', 'bos_token_id', 'eos_token_id', 'use_sliding_window')
+    rope = text.rope_parameters
+    write_json(folder / 'config.json', {
+        **{name: getattr(text, name) for name in names},
+        'architectures': ['Qwen2VLForConditionalGeneration'], 'model_type': 'qwen2_vl',
+        'image_token_id': IMAGE, 'video_token_id': VIDEO, 'vision_start_token_id': VISION_START,
+        'vision_end_token_id': VISION_END, 'vision_token_id': 261, 'sliding_window': 32768,
+        'max_window_layers': 28, 'attention_dropout': 0.0, 'initializer_range': 0.02,
+        'tie_word_embeddings': model.config.tie_word_embeddings, 'torch_dtype': 'bfloat16',
+        'transformers_version': '4.41.2', 'use_cache': True, 'rope_theta': rope['rope_theta'],
+        'rope_scaling': {'type': 'mrope', 'mrope_section': rope['mrope_section']},
+        'vision_config': {
+            'depth': vision.depth, 'embed_dim': vision.embed_dim, 'mlp_ratio': vision.mlp_ratio,
+            'num_heads': vision.num_heads, 'in_chans': 3, 'hidden_size': vision.hidden_size,
+            'patch_size': 14, 'spatial_merge_size': 2, 'spatial_patch_size': 14,
+            'temporal_patch_size': 2}})
+    write_json(folder / 'generation_config.json', {
+        'bos_token_id': END_OF_TEXT, 'pad_token_id': END_OF_TEXT, 'do_sample': True,
+        'eos_token_id': [TURN_END, END_OF_TEXT], 'temperature': 0.01, 'top_k': 1,
+        'top_p': 0.001, 'repetition_penalty': 1.0})
+    weights = {}
+    for name, weight in model.state_dict().items():
+        if name == 'lm_head.weight' and model.config.tie_word_embeddings:
+            continue
+        name = name.replace('model.visual.', 'visual.')
+        weights[name.replace('model.language_model.', 'model.')] = weight.contiguous()
+    save_file(weights, folder / 'model.safetensors', metadata={'format': 'pt'})
+    make_tokenizer(chat_template=None).save_pretrained(folder)
+    write_json(folder / 'chat_template.json', {'chat_template': CHAT_TEMPLATE})
+    write_json(folder / 'preprocessor_config.json', {
+        'image_processor_type': 'Qwen2VLImageProcessor', 'min_pixels': 3136,
+        'max_pixels': 12845056, 'patch_size': 14, 'temporal_patch_size': 2, 'merge_size': 2,
+        'image_mean': [0.48145466, 0.4578275, 0.40821073],
+        'image_std': [0.26862954, 0.26130258, 0.27577711]})
+    return folder

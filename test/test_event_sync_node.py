@@ -22,6 +22,8 @@ from slider_depth_bag import EVENT_TOPIC, IMAGE_TOPIC, make_slider_depth_bag
 from std_msgs.msg import Header
 
 REMAPPINGS = {'events': EVENT_TOPIC, 'image': IMAGE_TOPIC}
+# What is tested is which events a frame gets, not how promptly a busy machine delivers them.
+PATIENT = {'max_wait': 2.0, 'history_length': 5.0}
 
 
 @pytest.fixture(scope='module')
@@ -53,7 +55,7 @@ def log_has(process, words):
 
 
 def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider_bag):
-    _, received = start_node(graph, remappings=REMAPPINGS)
+    _, received = start_node(graph, remappings=REMAPPINGS, parameters=PATIENT)
     player = graph.start('bag_player', str(slider_bag), '--wait-for-subscribers', '30')
     assert player.wait(60) == 0, player.log.read_text()
     with BagReader(slider_bag) as bag:
@@ -74,7 +76,7 @@ def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider
 
 
 def test_a_recording_that_loops_loses_and_repeats_no_frame(graph, slider_bag):
-    node, received = start_node(graph, remappings=REMAPPINGS)
+    node, received = start_node(graph, remappings=REMAPPINGS, parameters=PATIENT)
     graph.start('bag_player', str(slider_bag), '--loop', '--rate', '2', '--wait-for-subscribers',
                 '30')
     with BagReader(slider_bag) as bag:
@@ -127,7 +129,7 @@ def test_parameters_are_described_and_wrong_values_refused(graph):
     assert set_double('window_length', 0.02).successful
     refused = set_double('window_length', 7.0)
     assert not refused.successful and 'window_length' in refused.reason
-    fixed = set_double('history_length', 1.0)
+    fixed = set_double('history_length', 2.0)
     assert not fixed.successful and 'cannot change while the node runs' in fixed.reason
     assert node.is_running()
 

@@ -52,52 +52,71 @@ def test_decode_equals_the_reference(encoding):
     assert all(totals[name] > 0 for name in reached), totals
 
 
+class NaiveBins:
+    """Event counts in a dictionary, by time bin and cell, of the newest bins only."""
+
+    def __init__(self, lookup, bin_ns, num_bins):
+        self.lookup, self.bin_ns, self.num_bins = lookup, bin_ns, num_bins
+        self.counts = Counter()
+        self.latest_ns = None
+        self.num_too_old = self.num_out_of_image = 0
+
+    def advance(self, t_ns):
+        if t_ns is not None:
+            self.latest_ns = t_ns if self.latest_ns is None else max(self.latest_ns, t_ns)
+
+    def oldest_bin(self):
+        return self.latest_ns // self.bin_ns - self.num_bins + 1
+
+    def add(self, x, y, t_ns):
+        self.advance(t_ns)
+        if t_ns // self.bin_ns < self.oldest_bin():
+            self.num_too_old += 1
+        elif self.lookup[y, x] < 0:
+            self.num_out_of_image += 1
+        else:
+            self.counts[t_ns // self.bin_ns, self.lookup[y, x]] += 1
+
+    def grid(self, first_bin, last_bin, num_cells):
+        grid = np.zeros(num_cells)
+        for (time_bin, cell), count in self.counts.items():
+            if max(first_bin, self.oldest_bin()) <= time_bin <= last_bin:
+                grid[cell] += count
+        return grid
+
+
+@pytest.mark.parametrize('is_dense', [True, False])
 @pytest.mark.parametrize('encoding', ENCODINGS)
-def test_accumulate_equals_decoding_and_counting_one_by_one(encoding):
-    image_size, cell_size, bin_ns, num_bins = (61, 83), 7, 900_000, 51
+def test_accumulate_equals_decoding_and_counting_one_by_one(encoding, is_dense):
+    image_size, cell_size, bin_ns, num_bins = (61, 83), 7, 900_000, 21
     lookup = make_cell_lookup(
         (HEIGHT, WIDTH), image_size, cell_size, [0.9, 0.1, 4, -0.1, 1.1, 0, 0, 0, 1])
     bins = ActivityBins(*image_size, cell_size, bin_ns, (num_bins - 1) * bin_ns, lookup)
+    naive = NaiveBins(lookup, bin_ns, num_bins)
     accumulating = make_decoder(encoding, WIDTH, HEIGHT)
     decoding = make_decoder(encoding, WIDTH, HEIGHT)
-    naive, newest, latest, num_too_old, num_outside = {}, None, None, 0, 0
-    for i, packet in enumerate(random_packets(encoding, NUM_PACKETS // 4, seed=2)):
-        if encoding != 'evt3':  # their time starts anew with each packet: keep them together
-            packet = type(packet)(**{**vars(packet), 'time_base': i * 1_000_000})
+    num_compared = 0
+    for packet in random_packets(encoding, 200, seed=2, is_dense=is_dense):
         times = accumulating.accumulate(packet, bins)
         events = event_tuples(decoding.decode(packet).events)
         assert times.num_events == len(events)
+        naive.advance(times.first_ns)
         for x, y, _, t_ns in events:
-            newest = max(t_ns // bin_ns, t_ns // bin_ns if newest is None else newest)
-            latest = max(t_ns, t_ns if latest is None else latest)
-            if t_ns // bin_ns <= newest - num_bins:
-                num_too_old += 1
-            elif lookup[y, x] < 0:
-                num_outside += 1
-            else:
-                key = t_ns // bin_ns, int(lookup[y, x])
-                naive[key] = naive.get(key, 0) + 1
-        if times.last_ns is not None:
-            newest = max(times.last_ns // bin_ns, newest or 0)
-            latest = max(times.last_ns, latest or 0)
-        if i % 5 or newest is None:
+            naive.add(x, y, t_ns)
+        naive.advance(times.last_ns)
+        assert bins.latest_ns == naive.latest_ns
+        if naive.latest_ns is None:
             continue
-        start = newest - num_bins + 1
-        expected = np.zeros((num_bins, lookup.max() + 1 + 12), np.int64)
-        for (time_bin, cell), count in naive.items():
-            if time_bin >= start:
-                expected[time_bin - start, cell] = count
-        for offset in (0, num_bins // 2, num_bins - 1):
-            window = bins.window((start + offset) * bin_ns, (start + offset + 1) * bin_ns)
-            flat = window.counts.reshape(-1)
-            np.testing.assert_array_equal(flat, expected[offset, :flat.size])
-        whole = bins.window(start * bin_ns, (newest + 1) * bin_ns)
-        np.testing.assert_array_equal(
-            whole.counts.reshape(-1), expected.sum(axis=0)[:whole.counts.size])
-        assert bins.latest_ns == latest
-    assert (bins.num_too_old, bins.num_out_of_image) == (num_too_old, num_outside)
+        newest = naive.latest_ns // bin_ns
+        for first, last in ((newest, newest), (newest - 7, newest - 3),
+                            (newest - num_bins - 5, newest + 5)):
+            counts = bins.window(first * bin_ns, (last + 1) * bin_ns).counts.reshape(-1)
+            np.testing.assert_array_equal(counts, naive.grid(first, last, counts.size))
+            num_compared += counts.sum()
+    assert (bins.num_too_old, bins.num_out_of_image) == (
+        naive.num_too_old, naive.num_out_of_image)
     assert accumulating.counters == decoding.counters
-    assert encoding == 'trigger' or len(naive) > 1000 and num_outside
+    assert encoding == 'trigger' or num_compared > (1000 if is_dense else 0)
 
 
 @pytest.mark.parametrize('encoding', ENCODINGS)

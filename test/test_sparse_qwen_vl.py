@@ -14,7 +14,8 @@ from typing import Any
 from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl, VisionInput
 import numpy as np
 import pytest
-from qwen_checkpoints import IMAGE, make_model, make_prompt, SHAPES
+from qwen_checkpoints import (
+    IMAGE, library_inputs, make_model, make_prompt, make_vision, PATCH_VALUES, SHAPES)
 import torch
 from torch import Tensor
 from transformers import (
@@ -23,7 +24,6 @@ from transformers import (
 TOLERANCE = 1e-4
 GRIDS = ((4, 4), (3, 7), (6, 2), (1, 5))
 KEEP_RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)
-PATCH_VALUES = 3 * 2 * 14 * 14
 
 
 def masked_attention(
@@ -101,16 +101,6 @@ class MaskedDenseReference:
 
     def grid(self) -> Tensor:
         return torch.tensor([[1, 2 * self.vision.rows, 2 * self.vision.cols]])
-
-
-def make_vision(rows: int, cols: int, keep_ratio: float, seed: int = 0) -> VisionInput:
-    """Return random patches, of which a random part is kept."""
-    random = np.random.default_rng(seed)
-    num_tokens = rows * cols
-    num_kept = max(1, round(keep_ratio * num_tokens))
-    kept_indices = np.sort(random.permutation(num_tokens)[:num_kept])
-    pixels = random.normal(size=(4 * num_tokens, PATCH_VALUES)).astype(np.float32)
-    return VisionInput(torch.from_numpy(pixels), rows, cols, kept_indices)
 
 
 def cases() -> Iterator[Any]:
@@ -296,12 +286,3 @@ def test_other_models_and_sliding_windows_are_refused() -> None:
     model.config = Qwen2VLTextConfig()
     with pytest.raises(ValueError, match='give a Qwen2-VL checkpoint'):
         SparseQwenVl(model)
-
-
-def library_inputs(vision: VisionInput, prompt_ids: Tensor) -> dict[str, Tensor]:
-    """Return what the library's own forward takes."""
-    return {
-        'input_ids': prompt_ids[None], 'pixel_values': vision.pixel_values,
-        'image_grid_thw': torch.tensor([[1, 2 * vision.rows, 2 * vision.cols]]),
-        'mm_token_type_ids': (prompt_ids == IMAGE).int()[None],
-        'attention_mask': torch.ones_like(prompt_ids)[None]}

@@ -133,7 +133,8 @@ def test_a_loop_is_noticed_by_whichever_stream_comes_first(frame_first):
     sync.add_frame(frame(0), 0.0)
     for seq in range(500):  # 2 s: the first events are forgotten
         sync.add_packet(packet(seq, [seq * 4]), 0.0)
-    sync.poll(0.5)
+    sync.add_frame(frame(1900), 0.0)
+    assert len(sync.poll(0.5)) == 2
     steps = [lambda: sync.add_frame(frame(6, payload='second'), 1.0),
              lambda: [sync.add_packet(packet(seq, [seq * 4 + 1], x=31), 1.0)
                       for seq in range(8)]]

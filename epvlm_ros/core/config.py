@@ -119,7 +119,7 @@ class EventSyncConfig(_Validated):
         0.001, 'Length of one time bin of the accumulator, in seconds.',
         minimum=0.0001, maximum=0.1)
     history_length: float = parameter(
-        0.5, 'How far back in time events are remembered, in seconds.',
+        1.0, 'How far back in time events are remembered, in seconds.',
         minimum=0.01, maximum=10.0)
     homography: tuple[float, ...] = parameter(
         (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),

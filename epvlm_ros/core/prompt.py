@@ -108,7 +108,7 @@ def check_question(question: str, max_length: int) -> None:
         raise ValueError(
             f'the question has {len(question)} characters: give at most {max_length}, or raise '
             'max_question_length')
-    if not question.isprintable() and '\x00' in question:
+    if '\x00' in question:
         raise ValueError('the question holds a null character: leave it out')
     try:
         question.encode('utf-8')

@@ -141,7 +141,7 @@ class SparseQwenVl:
         if report['missing_keys']:
             missing = sorted(report['missing_keys'])
             raise ValueError(
-                f'{len(missing)} weights are missing, such as {missing[0]}: give a complete '
+                f'weights are missing ({len(missing)}), such as {missing[0]}: give a complete '
                 'checkpoint')
         return cls(model.to(device).eval())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 from epvlm_ros.core.activity import ActivityBins, ActivityGrid, grid_shape
 from epvlm_ros.core.clock import SECOND, SensorClock
@@ -110,6 +110,7 @@ class FrameSynchronizer:
         self._last_frame_ns: int | None = None
         self._last_packet_ns: int | None = None
         self._last_seq: int | None = None
+        self._round_lead = 0  # 1 when frames were set back in time and events not yet, or -1
         self._forget_stream()
 
     @property
@@ -143,7 +144,7 @@ class FrameSynchronizer:
         self.counters.num_packets += 1
         if self._last_packet_ns is not None and \
                 packet.stamp_ns < self._last_packet_ns - BACKWARD_JUMP_NS:
-            self._restart_events(packet.stamp_ns, now_s)
+            self._restart_events(now_s)
         self._last_packet_ns = packet.stamp_ns
         try:
             self._prepare_decoder(packet)
@@ -177,10 +178,11 @@ class FrameSynchronizer:
                 f'a frame of {frame.width} x {frame.height} pixels: the camera must send images')
         if self._last_frame_ns is not None and \
                 frame.stamp_ns < self._last_frame_ns - BACKWARD_JUMP_NS:
-            self._release(lambda waiting: True, now_s)
+            self._release_all(now_s)
+            self._round_lead = min(self._round_lead + 1, 1)
         self._last_frame_ns = frame.stamp_ns
         if (frame.height, frame.width) != self._image_size:
-            self._release(lambda waiting: True, now_s)
+            self._release_all(now_s)
             self._image_size = (frame.height, frame.width)
             self._bins = None
             while self._early:
@@ -284,13 +286,14 @@ class FrameSynchronizer:
         activity = ActivityGrid(counts, cell, frame.height, frame.width, *window)
         return GuidedFrame(frame, activity, missing, coverage, now_s - waiting.arrival_s)
 
-    def _restart_events(self, new_stamp_ns: int, now_s: float) -> None:
+    def _restart_events(self, now_s: float) -> None:
         """Start the event stream afresh: time was set back, as when a bag loops."""
         self.counters.num_resets += 1
-        memory_ns = round(self.config.history_length * SECOND)
-        # Frames of the time before will not see more events; those of the new time wait on.
-        self._release(
-            lambda waiting: waiting.frame.stamp_ns > new_stamp_ns + memory_ns, now_s)
+        # Frames of the time before will see no more events. When the frames were set back first,
+        # those that wait are of the new time, and wait on.
+        if self._round_lead <= 0:
+            self._release_all(now_s)
+        self._round_lead = max(self._round_lead - 1, -1)
         if self._decoder is not None:
             self._decoder.reset()
         if self._bins is not None:
@@ -298,15 +301,10 @@ class FrameSynchronizer:
         self._early.clear()
         self._forget_stream()
 
-    def _release(self, condition: Callable[[_Waiting], bool], now_s: float) -> None:
-        """Let the waiting frames that meet ``condition`` leave at the next poll as they are."""
-        kept: deque[_Waiting] = deque()
-        for waiting in self._waiting:
-            if condition(waiting):
-                self._ready.append(self._guide(waiting, now_s))
-            else:
-                kept.append(waiting)
-        self._waiting = kept
+    def _release_all(self, now_s: float) -> None:
+        """Let all waiting frames leave at the next poll as they are."""
+        while self._waiting:
+            self._ready.append(self._guide(self._waiting.popleft(), now_s))
 
     def _forget_stream(self) -> None:
         self.clock.reset()

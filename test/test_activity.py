@@ -1,0 +1,152 @@
+"""Time bins: windows, disorder, age, gaps and limits, with counts worked out by hand."""
+
+from epvlm_ros.core.activity import ActivityBins, ActivityGrid, grid_shape
+from epvlm_ros.core.packets import encode_evt3, EventPacket, Events, make_decoder
+from epvlm_ros.core.packets.runs import PixelRuns, RUN_DTYPE
+from epvlm_ros.core.registration import make_cell_lookup
+import numpy as np
+import pytest
+
+MS = 1_000_000
+
+
+def make_bins(history_ms=10, height=4, width=6, cell_size=2, **options):
+    lookup = make_cell_lookup((height, width), (height, width), cell_size)
+    return ActivityBins(
+        height, width, cell_size, **{'bin_length_ns': MS, 'history_length_ns': history_ms * MS,
+                                     'cell_lookup': lookup, **options})
+
+
+def add(bins, *events):
+    """Add events (t_ns, x, y) in the order given."""
+    records = np.zeros(len(events), RUN_DTYPE)
+    for record, (t_ns, x, y) in zip(records, events):
+        record['t_ns'], record['x'], record['y'], record['mask'] = t_ns, x, y, 1
+    bins.add_runs(PixelRuns(records, len(events), False))
+
+
+def test_an_event_lands_in_its_cell_and_time():
+    bins = make_bins()
+    add(bins, (5 * MS, 5, 3), (5 * MS + 1, 4, 2), (7 * MS, 0, 1))
+    np.testing.assert_array_equal(bins.window(5 * MS, 6 * MS).counts, [[0, 0, 0], [0, 0, 2]])
+    np.testing.assert_array_equal(bins.window(6 * MS, 8 * MS).counts, [[1, 0, 0], [0, 0, 0]])
+    window = bins.window(5 * MS, 8 * MS)
+    assert window.num_events == 3.0
+    assert window.counts.dtype == np.float32
+    assert (window.window_start_ns, window.window_end_ns) == (5 * MS, 8 * MS)
+    assert (window.cell_size_px, window.image_height, window.image_width) == (2, 4, 6)
+    assert (bins.oldest_ns, bins.latest_ns) == (5 * MS, 7 * MS)
+
+
+@pytest.mark.parametrize(('start_ns', 'end_ns', 'expected'), [
+    (5_250_000, 6_000_000, 3.0),  # three quarters of a bin with 4
+    (5_000_000, 6_500_000, 4 + 4.0),  # and half of a bin with 8
+    (5_250_000, 6_500_000, 3 + 4.0),
+    (5_250_000, 5_750_000, 2.0),
+    (4_000_000, 9_000_000, 12.0),
+    (5_500_000, 5_500_000, 0.0),
+    (0, 5_000_000, 0.0),
+    (8_000_000, 90_000_000, 0.0),
+    (-50_000_000, 50_000_000, 12.0)])
+def test_bins_at_the_border_count_by_their_share(start_ns, end_ns, expected):
+    bins = make_bins()
+    add(bins, *[(5 * MS + 10, 0, 0)] * 4, *[(6 * MS + 10, 0, 0)] * 8)
+    assert bins.window(start_ns, end_ns).counts[0, 0] == pytest.approx(expected)
+
+
+def test_disorder_within_the_history_and_beyond():
+    bins = make_bins(history_ms=3)  # four bins: that of the newest event and three before
+    add(bins, (10 * MS, 0, 0), (7 * MS, 0, 0), (8 * MS, 0, 0), (7 * MS - 1, 0, 0))
+    assert [bins.window(t * MS, (t + 1) * MS).num_events for t in range(6, 12)] == [
+        0, 1, 1, 0, 1, 0]
+    assert bins.num_too_old == 1
+    assert bins.oldest_ns == 7 * MS
+    assert bins.latest_ns == 10 * MS
+
+
+def test_old_bins_are_cleared_when_their_place_is_used_again():
+    bins = make_bins(history_ms=3)
+    add(bins, *[(t * MS, 0, 0) for t in range(4)])
+    assert bins.window(0, 4 * MS).num_events == 4
+    bins.advance(5 * MS)
+    assert bins.window(0, 9 * MS).num_events == 2  # 2 and 3
+    assert bins.oldest_ns == 2 * MS
+    bins.advance(1 * MS)  # past: nothing happens
+    assert bins.latest_ns == 5 * MS
+    assert bins.window(0, 9 * MS).num_events == 2
+    bins.advance(1000 * MS)  # further than the ring is long
+    assert bins.window(0, 2000 * MS).num_events == 0
+    assert bins.oldest_ns == 997 * MS
+
+
+def test_negative_times_are_times():
+    bins = make_bins()
+    add(bins, (-1, 0, 0), (1, 0, 0), (-MS, 0, 0), (-MS - 1, 0, 0))
+    assert bins.window(-MS, 0).num_events == 2
+    assert bins.window(-2 * MS, -MS).num_events == 1
+    assert (bins.oldest_ns, bins.latest_ns) == (-MS - 1, 1)
+
+
+def test_before_any_event_and_after_a_reset():
+    bins = make_bins()
+    assert bins.latest_ns is None and bins.oldest_ns is None
+    assert bins.window(0, 100 * MS).num_events == 0
+    add(bins, (50 * MS, 0, 0))
+    bins.reset()
+    assert bins.latest_ns is None and bins.oldest_ns is None
+    add(bins, (20 * MS, 0, 0))  # earlier than before the reset
+    assert bins.window(0, 100 * MS).num_events == 1
+    assert bins.num_too_old == 0
+
+
+def test_counts_saturate():
+    bins = make_bins()
+    records = np.zeros(70_000, RUN_DTYPE)
+    records['mask'] = 1
+    bins.add_runs(PixelRuns(records, records.size, False))
+    assert bins.window(0, MS).counts[0, 0] == 65535
+    assert bins.num_saturated == 70_000 - 65535
+
+
+def test_events_that_see_nothing_of_the_image_are_counted():
+    lookup = np.array([[0, -1]], np.int32)
+    bins = ActivityBins(4, 6, 2, MS, 10 * MS, lookup)
+    add(bins, (0, 0, 0), (0, 1, 0), (0, 1, 0))
+    assert bins.window(0, MS).num_events == 1
+    assert bins.num_out_of_image == 2
+
+
+def test_silence_inside_a_packet_is_covered():
+    """What a packet spans was seen, although its first event came late."""
+    bins = make_bins(height=4, width=6)
+    events = Events(np.array([1]), np.array([1]), np.array([1]), np.array([30 * MS]))
+    payload = encode_evt3(events, start_ns=26 * MS)
+    times = make_decoder('evt3', 6, 4).accumulate(
+        EventPacket(0, 6, 4, 0, 0, 'evt3', payload), bins)
+    assert times == (26 * MS, 30 * MS, 1)
+    assert (bins.oldest_ns, bins.latest_ns) == (26 * MS, 30 * MS)
+
+
+def test_sizes_that_are_no_multiple_of_the_cell():
+    assert grid_shape(5, 9, 4) == (2, 3)
+    assert grid_shape(4, 8, 4) == (1, 2)
+    bins = make_bins(height=5, width=9, cell_size=4)
+    add(bins, (0, 8, 4))
+    np.testing.assert_array_equal(bins.window(0, MS).counts, [[0, 0, 0], [0, 0, 1]])
+
+
+def test_mistakes_of_the_caller():
+    with pytest.raises(ValueError, match='history of at least one bin'):
+        make_bins(bin_length_ns=0)
+    with pytest.raises(ValueError, match='history of at least one bin'):
+        make_bins(history_length_ns=MS - 1)
+    with pytest.raises(ValueError, match='leaves the grid of 6 cells'):
+        make_bins(cell_lookup=np.full((2, 2), 6))
+    with pytest.raises(ValueError, match='leaves the grid'):
+        make_bins(cell_lookup=np.full((2, 2), -2))
+    with pytest.raises(ValueError, match='sizes of 1 or more'):
+        grid_shape(0, 5, 4)
+    with pytest.raises(ValueError, match='before its start'):
+        make_bins().window(5, 4)
+    with pytest.raises(ValueError, match=r'\(2, 2\).*make \(2, 3\)'):
+        ActivityGrid(np.zeros((2, 2), np.float32), 2, 4, 6, 0, 1)

@@ -1,0 +1,201 @@
+"""Camera messages of every encoding, with pixels worked out by hand."""
+
+import builtins
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import cv2
+from epvlm_ros import images
+from epvlm_ros.images import compressed_to_rgb, IMAGE_ENCODINGS, image_to_rgb
+import numpy as np
+import pytest
+
+RANDOM = np.random.default_rng(6)
+
+
+@pytest.fixture(params=['cv_bridge', 'opencv'], autouse=True)
+def converter(request, monkeypatch):
+    """Run every test with cv_bridge, where it is installed, and without."""
+    if request.param == 'cv_bridge' and importlib.util.find_spec('cv_bridge') is None:
+        pytest.skip('cv_bridge is not installed')
+    if request.param == 'opencv':
+        monkeypatch.setitem(sys.modules, 'cv_bridge', None)
+    images._bridge.cache_clear()
+    assert (images._bridge() is None) == (request.param == 'opencv')
+    yield request.param
+    images._bridge.cache_clear()
+
+
+def message(encoding, pixels, padding=0, is_bigendian=False, **changes):
+    """Return a message of an array (height, width[, channels]) with padded rows."""
+    if is_bigendian:
+        pixels = pixels.astype(pixels.dtype.newbyteorder('>'))
+    rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(pixels.shape[0], -1)
+    rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
+    fields = {
+        'encoding': encoding, 'height': pixels.shape[0], 'width': pixels.shape[1],
+        'step': rows.shape[1], 'is_bigendian': int(is_bigendian), 'data': rows.tobytes()}
+    return SimpleNamespace(**{**fields, **changes})
+
+
+RGB = RANDOM.integers(0, 256, (5, 7, 3)).astype(np.uint8)
+GRAY = RANDOM.integers(0, 256, (5, 7)).astype(np.uint8)
+ALPHA = RANDOM.integers(0, 256, (5, 7, 1)).astype(np.uint8)
+FULL_GRAY = np.repeat(GRAY[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize('padding', [0, 3])
+@pytest.mark.parametrize(('encoding', 'pixels', 'expected'), [
+    ('rgb8', RGB, RGB), ('bgr8', RGB[..., ::-1], RGB), ('mono8', GRAY, FULL_GRAY),
+    ('8UC1', GRAY, FULL_GRAY), ('8UC3', RGB[..., ::-1], RGB),
+    ('rgba8', np.concatenate([RGB, ALPHA], axis=2), RGB),
+    ('bgra8', np.concatenate([RGB[..., ::-1], ALPHA], axis=2), RGB),
+    ('8UC4', np.concatenate([RGB[..., ::-1], ALPHA], axis=2), RGB)])
+def test_eight_bits(encoding, pixels, expected, padding):
+    rgb = image_to_rgb(message(encoding, pixels, padding))
+    np.testing.assert_array_equal(rgb, expected)
+    assert rgb.dtype == np.uint8 and rgb.flags.writeable and rgb.flags.owndata
+
+
+@pytest.mark.parametrize('is_bigendian', [False, True])
+@pytest.mark.parametrize('padding', [0, 2])
+@pytest.mark.parametrize('encoding', ['mono16', '16UC1', 'rgb16', 'bgr16', '16UC3', 'rgba16',
+                                      'bgra16', '16UC4'])
+def test_sixteen_bits_are_scaled(encoding, padding, is_bigendian):
+    wide = RGB.astype(np.uint16) * 257  # 0 to 65535
+    wide += RANDOM.integers(0, 128, wide.shape).astype(np.uint16) * (wide < 65000)  # rounded off
+    expected = RGB
+    if encoding in ('mono16', '16UC1'):
+        wide, expected = wide[..., 0], np.repeat(RGB[..., :1], 3, axis=2)
+    elif encoding != 'rgb16' and encoding != 'rgba16':
+        wide = wide[..., ::-1]
+    if encoding in ('rgba16', 'bgra16', '16UC4'):
+        wide = np.concatenate([wide, wide[..., :1]], axis=2)
+    rgb = image_to_rgb(message(encoding, wide, padding, is_bigendian))
+    np.testing.assert_array_equal(rgb, expected)
+
+
+@pytest.mark.parametrize(('encoding', 'red', 'blue'), [
+    ('bayer_rggb', (0, 0), (1, 1)), ('bayer_bggr', (1, 1), (0, 0)),
+    ('bayer_gbrg', (1, 0), (0, 1)), ('bayer_grbg', (0, 1), (1, 0))])
+@pytest.mark.parametrize('num_bits', [8, 16])
+def test_bayer_patterns(encoding, red, blue, num_bits):
+    scale = 1 if num_bits == 8 else 257
+    mosaic = np.full((8, 8), 100 * scale, f'u{num_bits // 8}')  # green, wherever not said else
+    mosaic[red[0]::2, red[1]::2] = 200 * scale
+    mosaic[blue[0]::2, blue[1]::2] = 30 * scale
+    rgb = image_to_rgb(message(f'{encoding}{num_bits}', mosaic))
+    np.testing.assert_array_equal(rgb, np.broadcast_to([200, 100, 30], (8, 8, 3)))
+
+
+@pytest.mark.parametrize(('encoding', 'order'), [
+    ('yuv422', [1, 0, 2, 0]), ('uyvy', [1, 0, 2, 0]),
+    ('yuv422_yuy2', [0, 1, 0, 2]), ('yuyv', [0, 1, 0, 2])])
+def test_yuv(encoding, order):
+    yuv = np.array([81, 90, 240], np.uint8)  # red in BT.601
+    row = np.tile(yuv[order], 3)
+    pixels = np.stack([row] * 4).reshape(4, 6, 2)
+    rgb = image_to_rgb(message(encoding, pixels, padding=4))
+    np.testing.assert_allclose(rgb, np.broadcast_to([255, 0, 0], (4, 6, 3)), atol=2)
+
+
+def test_both_converters_agree(monkeypatch, converter):
+    if converter == 'opencv':
+        pytest.skip('there is nothing to compare with')
+    for encoding in IMAGE_ENCODINGS:
+        known = images._ENCODINGS[encoding]
+        dtype = np.dtype(known.dtype)
+        shape = (6, 8) if known.num_channels == 1 else (6, 8, known.num_channels)
+        pixels = RANDOM.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+        with_bridge = image_to_rgb(message(encoding, pixels))
+        with monkeypatch.context() as patch:
+            patch.setattr(images, '_bridge', lambda: None)
+            np.testing.assert_array_equal(image_to_rgb(message(encoding, pixels)), with_bridge)
+
+
+def test_a_bridge_that_does_not_work_is_not_used(monkeypatch):
+    class CvBridge:
+        def imgmsg_to_cv2(self, image, desired_encoding):
+            raise TypeError('built for another version')
+
+    monkeypatch.setitem(sys.modules, 'cv_bridge', SimpleNamespace(CvBridge=CvBridge))
+    images._bridge.cache_clear()
+    np.testing.assert_array_equal(image_to_rgb(message('rgb8', RGB)), RGB)
+
+
+def test_only_the_last_row_may_lack_its_padding():
+    full = message('rgb8', RGB, padding=3)
+    short = SimpleNamespace(**{**vars(full), 'data': full.data[:-3]})
+    np.testing.assert_array_equal(image_to_rgb(short), RGB)
+    short.data = full.data[:-4]
+    with pytest.raises(ValueError, match='116 bytes.*take 117'):
+        image_to_rgb(short)
+
+
+@pytest.mark.parametrize(('changes', 'text'), [
+    ({'encoding': '32FC1'}, "'32FC1' is unknown: publish one of mono8"),
+    ({'encoding': ''}, 'is unknown'),
+    ({'step': 20}, 'step is 20 bytes.*takes 21'),
+    ({'step': 0}, 'step is 0'),
+    ({'height': 6}, 'take 126'),
+    ({'height': 0}, '7 x 0 pixels'),
+    ({'width': 0}, '0 x 5 pixels'),
+    ({'data': b''}, '0 bytes')])
+def test_images_that_cannot_be(changes, text):
+    with pytest.raises(ValueError, match=text):
+        image_to_rgb(message('rgb8', RGB, **changes))
+
+
+def test_an_odd_width_of_yuv_is_refused():
+    with pytest.raises(ValueError, match='cannot be converted'):
+        image_to_rgb(message('yuv422', np.zeros((4, 5, 2), np.uint8)))
+
+
+def compressed(pixels, extension='.png', name='png'):
+    ok, data = cv2.imencode(extension, pixels)
+    assert ok
+    return SimpleNamespace(format=name, data=data.tobytes())
+
+
+def test_compressed_images():
+    bgr = np.ascontiguousarray(RGB[..., ::-1])
+    np.testing.assert_array_equal(compressed_to_rgb(compressed(bgr)), RGB)
+    np.testing.assert_array_equal(compressed_to_rgb(compressed(GRAY)), FULL_GRAY)
+    np.testing.assert_array_equal(
+        compressed_to_rgb(compressed(GRAY.astype(np.uint16) * 257)), FULL_GRAY)
+    np.testing.assert_array_equal(
+        compressed_to_rgb(compressed(np.concatenate([bgr, ALPHA], axis=2))), RGB)
+    flat = np.full((16, 16, 3), (10, 200, 90), np.uint8)
+    jpeg = compressed(flat[..., ::-1], '.jpg', 'rgb8; jpeg compressed bgr8')
+    np.testing.assert_allclose(compressed_to_rgb(jpeg), flat, atol=3)
+
+
+def test_a_compressed_bayer_mosaic_gets_its_colours():
+    mosaic = np.full((8, 8), 100, np.uint8)
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = 200, 30
+    rgb = compressed_to_rgb(compressed(mosaic, name='bayer_rggb8; png compressed '))
+    np.testing.assert_array_equal(rgb, np.broadcast_to([200, 100, 30], (8, 8, 3)))
+
+
+@pytest.mark.parametrize('data', [b'', b'not an image', compressed(GRAY).data[:20]])
+def test_damaged_compressed_images(data):
+    with pytest.raises(ValueError, match="format 'jpeg' cannot be decoded"):
+        compressed_to_rgb(SimpleNamespace(format='jpeg', data=data))
+
+
+def test_depth_images_are_refused():
+    with pytest.raises(ValueError, match='depth'):
+        compressed_to_rgb(SimpleNamespace(format='16UC1; compressedDepth png', data=b'x'))
+
+
+def test_images_import_without_cv_bridge_and_ros(monkeypatch):
+    real_import = builtins.__import__
+
+    def without_ros(name, *args, **kwargs):
+        assert name.split('.')[0] not in ('rclpy', 'sensor_msgs', 'cv_bridge'), name
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, '__import__', without_ros)
+    monkeypatch.delitem(sys.modules, 'epvlm_ros.images')
+    importlib.import_module('epvlm_ros.images')
