@@ -19,11 +19,11 @@ from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
 _DEFAULT_CLOCK_HZ = 40.0
 _POLL_S = 0.02
+_SETTLE_S = 0.2  # a subscriber may hear of the publisher later than the other way round
 _ACKNOWLEDGE_S = 2.0  # how long the end waits for reliable subscribers to have everything
 _SECOND_NS = 1_000_000_000
 
@@ -130,6 +130,8 @@ class BagPlayer:
                     f'{self._options.wait_for_subscribers_s} s: playing all the same')
                 return
             time.sleep(_POLL_S)
+        if self._options.wait_for_subscribers_s:
+            time.sleep(_SETTLE_S)
 
     def _play_once(self) -> int:
         num_messages = 0
@@ -199,6 +201,18 @@ def _parse_remap(text: str) -> tuple[str, str]:
     return source, target
 
 
+def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Split off the stretches of --ros-args; rcl would take old:=new outside of them as well."""
+    own: list[str] = []
+    ros: list[str] = []
+    is_ros = False
+    for argument in arguments:
+        is_ros = is_ros or argument == '--ros-args'
+        (ros if is_ros else own).append(argument)
+        is_ros = is_ros and argument != '--'
+    return own, ros
+
+
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='bag_player', description=__doc__)
     parser.add_argument('bag', type=Path, help='rosbag2 folder, .mcap or .db3')
@@ -219,9 +233,9 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def main(args: list[str] | None = None) -> None:
     """Run the executable ``bag_player``."""
-    arguments = sys.argv if args is None else ['bag_player', *args]
-    parsed = _make_parser().parse_args(remove_ros_args(arguments)[1:])
-    rclpy.init(args=arguments)
+    own_arguments, ros_arguments = _split_arguments(sys.argv[1:] if args is None else args)
+    parsed = _make_parser().parse_args(own_arguments)
+    rclpy.init(args=ros_arguments)
     node = None
     try:
         options = PlayOptions(

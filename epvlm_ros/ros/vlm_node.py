@@ -17,6 +17,7 @@ from epvlm_ros.ros.parameters import NodeParameters
 from epvlm_ros.ros.quality import FRAMES, publisher_options, QUERIES, subscription_options
 from epvlm_ros.ros.run import run_node
 from epvlm_ros.ros.worker import Worker
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -108,7 +109,9 @@ class VlmNode(LifecycleNode):
             **subscription_options(self, 'event_guided_frame'))
         queries = self.create_subscription(
             String, 'query', self._on_query, QUERIES, **subscription_options(self, 'query'))
-        service = self.create_service(Ask, 'ask', self._on_ask)
+        # A call that awaits its answer would keep the other callbacks of its group from running.
+        service = self.create_service(
+            Ask, 'ask', self._on_ask, callback_group=ReentrantCallbackGroup())
         self._entities = [
             lambda: self.destroy_service(service),
             lambda: self.destroy_subscription(queries),
@@ -144,6 +147,8 @@ class VlmNode(LifecycleNode):
 
     async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
         answered: Future = Future(executor=self.executor)
+        # Setting the result wakes the executor only when there is a callback to run.
+        answered.add_done_callback(lambda future: None)
         self._take(self._make_query(
             request.query_id, request.question, request.keep_ratio, request.max_new_tokens,
             answered.set_result))
