@@ -26,8 +26,8 @@ setup(
     entry_points={
         'console_scripts': [
             'epvlm = epvlm_ros.cli:main',
-            'event_sync_node = epvlm_ros.ros.event_sync_node:main',
-            'vlm_node = epvlm_ros.ros.vlm_node:main',
+            'event_sync_node = epvlm_ros.ros.executables:event_sync_node',
+            'vlm_node = epvlm_ros.ros.executables:vlm_node',
             'bag_player = epvlm_ros.ros.bag_player:main',
         ],
     },

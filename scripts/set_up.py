@@ -143,7 +143,8 @@ def _replace_folders(text: str, python_include: str, numpy_include: str) -> str:
 def build_in_workspace(python: Path) -> None:
     """Build interfaces and package with the distribution's colcon into install/."""
     if not shutil.which('colcon'):
-        stop('no colcon: install it (Debian, Ubuntu: apt install python3-colcon-common-extensions)')
+        stop('no colcon: install it (Debian, Ubuntu: apt install '
+             'python3-colcon-common-extensions)')
     base_paths = [str(ROOT / 'interfaces' / 'epvlm_interfaces')]
     if subprocess.run([str(python), '-c', 'import event_camera_msgs'],
                       capture_output=True).returncode:

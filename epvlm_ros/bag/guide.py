@@ -64,6 +64,8 @@ def find_guided_frame(
 
     Parameters
     ----------
+    bag, config, event_topic, image_topic
+        As in `guided_frames`.
     at_s : float, optional
         Seconds after the start of the recording; the frame stamped closest to it is taken. The
         last frame whose window is complete, or the last of all, if left out. Where frames are

@@ -115,12 +115,12 @@ class FrameSynchronizer:
 
     @property
     def decoder(self) -> PacketDecoder | None:
-        """The decoder of the event stream with its counters, None before the first packet."""
+        """Return the decoder with its counters, None before the first packet."""
         return self._decoder
 
     @property
     def last_packet_ns(self) -> int | None:
-        """The stamp of the latest packet in ns, None before the first one."""
+        """Return the stamp of the latest packet in ns, None before the first one."""
         return self._last_packet_ns
 
     def add_packet(self, packet: EventPacket, now_s: float) -> None:

@@ -23,7 +23,9 @@ from rosgraph_msgs.msg import Clock
 
 _DEFAULT_CLOCK_HZ = 40.0
 _POLL_S = 0.02
-_SETTLE_S = 0.2  # a subscriber may hear of the publisher later than the other way round
+# A subscriber may hear of the publisher later than the other way round, and it drops what best
+# effort publishers sent last if it hears of their end first.
+_SETTLE_S = 0.3
 _ACKNOWLEDGE_S = 2.0  # how long the end waits for reliable subscribers to have everything
 _SECOND_NS = 1_000_000_000
 
@@ -103,6 +105,7 @@ class BagPlayer:
         if self._node.context.ok():
             for publisher in self._publishers.values():
                 publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGE_S))
+            time.sleep(_SETTLE_S)
         return num_messages
 
     def _make_publisher(self, name: str) -> Publisher:

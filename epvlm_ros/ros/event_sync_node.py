@@ -16,7 +16,6 @@ from epvlm_ros.ros.conversions import (
 from epvlm_ros.ros.diagnostics import sync_diagnostics
 from epvlm_ros.ros.parameters import NodeParameters
 from epvlm_ros.ros.quality import EVENTS, FRAMES, publisher_options, subscription_options
-from epvlm_ros.ros.run import run_node
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -107,18 +106,9 @@ class EventSyncNode(Node):
         if packet_ns is None:
             return f'{text}; no event packet yet on {self.resolve_topic_name("events")}'
         ahead_s = (guided.frame.stamp_ns - packet_ns) / SECOND
-        return f'{text}; its stamp is {ahead_s:+.3f} s from the latest event packet\'s'
+        return f'{text}; its stamp is {ahead_s:+.3f} s from that of the latest event packet'
 
     def _publish_diagnostics(self) -> None:
         self._diagnostics.publish(sync_diagnostics(
             self.get_fully_qualified_name(), self.get_clock().now().to_msg(),
             self._synchronizer))
-
-
-def main(args: list[str] | None = None) -> None:
-    """Run the node until it is told to stop."""
-    run_node(EventSyncNode, args)
-
-
-if __name__ == '__main__':
-    main()

@@ -9,17 +9,19 @@ import subprocess
 import sys
 from types import TracebackType
 
+from epvlm_ros.ros.executables import EXECUTABLES
+
 STOP_TIMEOUT_S = 15.0
 
 
 class NodeProcess:
     """
-    A module of this package that runs in a process; a context manager that ends it.
+    An executable of this package that runs in a process; a context manager that ends it.
 
     Parameters
     ----------
-    module : str
-        Such as ``event_sync_node``, below `epvlm_ros.ros`.
+    name : str
+        A node of `epvlm_ros.ros.executables`, or another module below `epvlm_ros.ros`.
     arguments : list of str
         Of the command line.
     log : Path
@@ -30,18 +32,20 @@ class NodeProcess:
     """
 
     def __init__(
-        self, module: str, arguments: list[str], log: Path, environment: dict[str, str],
+        self, name: str, arguments: list[str], log: Path, environment: dict[str, str],
     ) -> None:
         self.log = log
+        command = ['executables', name] if name in EXECUTABLES else [name]
+        command[0] = f'epvlm_ros.ros.{command[0]}'
         with log.open('w') as output:
             self._process = subprocess.Popen(
-                [sys.executable, '-m', f'epvlm_ros.ros.{module}', *arguments],
+                [sys.executable, '-m', *command, *arguments],
                 stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment})
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """Return the process id."""
         return self._process.pid
 
     def is_running(self) -> bool:

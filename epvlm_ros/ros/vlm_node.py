@@ -15,7 +15,6 @@ from epvlm_ros.ros.answers import accept, Query, refuse
 from epvlm_ros.ros.conversions import rgb_to_image, SECOND, to_activity, to_ns
 from epvlm_ros.ros.parameters import NodeParameters
 from epvlm_ros.ros.quality import FRAMES, publisher_options, QUERIES, subscription_options
-from epvlm_ros.ros.run import run_node
 from epvlm_ros.ros.worker import Worker
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import JumpThreshold
@@ -233,12 +232,3 @@ class VlmNode(LifecycleNode):
             f'{query.query_id}: {query.question[:80]!r}: {shown} '
             f'({answer.tokens_kept} of {answer.tokens} tokens, {answer.total_time:.3f} s)')
         query.reply(answer)
-
-
-def main(args: list[str] | None = None) -> None:
-    """Run the node until it is told to stop."""
-    run_node(VlmNode, args)
-
-
-if __name__ == '__main__':
-    main()
