@@ -46,6 +46,7 @@ def ask_command(options: argparse.Namespace) -> None:
             bag, sync_config, options.at, options.event_topic, options.image_topic)
         rgb = bag.image(guided.frame.payload).rgb
     engine = VlmEngine.from_config(model_config)
+    engine.warm_up()
     result = engine.answer(rgb, options.question, guided.activity)
     if options.overlay:
         _write_overlay(options.overlay, engine, rgb, guided, options.question, result)

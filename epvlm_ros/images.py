@@ -27,7 +27,8 @@ class _Encoding:
     dtype: type[np.generic]
     num_channels: int
     conversion: int | None  # None: it is RGB already
-    bridge_name: str = ''  # what cv_bridge calls it; empty where it has no such conversion
+    # What cv_bridge calls it; empty where not every cv_bridge has such a conversion.
+    bridge_name: str = ''
 
 
 def _table() -> dict[str, _Encoding]:
@@ -37,11 +38,11 @@ def _table() -> dict[str, _Encoding]:
         'bgr8': _Encoding(np.uint8, 3, cv2.COLOR_BGR2RGB, 'bgr8'),
         'rgba8': _Encoding(np.uint8, 4, cv2.COLOR_RGBA2RGB, 'rgba8'),
         'bgra8': _Encoding(np.uint8, 4, cv2.COLOR_BGRA2RGB, 'bgra8'),
-        'mono16': _Encoding(np.uint16, 1, cv2.COLOR_GRAY2RGB, 'mono16'),
-        'rgb16': _Encoding(np.uint16, 3, None, 'rgb16'),
-        'bgr16': _Encoding(np.uint16, 3, cv2.COLOR_BGR2RGB, 'bgr16'),
-        'rgba16': _Encoding(np.uint16, 4, cv2.COLOR_RGBA2RGB, 'rgba16'),
-        'bgra16': _Encoding(np.uint16, 4, cv2.COLOR_BGRA2RGB, 'bgra16'),
+        'mono16': _Encoding(np.uint16, 1, cv2.COLOR_GRAY2RGB),
+        'rgb16': _Encoding(np.uint16, 3, None),
+        'bgr16': _Encoding(np.uint16, 3, cv2.COLOR_BGR2RGB),
+        'rgba16': _Encoding(np.uint16, 4, cv2.COLOR_RGBA2RGB),
+        'bgra16': _Encoding(np.uint16, 4, cv2.COLOR_BGRA2RGB),
         'yuv422': _Encoding(np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
         'yuv422_yuy2': _Encoding(np.uint8, 2, cv2.COLOR_YUV2RGB_YUY2),
         # Left to right, the first two pixels of the first row and of the second.

@@ -1,4 +1,4 @@
-"""Small Qwen2-VL models with random weights, and checkpoint folders made of them."""
+"""Small Qwen2-VL models, with random weights or embedded, and checkpoint folders of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
 from epvlm_ros.core.sparse_qwen_vl import VisionInput
 import numpy as np
+import pytest
 from safetensors.torch import save_file
 from tokenizers import decoders, pre_tokenizers, Tokenizer
 from tokenizers.models import BPE
 import torch
 from torch import Tensor
 from transformers import (
-    PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration)
+    AutoTokenizer, PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration)
 
 SPECIAL_TOKENS = (
     '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>', '<|vision_end|>',
@@ -43,7 +45,9 @@ TEXT_SHAPES: dict[str, dict[str, Any]] = {
         'hidden_size': 80, 'intermediate_size': 112, 'num_hidden_layers': 2,
         'num_attention_heads': 5, 'num_key_value_heads': 1, 'mrope_section': [2, 3, 3]},
 }
-SHAPES = tuple(VISION_SHAPES)
+SHAPES = tuple(VISION_SHAPES)  # with random weights
+EMBEDDED = 'embedded'
+MODELS = (*SHAPES, EMBEDDED)
 
 
 def make_config(shape: str) -> Qwen2VLConfig:
@@ -64,7 +68,15 @@ def make_config(shape: str) -> Qwen2VLConfig:
 def make_model(
     shape: str, attention: Any = 'sdpa', seed: int = 0,
 ) -> Qwen2VLForConditionalGeneration:
-    """Return a float32 model whose random weights keep the signal: every position matters."""
+    """
+    Return one of ``MODELS`` in float32.
+
+    Random weights are of a size that keeps the signal, so that every position matters.
+    """
+    if shape == EMBEDDED:
+        require_embedded_model()
+        return Qwen2VLForConditionalGeneration.from_pretrained(
+            EMBEDDED_MODEL, dtype=torch.float32, attn_implementation=attention)
     config = make_config(shape)
     config._attn_implementation = attention
     model = Qwen2VLForConditionalGeneration(config).eval()
@@ -78,6 +90,26 @@ def make_model(
             else:
                 parameter.add_(0.1 * noise)
     return model
+
+
+def require_embedded_model() -> None:
+    """Skip the test where the embedded checkpoint is absent."""
+    if not (EMBEDDED_MODEL / 'model.safetensors').is_file():
+        pytest.skip(f'no embedded checkpoint: {EMBEDDED_MODEL} has no model.safetensors')
+
+
+def make_prompt_for(shape: str, num_visual_tokens: int) -> torch.Tensor:
+    """Return a prompt for one of ``MODELS``; int64, 1-D."""
+    if shape != EMBEDDED:
+        return make_prompt(num_visual_tokens)
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_MODEL)
+    text = tokenizer.apply_chat_template(
+        [{'role': 'user', 'content': [
+            {'type': 'image'}, {'type': 'text', 'text': 'what color is the moving circle ?'}]}],
+        tokenize=False, add_generation_prompt=True)
+    image = tokenizer.convert_ids_to_tokens(make_model(shape).config.image_token_id)
+    text = text.replace(image, image * num_visual_tokens)
+    return torch.tensor(tokenizer.encode(text, add_special_tokens=False))
 
 
 def make_prompt(num_visual_tokens: int, question: str = 'what moves?') -> torch.Tensor:
@@ -97,12 +129,14 @@ def make_vision(rows: int, cols: int, keep_ratio: float, seed: int = 0) -> Visio
     return VisionInput(torch.from_numpy(pixels), rows, cols, kept_indices)
 
 
-def library_inputs(vision: VisionInput, prompt_ids: Tensor) -> dict[str, Tensor]:
+def library_inputs(
+    vision: VisionInput, prompt_ids: Tensor, image_token_id: int = IMAGE,
+) -> dict[str, Tensor]:
     """Return what the library's own forward takes."""
     return {
         'input_ids': prompt_ids[None], 'pixel_values': vision.pixel_values,
         'image_grid_thw': torch.tensor([[1, 2 * vision.rows, 2 * vision.cols]]),
-        'mm_token_type_ids': (prompt_ids == IMAGE).int()[None],
+        'mm_token_type_ids': (prompt_ids == image_token_id).int()[None],
         'attention_mask': torch.ones_like(prompt_ids)[None]}
 
 

@@ -35,6 +35,8 @@ def random_packets(
 
 
 class _Words:
+    """Makes the words of a payload of a given length."""
+
     def __init__(self, random: np.random.Generator, is_dense: bool) -> None:
         self.random, self.is_dense = random, is_dense
 
@@ -78,6 +80,8 @@ class _LibcaerCmpWords(_Words):
 
 
 class _LibcaerWords(_Words):
+    """Pairs of words, some of them marked as invalid, with disorder and wraps."""
+
     def __call__(self, num_words: int) -> np.ndarray:
         random = self.random
         start, step = (100, 200) if self.is_dense else (random.integers(0, 1 << 31), 1 << 26)
@@ -89,6 +93,8 @@ class _LibcaerWords(_Words):
 
 
 class _MonoWords(_Words):
+    """Words of 64 bits."""
+
     def __call__(self, num_words: int) -> np.ndarray:
         random = self.random
         address = random.integers(0, 48, num_words) | random.integers(0, 48, num_words) << 16

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from epvlm_ros.core.activity import ActivityGrid
-from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.engine import EngineAnswer, VlmEngine
 import numpy as np
 import pytest
 from qwen_checkpoints import (
-    IMAGE, make_model, make_prompt, make_tokenizer, save_original_checkpoint)
+    IMAGE, make_model, make_prompt, make_tokenizer, require_embedded_model,
+    save_original_checkpoint)
 import torch
-from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers import (
+    AutoTokenizer, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil)
 
 QUESTION = 'what moves?'
 HEIGHT, WIDTH = 150, 230  # 5 x 8 tokens
@@ -132,19 +132,6 @@ def test_pieces_make_up_the_text(config: VlmConfig, image: np.ndarray) -> None:
     answer = engine.answer(image, QUESTION, make_activity((1, 1)), on_text=pieces.append)
     assert ''.join(pieces) == answer.text != ''
     assert len(pieces) > 5 and all(pieces)
-
-
-def test_characters_of_several_tokens_come_whole(
-    engine: VlmEngine, image: np.ndarray, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    text = 'aé何🤖!'
-    ids = list(text.encode())
-    monkeypatch.setattr(engine._model, 'decode', lambda *_: iter(ids))
-    pieces: list[str] = []
-    answer = engine.answer(image, QUESTION, None, on_text=pieces.append)
-    assert pieces == ['a', 'é', '何', '🤖', '!']
-    assert answer.text == text
-    assert answer.num_generated_tokens == len(ids)
 
 
 @pytest.mark.parametrize('num_calls', [1, 2, 3, 5])
@@ -269,7 +256,8 @@ def test_a_model_without_end_tokens_ends_at_that_of_the_tokenizer(
     tokenizer = make_tokenizer(chat_template=None)
     engine = VlmEngine.from_config(VlmConfig(model=str(folder), device='cpu'))
     first = engine.answer(image, QUESTION, None)
-    end = chr(engine._tokenizer.encode(first.text)[3])
+    # a letter that the prompt does not hold, since end tokens are refused there
+    end = next(letter for letter in first.text[1:] if letter.isascii() and letter.isupper())
     (folder / 'generation_config.json').write_text('{}', encoding='utf-8')
     text = (folder / 'config.json').read_text(encoding='utf-8')
     (folder / 'config.json').write_text(
@@ -280,10 +268,8 @@ def test_a_model_without_end_tokens_ends_at_that_of_the_tokenizer(
     assert engine.answer(image, QUESTION, None).text == first.text[:first.text.index(end)]
 
 
-@pytest.mark.skipif(
-    not (EMBEDDED_MODEL / 'model.safetensors').is_file(),
-    reason=f'no embedded checkpoint: {EMBEDDED_MODEL} has no model.safetensors')
 def test_the_embedded_checkpoint_answers() -> None:
+    require_embedded_model()
     engine = VlmEngine.from_config(VlmConfig(device='cpu'))
     image_rgb = np.full((336, 336, 3), 128, dtype=np.uint8)
     answer = engine.answer(image_rgb, 'what color is the circle', None)

@@ -27,16 +27,15 @@ def converter(request, monkeypatch):
     images._bridge.cache_clear()
 
 
-def message(encoding, pixels, padding=0, is_bigendian=False, **changes):
+def message(encoding, pixels, padding=0, is_bigendian=False):
     """Return a message of an array (height, width[, channels]) with padded rows."""
     if is_bigendian:
         pixels = pixels.astype(pixels.dtype.newbyteorder('>'))
     rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(pixels.shape[0], -1)
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
-    fields = {
-        'encoding': encoding, 'height': pixels.shape[0], 'width': pixels.shape[1],
-        'step': rows.shape[1], 'is_bigendian': int(is_bigendian), 'data': rows.tobytes()}
-    return SimpleNamespace(**{**fields, **changes})
+    return SimpleNamespace(
+        encoding=encoding, height=pixels.shape[0], width=pixels.shape[1], step=rows.shape[1],
+        is_bigendian=int(is_bigendian), data=rows.tobytes())
 
 
 RGB = RANDOM.integers(0, 256, (5, 7, 3)).astype(np.uint8)
@@ -116,6 +115,8 @@ def test_both_converters_agree(monkeypatch, converter):
 
 def test_a_bridge_that_does_not_work_is_not_used(monkeypatch):
     class CvBridge:
+        """Fails as one does that was built for other versions."""
+
         def imgmsg_to_cv2(self, image, desired_encoding):
             raise TypeError('built for another version')
 
@@ -144,7 +145,7 @@ def test_only_the_last_row_may_lack_its_padding():
     ({'data': b''}, '0 bytes')])
 def test_images_that_cannot_be(changes, text):
     with pytest.raises(ValueError, match=text):
-        image_to_rgb(message('rgb8', RGB, **changes))
+        image_to_rgb(SimpleNamespace(**{**vars(message('rgb8', RGB)), **changes}))
 
 
 def test_an_odd_width_of_yuv_is_refused():

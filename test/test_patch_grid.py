@@ -5,7 +5,7 @@ from epvlm_ros.core.patch_grid import PatchGeometry, PatchGrid, token_activity
 from hypothesis import given, settings, strategies
 import numpy as np
 import pytest
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers import Qwen2VLImageProcessorPil
 
 REAL = PatchGeometry(patch_size_px=14, merge_size=2, min_pixels=3136, max_pixels=12845056)
 

@@ -1,9 +1,9 @@
 """Prompts written out by hand, and questions that must not get through."""
 
-from epvlm_ros.core.prompt import check_question, PromptBuilder
+from epvlm_ros.core.prompt import AnswerText, check_question, PromptBuilder
 import pytest
 from qwen_checkpoints import (
-    CHAT_TEMPLATE, IMAGE, make_prompt, make_tokenizer, SPECIAL_TOKENS)
+    CHAT_TEMPLATE, IMAGE, make_prompt, make_tokenizer, SPECIAL_TOKENS, TURN_END)
 
 
 @pytest.fixture(scope='module', name='prompts')
@@ -50,3 +50,31 @@ def test_bad_questions_are_refused(question: str, reason: str) -> None:
 
 def test_the_longest_question_passes() -> None:
     check_question('x' * 10, max_length=10)
+
+
+def test_characters_of_several_tokens_come_whole() -> None:
+    text = 'aé何🤖!'
+    pieces: list[str] = []
+    answer_text = AnswerText(make_tokenizer(CHAT_TEMPLATE), pieces.append)
+    for byte in text.encode():
+        answer_text.append(byte)
+    answer_text.finish()
+    assert pieces == ['a', 'é', '何', '🤖', '!']
+    assert answer_text.text == text
+
+
+def test_half_a_character_comes_at_the_end() -> None:
+    pieces: list[str] = []
+    answer_text = AnswerText(make_tokenizer(CHAT_TEMPLATE), pieces.append)
+    for token_id in (ord('a'), '何'.encode()[0], TURN_END):
+        answer_text.append(token_id)
+    assert pieces == ['a']
+    answer_text.finish()
+    assert pieces == ['a', '\N{REPLACEMENT CHARACTER}']
+    assert answer_text.text == ''.join(pieces)
+
+
+def test_text_needs_no_listener() -> None:
+    answer_text = AnswerText(make_tokenizer(CHAT_TEMPLATE))
+    answer_text.finish()
+    assert answer_text.text == ''

@@ -15,7 +15,8 @@ from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl, VisionInput
 import numpy as np
 import pytest
 from qwen_checkpoints import (
-    IMAGE, library_inputs, make_model, make_prompt, make_vision, PATCH_VALUES, SHAPES)
+    library_inputs, make_model, make_prompt, make_prompt_for, make_vision, MODELS, PATCH_VALUES,
+    SHAPES)
 import torch
 from torch import Tensor
 from transformers import (
@@ -47,9 +48,9 @@ class MaskedDenseReference:
         dropped_tokens = torch.ones(vision.rows * vision.cols, dtype=torch.bool)
         dropped_tokens[torch.from_numpy(vision.kept_indices)] = False
         self.kept_tokens = ~dropped_tokens
-        is_image = prompt_ids == IMAGE
-        self.kept_places = ~is_image
-        self.kept_places[is_image] = self.kept_tokens
+        self.is_image = prompt_ids == self.model.config.image_token_id
+        self.kept_places = ~self.is_image
+        self.kept_places[self.is_image] = self.kept_tokens
         self.vision, self.prompt_ids = vision, prompt_ids
         self.cache = DynamicCache(config=self.model.config.text_config)
 
@@ -64,7 +65,7 @@ class MaskedDenseReference:
     @torch.no_grad()
     def prefill(self) -> tuple[Tensor, Tensor]:
         """Return logits and positions of the whole dense prompt."""
-        is_image = self.prompt_ids == IMAGE
+        is_image = self.is_image
         embeddings = self.model.get_input_embeddings()(self.prompt_ids)
         embeddings[is_image] = self.encode()
         self.positions, self.position_delta = self.model.model.get_rope_index(
@@ -105,9 +106,10 @@ class MaskedDenseReference:
 
 def cases() -> Iterator[Any]:
     for index, keep_ratio in enumerate(KEEP_RATIOS):
-        for shape in SHAPES:
+        for shape in MODELS:
             grid = GRIDS[index % len(GRIDS)]
-            yield pytest.param(shape, grid, keep_ratio, 10 + index, id=f'{shape}-{grid}-{keep_ratio}')
+            name = f'{shape}-{grid}-{keep_ratio}'
+            yield pytest.param(shape, grid, keep_ratio, 10 + index, id=name)
 
 
 @pytest.fixture(params=SHAPES, name='model')
@@ -116,12 +118,12 @@ def model_fixture(request: pytest.FixtureRequest) -> Qwen2VLForConditionalGenera
 
 
 @pytest.mark.parametrize('grid', GRIDS)
-def test_keeping_all_equals_the_library(
-    model: Qwen2VLForConditionalGeneration, grid: tuple[int, int],
-) -> None:
+@pytest.mark.parametrize('shape', MODELS)
+def test_keeping_all_equals_the_library(shape: str, grid: tuple[int, int]) -> None:
+    model = make_model(shape)
     vision = make_vision(*grid, keep_ratio=1.0)
-    prompt_ids = make_prompt(grid[0] * grid[1])
-    inputs = library_inputs(vision, prompt_ids)
+    prompt_ids = make_prompt_for(shape, grid[0] * grid[1])
+    inputs = library_inputs(vision, prompt_ids, model.config.image_token_id)
     with torch.no_grad():
         expected = model(**inputs).logits[0]
     sparse = SparseQwenVl(model)
@@ -144,7 +146,7 @@ def test_dropped_tokens_equal_masked_ones(
     shape: str, grid: tuple[int, int], keep_ratio: float, seed: int,
 ) -> None:
     vision = make_vision(*grid, keep_ratio, seed)
-    prompt_ids = make_prompt(grid[0] * grid[1])
+    prompt_ids = make_prompt_for(shape, grid[0] * grid[1])
     reference = MaskedDenseReference(shape, vision, prompt_ids)
     sparse = SparseQwenVl(make_model(shape))
 
@@ -241,6 +243,20 @@ def test_low_precision_runs(attention: str) -> None:
     assert torch.corrcoef(torch.stack(logits).flatten(1))[0, 1] > 0.99
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('shape', SHAPES)
+def test_a_gpu_answers_as_a_cpu_does(shape: str) -> None:
+    vision = make_vision(5, 4, keep_ratio=0.4)
+    prompt_ids = make_prompt(20)
+    answers = []
+    for device in ('cpu', 'cuda'):
+        sparse = SparseQwenVl(make_model(shape).to(device))
+        state = sparse.prefill(prompt_ids, vision, sparse.encode(vision))
+        answers.append((state.logits.cpu(), list(sparse.decode(state, (), 64))))
+    assert (answers[0][0] - answers[1][0]).abs().max() <= TOLERANCE
+    assert answers[0][1] == answers[1][1]
+
+
 def test_decoding_ends_before_an_end_token_and_at_the_limit() -> None:
     vision, prompt_ids = make_vision(2, 2, keep_ratio=0.5), make_prompt(4)
     sparse = SparseQwenVl(make_model('wide'))
@@ -256,6 +272,13 @@ def test_decoding_ends_before_an_end_token_and_at_the_limit() -> None:
     assert decode({end}, 12) == token_ids[:token_ids.index(end)]
     assert decode((), 1) == token_ids[:1]
     assert decode((), 0) == []
+
+
+@pytest.mark.parametrize('configured, expected', [(3, {3}), ([4, 5], {4, 5}), (None, set())])
+def test_end_tokens_come_from_the_generation_config(configured: Any, expected: set[int]) -> None:
+    model = make_model('narrow')
+    model.generation_config.eos_token_id = configured
+    assert SparseQwenVl(model).end_token_ids == expected
 
 
 @pytest.mark.parametrize('kept_indices', [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Iterator
 
+from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
 from epvlm_ros.bag.reader import BagMessage, BagReader
-from epvlm_ros.bag.types import COMPRESSED_IMAGE_TYPE
 from epvlm_ros.core.config import EventSyncConfig
 from epvlm_ros.core.coverage import Missing
 from epvlm_ros.core.packets import packet_from_message
@@ -47,7 +47,7 @@ def guided_frames(
     for message in bag.messages([events, bag.find_image_topic(image_topic)]):
         now_s = message.record_time_ns / SECOND
         if message.topic == events:
-            packet = packet_from_message(bag.deserialize(message.data, message.type))
+            packet = packet_from_message(bag.deserialize(message.data, message.type_name))
             synchronizer.add_packet(packet, now_s)
         else:
             synchronizer.add_frame(_to_frame(bag, message), now_s)
@@ -109,9 +109,9 @@ def _last_complete(frames: Iterator[GuidedFrame], bag: BagReader) -> GuidedFrame
 
 
 def _to_frame(bag: BagReader, message: BagMessage) -> Frame:
-    image = bag.deserialize(message.data, message.type)
+    image = bag.deserialize(message.data, message.type_name)
     stamp_ns = image.header.stamp.sec * SECOND + image.header.stamp.nanosec
-    if message.type == COMPRESSED_IMAGE_TYPE:
+    if message.type_name == COMPRESSED_IMAGE_TYPE:
         height, width = bag.image(message).rgb.shape[:2]
         return Frame(stamp_ns, height, width, message)
     return Frame(stamp_ns, image.height, image.width, message)

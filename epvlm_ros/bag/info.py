@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
 from epvlm_ros.bag.reader import BagReader
-from epvlm_ros.bag.types import COMPRESSED_IMAGE_TYPE
 from epvlm_ros.core.packets import ENCODINGS, EventPacket, make_decoder, PacketDecoder
 import numpy as np
 
@@ -41,7 +41,7 @@ def bag_info(path: str | Path) -> dict[str, Any]:
             'event_topics': {name: _event_summary(bag, name) for name in bag.event_topics},
             'image_topics': {name: _image_summary(bag, name) for name in bag.image_topics},
             'other_topics': {
-                name: {'type': topic.type, 'count': topic.count}
+                name: {'type': topic.type_name, 'count': topic.num_messages}
                 for name, topic in bag.topics.items() if name not in known},
         }
 
@@ -104,7 +104,7 @@ def _event_summary(bag: BagReader, topic: str) -> dict[str, Any]:
     counters = [decoder.counters for decoder in sums.decoders.values()]
     first = sums.first
     return {
-        'type': bag.topics[topic].type,
+        'type': bag.topics[topic].type_name,
         'encoding': first.encoding if first else None,
         'width': first.width if first else None,
         'height': first.height if first else None,
@@ -136,19 +136,19 @@ def _image_summary(bag: BagReader, topic: str) -> dict[str, Any]:
     stamps_ns: list[int] = []
     width = height = encoding = None
     for message in bag.messages([topic]):
-        image = bag.deserialize(message.data, message.type)
+        image = bag.deserialize(message.data, message.type_name)
         stamp = image.header.stamp
         stamps_ns.append(stamp.sec * 1_000_000_000 + stamp.nanosec)
         if encoding is not None:
             continue
-        if message.type == COMPRESSED_IMAGE_TYPE:
+        if message.type_name == COMPRESSED_IMAGE_TYPE:
             height, width = bag.image(message).rgb.shape[:2]
             encoding = image.format
         else:
             height, width, encoding = image.height, image.width, image.encoding
     span_ns = max(stamps_ns) - min(stamps_ns) if stamps_ns else 0
     return {
-        'type': bag.topics[topic].type,
+        'type': bag.topics[topic].type_name,
         'width': width,
         'height': height,
         'encoding': encoding,

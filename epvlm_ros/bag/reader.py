@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import heapq
 from pathlib import Path
-import shutil
-from tempfile import TemporaryDirectory
 from typing import Any, Iterable, Iterator, NamedTuple
 
-from epvlm_ros.bag.types import COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore
+from epvlm_ros.bag.message_types import (
+    COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore)
+from epvlm_ros.bag.storage import decompress, find_storage, open_storage, STORAGES
 from epvlm_ros.core.packets import EventPacket, packet_from_message
 from epvlm_ros.images import compressed_to_rgb, image_to_rgb
 import numpy as np
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
-import yaml
 
-_STORAGES = {'.db3': 'sqlite3', '.mcap': 'mcap'}
 _NO_TYPE = '__schemaless__'  # what rosbags says where an mcap channel has no schema
 
 
 class BagTopic(NamedTuple):
     """Type and number of messages of a topic."""
 
-    type: str
-    count: int
+    type_name: str
+    num_messages: int
 
 
 class BagMessage(NamedTuple):
     """One message as recorded; ``data`` is its serialised form."""
 
     topic: str
-    type: str
+    type_name: str
     record_time_ns: int
     data: bytes
 
@@ -64,17 +62,15 @@ class BagReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._temporary: TemporaryDirectory[str] | None = None
+        self._files = find_storage(self.path)
         self._storages: list[Reader] = []
-        self._types: dict[str, str] = {}  # of topics, from metadata.yaml
-        self._compresses_messages = False
         try:
-            for file in self._find_files():
-                self._storages.append(_open_storage(file))
+            for file in self._files.files:
+                self._storages.append(open_storage(file))
         except BaseException:
             self.close()
             raise
-        self.storage = _STORAGES[self._storages[0].path.suffix] if self._storages else ''
+        self.storage = STORAGES[self._storages[0].path.suffix] if self._storages else ''
         self.topics = self._find_topics()
 
     def __enter__(self) -> BagReader:
@@ -88,14 +84,12 @@ class BagReader:
         for storage in self._storages:
             storage.close()
         self._storages.clear()
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
+        self._files.clean_up()
 
     @property
     def num_messages(self) -> int:
         """Return the number of messages of all topics."""
-        return sum(topic.count for topic in self.topics.values())
+        return sum(topic.num_messages for topic in self.topics.values())
 
     @property
     def start_ns(self) -> int | None:
@@ -112,12 +106,12 @@ class BagReader:
     @property
     def event_topics(self) -> list[str]:
         """Return the topics of event packets, sorted."""
-        return sorted(name for name, topic in self.topics.items() if topic.type in EVENT_TYPES)
+        return self._topics_of(EVENT_TYPES)
 
     @property
     def image_topics(self) -> list[str]:
         """Return the topics of raw and compressed images, sorted."""
-        return sorted(name for name, topic in self.topics.items() if topic.type in IMAGE_TYPES)
+        return self._topics_of(IMAGE_TYPES)
 
     def find_event_topic(self, topic: str | None = None) -> str:
         """
@@ -196,7 +190,7 @@ class BagReader:
 
         """
         name = self.find_event_topic(topic)
-        return (packet_from_message(self.deserialize(message.data, message.type))
+        return (packet_from_message(self.deserialize(message.data, message.type_name))
                 for message in self.messages([name]))
 
     def images(self, topic: str | None = None) -> Iterator[BagImage]:
@@ -222,10 +216,10 @@ class BagReader:
             If it is none, or cannot be converted.
 
         """
-        if message.type not in IMAGE_TYPES:
-            raise ValueError(f'{message.topic} is of type {message.type}: give an image')
-        image = self.deserialize(message.data, message.type)
-        is_compressed = message.type == COMPRESSED_IMAGE_TYPE
+        if message.type_name not in IMAGE_TYPES:
+            raise ValueError(f'{message.topic} is of type {message.type_name}: give an image')
+        image = self.deserialize(message.data, message.type_name)
+        is_compressed = message.type_name == COMPRESSED_IMAGE_TYPE
         stamp = image.header.stamp
         return BagImage(
             stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
@@ -234,53 +228,21 @@ class BagReader:
             encoding=image.format if is_compressed else image.encoding,
             record_time_ns=message.record_time_ns)
 
-    def _find_files(self) -> list[Path]:
-        if not self.path.exists():
-            raise ValueError(f'{self.path} does not exist: give a rosbag2 folder, .mcap or .db3')
-        if self.path.is_file():
-            return [self.path]
-        metadata = self.path / 'metadata.yaml'
-        if not metadata.is_file():
-            files = sorted(file.name for file in self.path.iterdir() if file.suffix in _STORAGES)
-            remedy = f'read {files[0]} by itself' if files else 'give a rosbag2 folder'
-            raise ValueError(f'{self.path} is no rosbag2, it has no metadata.yaml: {remedy}')
-        try:
-            information = yaml.safe_load(metadata.read_text())['rosbag2_bagfile_information']
-            self._types = {
-                topic['topic_metadata']['name']: topic['topic_metadata']['type']
-                for topic in information['topics_with_message_count']}
-            compression = (information.get('compression_mode') or '').lower()
-            # Old recordings name files from outside of the folder.
-            files = [self.path / Path(name).name for name in information['relative_file_paths']]
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f'{metadata} is damaged ({error!r}): make it anew with ros2 bag reindex') from None
-        self._compresses_messages = compression == 'message'
-        return [self._decompress(file) if compression == 'file' else file for file in files]
-
-    def _decompress(self, file: Path) -> Path:
-        if self._temporary is None:
-            self._temporary = TemporaryDirectory()
-        target = Path(self._temporary.name) / file.stem
-        try:
-            with _zstd().open(file, 'rb') as source, target.open('wb') as copy:
-                shutil.copyfileobj(source, copy)
-        except Exception as error:  # noqa: B902
-            raise ValueError(f'{file} cannot be decompressed: {error}') from None
-        return target
+    def _topics_of(self, types: tuple[str, ...]) -> list[str]:
+        return sorted(name for name, topic in self.topics.items() if topic.type_name in types)
 
     def _find_topics(self) -> dict[str, BagTopic]:
-        topics = {name: BagTopic(type_name, 0) for name, type_name in self._types.items()}
+        topics = {name: BagTopic(type_name, 0) for name, type_name in self._files.types.items()}
         for storage in self._storages:
             for connection in storage.connections:
                 known = topics.get(connection.topic, BagTopic('', 0))
                 topics[connection.topic] = BagTopic(
-                    self._type(connection), known.count + connection.msgcount)
+                    self._type(connection), known.num_messages + connection.msgcount)
         return dict(sorted(topics.items()))
 
     def _type(self, connection: Connection) -> str:
         if connection.msgtype == _NO_TYPE:
-            return self._types.get(connection.topic, '')
+            return self._files.types.get(connection.topic, '')
         return connection.msgtype
 
     def _storage_messages(self, storage: Reader, wanted: set[str]) -> Iterator[BagMessage]:
@@ -290,8 +252,8 @@ class BagReader:
         try:
             for connection, record_time_ns, data in storage.messages(connections):
                 data = bytes(data)
-                if self._compresses_messages:
-                    data = _zstd().decompress(data)
+                if self._files.compresses_messages:
+                    data = decompress(data)
                 yield BagMessage(
                     connection.topic, self._type(connection), record_time_ns, data)
         except GeneratorExit:
@@ -318,28 +280,5 @@ class BagReader:
 
     def _names(self) -> str:
         return ', '.join(
-            f'{name} ({topic.type or "of unknown type"})'
+            f'{name} ({topic.type_name or "of unknown type"})'
             for name, topic in self.topics.items()) or 'no topics'
-
-
-def _open_storage(file: Path) -> Reader:
-    if file.suffix not in _STORAGES:
-        raise ValueError(f'{file} is neither .mcap nor .db3: give a recording of rosbag2')
-    if not file.is_file():
-        raise ValueError(f'{file} is missing, metadata.yaml names it: restore the file')
-    try:
-        # By file and not by folder: a folder's storage_identifier may be empty, and topics whose
-        # settings differ between metadata.yaml and the file would be passed over.
-        reader = Reader(file)
-        reader.open()
-    except Exception as error:  # noqa: B902  damaged files fail in many ways
-        raise ValueError(f'{file} is no recording that can be read: {error}') from None
-    return reader
-
-
-def _zstd() -> Any:
-    try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        from backports import zstd  # type: ignore[import-not-found,no-redef,unused-ignore]
-    return zstd

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from epvlm_ros.bag.types import EVENT_PACKET_TYPE, IMAGE_TYPE, make_typestore
+from epvlm_ros.bag.message_types import EVENT_PACKET_TYPE, IMAGE_TYPE, make_typestore
 from epvlm_ros.core.packets import EventPacket
 import numpy as np
-from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, \
-    QosReliability, QosTime
+from rosbags.interfaces import (
+    Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
 
@@ -185,5 +185,5 @@ class BagWriter:
             self._connections[topic] = connection
         elif connection.msgtype != type_name:
             raise ValueError(
-                f'topic {topic} has type {connection.msgtype}, not {type_name}: take another topic')
+                f'topic {topic} has type {connection.msgtype}, not {type_name}: take another one')
         return connection

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import json
 from pathlib import Path
+import sys
 from typing import Any
 
 import epvlm_ros
@@ -15,8 +16,8 @@ from epvlm_ros.core.patch_grid import PatchGeometry
 from epvlm_ros.core.sparse_qwen_vl import check_model_type, SparseQwenVl
 from safetensors import SafetensorError
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
-from transformers.utils import cached_file
+from transformers import AutoConfig, AutoTokenizer, Qwen2VLImageProcessorPil
+from transformers.utils import cached_file, logging
 
 EMBEDDED_MODEL = Path(epvlm_ros.__file__).parent / 'models' / 'tiny'
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -35,7 +36,7 @@ class Checkpoint:
         Text to token ids and back.
     chat_template : str
         Jinja template that places question and image in the prompt.
-    image_processor : transformers.BaseImageProcessor
+    image_processor : transformers.Qwen2VLImageProcessorPil
         Image to patches.
     geometry : PatchGeometry
         What ``image_processor`` does to the size of an image.
@@ -72,12 +73,16 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
     dtype = _find_dtype(config, device)
     options: dict[str, Any] = {
         'local_files_only': not config.allow_download, 'trust_remote_code': False}
+    if not sys.stderr.isatty():
+        # A bar that is drawn over and over makes a log unreadable.
+        logging.disable_progress_bar()
     with _remedies(source, config):
         model_config = AutoConfig.from_pretrained(source, **options)
         check_model_type(model_config.model_type)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         chat_template = tokenizer.chat_template or _read_processor_template(source, options)
-        image_processor = AutoImageProcessor.from_pretrained(source, **options)
+        # the one without torchvision, so that pixels are the same on every machine
+        image_processor = Qwen2VLImageProcessorPil.from_pretrained(source, **options)
         model = SparseQwenVl.from_pretrained(
             source, device=device, dtype=dtype, attn_implementation=config.attention,
             use_safetensors=True, **options)

@@ -31,11 +31,11 @@ def compiled(function: Function) -> Function:
     """
     global _warned
     try:
-        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, nogil=True)(function)  # type: ignore
     except RuntimeError as error:  # numba found no folder that it may write
         if not _warned:
             _logger.warning(
                 'compiled code cannot be kept (%s): every start takes some seconds longer. Set '
                 'NUMBA_CACHE_DIR to a folder that can be written.', error)
             _warned = True
-        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True)(function)  # type: ignore

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 import time
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from epvlm_ros.core.checkpoint import Checkpoint, load_checkpoint
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.flops import ModelShape, prefill_flops
 from epvlm_ros.core.patch_grid import PatchGrid, token_activity
-from epvlm_ros.core.prompt import check_question, PromptBuilder
+from epvlm_ros.core.prompt import AnswerText, check_question, PromptBuilder
 from epvlm_ros.core.selection import is_static_scene, select_tokens, Selection, TokenScene
 from epvlm_ros.core.sparse_qwen_vl import VisionInput
 import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from epvlm_ros.core.activity import ActivityGrid
 
 NANOSECOND = 1e-9  # in seconds
-UNFINISHED_CHARACTER = '\N{REPLACEMENT CHARACTER}'
+WARM_UP_SIZE_PX = 224
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,15 @@ class VlmEngine:
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         return cls(load_checkpoint(config), config)
+
+    def warm_up(self) -> None:
+        """
+        Answer about a small empty picture, so that no question pays for the first use.
+
+        Libraries load their kernels and plan their memory on the first call.
+        """
+        picture = np.zeros((WARM_UP_SIZE_PX, WARM_UP_SIZE_PX, 3), np.uint8)
+        self.answer(picture, '?', None, max_new_tokens=2)
 
     @property
     def config(self) -> VlmConfig:
@@ -231,7 +240,7 @@ class VlmEngine:
         prompt_ids = self._prompts.prompt_ids(question, grid.num_tokens)
         selection = self._select(grid, activity, config)
         vision = self._vision_input(image_rgb, grid, selection)
-        answer_text = _AnswerText(self._tokenizer, on_text)
+        answer_text = AnswerText(self._tokenizer, on_text)
         first_token_s, stopped = self._generate(
             prompt_ids, vision, config.max_new_tokens, should_stop, answer_text)
         end_s = self._now_s()
@@ -298,7 +307,7 @@ class VlmEngine:
         vision: VisionInput,
         max_new_tokens: int,
         should_stop: Callable[[], bool] | None,
-        answer_text: _AnswerText,
+        answer_text: AnswerText,
     ) -> tuple[float | None, bool]:
         """Return the time of the first token, if there was one, and whether it was stopped."""
         should_stop = should_stop or (lambda: False)
@@ -324,34 +333,3 @@ class VlmEngine:
         if self._model.device.type == 'cuda':
             torch.cuda.synchronize(self._model.device)
         return time.perf_counter()
-
-
-class _AnswerText:
-    """The text of the tokens so far, handed out in pieces of whole characters."""
-
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None) -> None:
-        self._tokenizer = tokenizer
-        self._on_text = on_text
-        self._num_handed_out = 0
-        self.token_ids: list[int] = []
-
-    @property
-    def text(self) -> str:
-        return self._tokenizer.decode(self.token_ids, skip_special_tokens=True)
-
-    def append(self, token_id: int) -> None:
-        self.token_ids.append(token_id)
-        if self._on_text:
-            # a character of several bytes may lie in several tokens: wait for all of it
-            text = self.text
-            self._hand_out(text[:len(text.rstrip(UNFINISHED_CHARACTER))])
-
-    def finish(self) -> None:
-        if self._on_text:
-            self._hand_out(self.text)
-
-    def _hand_out(self, text: str) -> None:
-        if self._on_text and len(text) > self._num_handed_out:
-            piece = text[self._num_handed_out:]
-            self._num_handed_out = len(text)
-            self._on_text(piece)

@@ -1,10 +1,13 @@
-"""The prompt of one question about one image: checked text -> token ids."""
+"""The text side of an answer: question -> token ids of the prompt, token ids -> text."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+UNFINISHED_CHARACTER = '\N{REPLACEMENT CHARACTER}'
 
 
 class PromptBuilder:
@@ -83,6 +86,50 @@ class PromptBuilder:
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
+
+
+class AnswerText:
+    """
+    The text of an answer while its tokens come in.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the checkpoint; not changed.
+    on_text : callable, optional
+        Gets the text in pieces of whole characters, never an empty one.
+
+    """
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._on_text = on_text
+        self._num_handed_out = 0
+        self.token_ids: list[int] = []
+
+    @property
+    def text(self) -> str:
+        """Return the text of all tokens so far, control tokens left out."""
+        return self._tokenizer.decode(self.token_ids, skip_special_tokens=True)
+
+    def append(self, token_id: int) -> None:
+        """Take the next token."""
+        self.token_ids.append(token_id)
+        if self._on_text:
+            # a character of several bytes may lie in several tokens: wait for all of it
+            text = self.text
+            self._hand_out(text[:len(text.rstrip(UNFINISHED_CHARACTER))])
+
+    def finish(self) -> None:
+        """Hand out what is left, be it half a character."""
+        if self._on_text:
+            self._hand_out(self.text)
+
+    def _hand_out(self, text: str) -> None:
+        if self._on_text and len(text) > self._num_handed_out:
+            piece = text[self._num_handed_out:]
+            self._num_handed_out = len(text)
+            self._on_text(piece)
 
 
 def check_question(question: str, max_length: int) -> None:

@@ -63,9 +63,9 @@ class VisionInput:
 
 
 @dataclass
-class Prefill:
+class DecodingState:
     """
-    The state of one answer after its prompt; ``SparseQwenVl.step`` moves it on.
+    Where an answer stands after its prompt; ``SparseQwenVl.step`` moves it on.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ class SparseQwenVl:
         return output.pooler_output
 
     @torch.inference_mode()
-    def prefill(self, prompt_ids: Tensor, vision: VisionInput, features: Tensor) -> Prefill:
+    def prefill(self, prompt_ids: Tensor, vision: VisionInput, features: Tensor) -> DecodingState:
         """
         Run the language model on the text and the kept tokens of the prompt.
 
@@ -247,7 +247,7 @@ class SparseQwenVl:
         """
         hidden, cache, next_position = self._run_prompt(prompt_ids, vision, features)
         # the vocabulary is the widest layer: only the last token goes through it
-        return Prefill(self._model.lm_head(hidden[0, -1]), cache, next_position)
+        return DecodingState(self._model.lm_head(hidden[0, -1]), cache, next_position)
 
     @torch.inference_mode()
     def prompt_logits(
@@ -258,7 +258,7 @@ class SparseQwenVl:
         return self._model.lm_head(hidden[0])
 
     @torch.inference_mode()
-    def step(self, state: Prefill, token_id: int) -> None:
+    def step(self, state: DecodingState, token_id: int) -> None:
         """Append one token to ``state``, which then holds the logits after it."""
         ids = torch.tensor([[token_id]], device=self.device)
         positions = torch.full((3, 1, 1), state.next_position, device=self.device)
@@ -268,7 +268,7 @@ class SparseQwenVl:
         state.next_position += 1
 
     def decode(
-        self, state: Prefill, end_token_ids: Collection[int], max_new_tokens: int,
+        self, state: DecodingState, end_token_ids: Collection[int], max_new_tokens: int,
     ) -> Iterator[int]:
         """
         Yield the ids of the answer, each the most probable one, as they are computed.

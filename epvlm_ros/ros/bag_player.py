@@ -11,8 +11,8 @@ import sys
 import time
 from typing import Any
 
+from epvlm_ros.bag.message_types import EVENT_ARRAY_TYPE, EVENT_PACKET_TYPE
 from epvlm_ros.bag.reader import BagReader
-from epvlm_ros.bag.types import EVENT_ARRAY_TYPE, EVENT_PACKET_TYPE
 from epvlm_ros.ros.quality import EVENTS, FRAMES, publisher_options
 import rclpy
 from rclpy.duration import Duration
@@ -79,7 +79,8 @@ class BagPlayer:
             raise ValueError(
                 f'{bag.path} has no topic {", ".join(unknown)}: it has '
                 f'{", ".join(bag.topics) or "none"}')
-        self._names = [name for name in bag.topics if name in names and bag.topics[name].count]
+        self._names = [name for name, topic in bag.topics.items()
+                       if name in names and topic.num_messages]
         if not self._names:
             raise ValueError(f'{bag.path} has no messages to play')
         self._publishers = {name: self._make_publisher(name) for name in self._names}
@@ -112,10 +113,10 @@ class BagPlayer:
         topic = self._bag.topics[name]
         target = self._options.remap.get(name, name)
         # The old name of the event packets, which are the same on the wire.
-        type_name = EVENT_PACKET_TYPE if topic.type == EVENT_ARRAY_TYPE else topic.type
+        type_name = EVENT_PACKET_TYPE if topic.type_name == EVENT_ARRAY_TYPE else topic.type_name
         is_events = type_name == EVENT_PACKET_TYPE
         self._node.get_logger().info(
-            f'{name}{"" if target == name else " as " + target}: {topic.count} messages of '
+            f'{name}{"" if target == name else " as " + target}: {topic.num_messages} messages of '
             f'{type_name}')
         return self._node.create_publisher(
             find_message_class(type_name), target, EVENTS if is_events else FRAMES,

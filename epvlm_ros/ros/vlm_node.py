@@ -62,10 +62,12 @@ class VlmNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, then take frames and queries."""
         try:
-            self._engine = VlmEngine.from_config(self._settings.get(VlmConfig))
+            engine = VlmEngine.from_config(self._settings.get(VlmConfig))
+            engine.warm_up()
         except (ValueError, OSError, RuntimeError) as error:
             self.get_logger().fatal(f'not configured: {error}')
             return TransitionCallbackReturn.FAILURE
+        self._engine = engine
         self._create_entities()
         self.get_logger().info(f'{self._engine.description}; {self.resolve_topic_name("query")} '
                                f'and {self.resolve_service_name("ask")} to '

@@ -11,8 +11,9 @@ from epvlm_ros.core.packets.evt3_encoder import encode_evt3
 from epvlm_ros.core.packets.libcaer import LibcaerDecoder
 from epvlm_ros.core.packets.libcaer_cmp import LibcaerCmpDecoder
 from epvlm_ros.core.packets.mono import MonoDecoder
-from epvlm_ros.core.packets.packet import DecodedPacket, DecoderCounters, EventPacket, Events, \
-    packet_from_message, PacketTimes, Triggers
+from epvlm_ros.core.packets.packet import (
+    DecodedPacket, DecoderCounters, EventPacket, Events, packet_from_message, PacketTimes,
+    Triggers)
 from epvlm_ros.core.packets.trigger import TriggerDecoder
 
 _DECODERS: dict[str, type[PacketDecoder]] = {

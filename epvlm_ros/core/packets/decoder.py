@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, TYPE_CHECKING
 
 from epvlm_ros.core.packets.packet import DecodedPacket, DecoderCounters, EventPacket, PacketTimes
-from epvlm_ros.core.packets.runs import PixelRuns, records_to_triggers, RUN_DTYPE, \
-    runs_to_events, TALLY_DTYPE, TRIGGER_DTYPE
+from epvlm_ros.core.packets.runs import (
+    PixelRuns, records_to_triggers, RUN_DTYPE, runs_to_events, TALLY_DTYPE, TRIGGER_DTYPE)
 import numpy as np
 
 if TYPE_CHECKING:
@@ -128,8 +128,9 @@ class PacketDecoder(ABC):
     def _next_runs(self, packet: EventPacket) -> PixelRuns:
         if not self.matches(packet):
             raise ValueError(
-                f'packet is {packet.encoding} of {packet.width} x {packet.height}, this decoder is '
-                f'for {self.encoding} of {self.width} x {self.height}: make one with make_decoder')
+                f'packet is {packet.encoding} of {packet.width} x {packet.height}, this decoder '
+                f'is for {self.encoding} of {self.width} x {self.height}: make one for it with '
+                'make_decoder')
         words = self._words(packet)
         if self._runs.size < words.size:
             self._runs = np.empty(words.size, RUN_DTYPE)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from epvlm_ros.core.compiled import compiled
-from epvlm_ros.core.packets.evt3 import ADDR_X, ADDR_Y, TIME_HIGH, TIME_LOW, VECT_12, VECT_8, \
-    VECT_BASE_X
+from epvlm_ros.core.packets.evt3 import (
+    ADDR_X, ADDR_Y, TIME_HIGH, TIME_LOW, VECT_12, VECT_8, VECT_BASE_X)
 from epvlm_ros.core.packets.packet import Events
 import numpy as np
 

@@ -1,0 +1,1 @@
+"""Simulated scenes, events, questions and recordings, for training, tests and demonstrations."""

@@ -1,0 +1,65 @@
+"""
+A cheap stand-in for an event camera: how many events each visual token would see.
+
+It has no memory and no time stamps. Events are as many as the logarithm of the brightness
+crosses the contrast threshold between pictures of a window, plus noise.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+import torch.nn.functional as functional
+
+LOG_OFFSET = 0.02  # keeps the logarithm of black finite; the event simulator uses it as well
+
+
+def token_activity(
+    brightness: Tensor,
+    token_size_px: int,
+    *,
+    contrast_threshold: float = 0.2,
+    noise_events_per_px: Tensor | float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """
+    Estimate the number of events in each visual token.
+
+    Parameters
+    ----------
+    brightness : Tensor float (scenes, times, height, width)
+        Linear brightness, 0 to 1, at increasing times of the window; height and width are
+        multiples of ``token_size_px``.
+    token_size_px : int
+        Side of a visual token.
+    contrast_threshold : float
+        Change of the logarithm that makes one event.
+    noise_events_per_px : Tensor (scenes,) or float
+        Mean number of noise events at each pixel in the window.
+    generator : torch.Generator, optional
+        Source of the noise, on the device of ``brightness``.
+
+    Returns
+    -------
+    Tensor float (scenes, rows, cols)
+        Expected events of the scene plus counted events of noise; zeros for fewer than two times.
+
+    Raises
+    ------
+    ValueError
+        If the picture is not made of whole tokens or the threshold is not positive.
+
+    """
+    height, width = brightness.shape[-2:]
+    if height % token_size_px or width % token_size_px:
+        raise ValueError(
+            f'picture of {height} x {width}: give multiples of {token_size_px} pixels')
+    if contrast_threshold <= 0.0:
+        raise ValueError(f'contrast_threshold is {contrast_threshold}: give more than 0')
+    change = torch.log(brightness + LOG_OFFSET).diff(dim=1).abs().sum(dim=1)
+    area = token_size_px * token_size_px
+    events = functional.avg_pool2d(change[:, None], token_size_px)[:, 0]
+    events = events * (area / contrast_threshold)
+    rate = torch.as_tensor(noise_events_per_px, device=events.device, dtype=events.dtype)
+    mean_noise = (rate.reshape(-1, 1, 1) * area).expand_as(events)
+    return events + torch.poisson(mean_noise, generator=generator)

@@ -1,0 +1,79 @@
+"""The command line as a user calls it, on real recordings."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import pytest
+from slider_depth_bag import make_slider_depth_bag
+
+
+def epvlm(*arguments):
+    return subprocess.run(
+        [sys.executable, '-m', 'epvlm_ros.cli', *map(str, arguments)], capture_output=True,
+        text=True, timeout=120)
+
+
+@pytest.fixture(scope='module')
+def slider_bag(shared_data, tmp_path_factory):
+    target = tmp_path_factory.mktemp('bags') / 'slider'
+    return make_slider_depth_bag(shared_data / 'slider_depth', target, storage='mcap')
+
+
+def test_bag_info_prints_json_that_equals_the_reference_decoder(shared_data):
+    golden = json.loads((shared_data / 'golden.json').read_text())['evt3_trigger_1280x720']
+    result = epvlm('bag-info', shared_data / 'evt3_trigger_1280x720')
+    assert result.returncode == 0, result.stderr
+    topic, = json.loads(result.stdout)['event_topics'].values()
+    assert {key: topic[key] for key in golden} == golden
+
+
+def test_ask_answers_about_a_moment_and_draws_it(slider_bag, tmp_path):
+    overlay = tmp_path / 'overlay.png'
+    result = epvlm('ask', slider_bag, '--question', 'what do you see?', '--at', '1.5', '--keep',
+                   '0.25', '--overlay', overlay, '--json')
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report['status'] == 'OK' and report['answer']
+    assert report['tokens'] == report['rows'] * report['cols']
+    assert report['tokens_kept'] == len(report['kept']) == round(0.25 * report['tokens'])
+    assert report['kept'] == sorted(set(report['kept']))
+    # The camera sends 25.8 frames a second: the closest one is at most 20 ms away.
+    assert abs(report['frame_stamp_ns'] - 1_700_000_001_500_000_000) <= 20_000_000
+    assert report['window_end_ns'] - report['window_start_ns'] == 40_000_000
+    assert report['window_start_ns'] < report['frame_stamp_ns'] < report['window_end_ns']
+    assert report['num_events'] > 5000
+    assert 0.6 < report['flops_saved'] == 1 - report['flops_used'] / report['flops_dense'] < 0.9
+    assert 0 < report['ttft_ms'] <= report['total_ms']
+    assert report['fallback'] == ''
+    picture = cv2.imread(str(overlay))
+    assert picture is not None and picture.std() > 10
+
+
+def test_ask_in_plain_words(slider_bag):
+    result = epvlm('ask', slider_bag, '--question', 'what do you see?', '--at', '1.5')
+    assert result.returncode == 0
+    assert len(result.stdout.strip().splitlines()) == 1
+    assert 'of the FLOPs saved' in result.stderr
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['--at', '99'], 'outside the recording: give 0 to 3.4'),
+    (['--keep', '1.5'], 'keep_ratio is 1.5: give at most 1.0'),
+    (['--model', '/no/such/model'], 'there is no model folder /no/such/model'),
+    (['--question', ' '], 'empty'),
+    (['--event-topic', '/other'], '/other is no event topic'),
+    (['--overlay', '/no/such/folder/o.png'], 'cannot write /no/such/folder/o.png'),
+])
+def test_what_is_wrong_is_one_line_that_names_it(slider_bag, arguments, words):
+    result = epvlm('ask', slider_bag, '--question', 'what?', *arguments)
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+def test_a_folder_that_is_no_recording(tmp_path):
+    result = epvlm('bag-info', tmp_path)
+    assert result.returncode == 1
+    assert 'metadata.yaml' in result.stderr and 'Traceback' not in result.stderr

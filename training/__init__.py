@@ -1,0 +1,1 @@
+"""How the embedded checkpoint is made: data, model, training and evaluation."""

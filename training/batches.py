@@ -1,0 +1,177 @@
+"""Batches of scenes with questions in tokens, made on the CPU by worker processes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from epvlm_ros.sim.questions import (
+    FAMILIES, make_question, Question, SceneView, view_scene)
+from epvlm_ros.sim.renderer import stack_scenes
+from epvlm_ros.sim.scene import sample_scene, SPLITS
+from training.config import FAMILY_WEIGHTS, GRIDS
+from training.tokenizer import (
+    build_vocabulary, END, PADDING, START, UNKNOWN_WORD, VISION_END, VISION_START)
+
+TOKEN_SIZE_PX = 28
+BLOCK_LENGTH = 30  # tokens of a question with its answer, from <|vision_end|> on
+_ATTEMPTS = 6
+
+
+class Batch(NamedTuple):
+    """
+    Scenes with questions.
+
+    Attributes
+    ----------
+    grid : tuple of int
+        Rows and columns of visual tokens.
+    scenes : dict of str to Tensor
+        Stacked scenes.
+    times_s : Tensor float32 (scenes,)
+        When the picture is taken.
+    tokens : Tensor int64 (scenes, questions, BLOCK_LENGTH)
+        From the end of the image to the end of the answer, padded.
+    is_answer : Tensor bool, like tokens
+        The tokens that the model is to say, the end of the answer included.
+    family : Tensor int64 (scenes, questions)
+        Indices into ``FAMILIES``.
+    mention : Tensor int64 (scenes, questions, 2)
+        Where the last words of the names of the subject and of the other object are among the
+        tokens; 0 where there is none or no single object of that name.
+    mention_centre : Tensor float32 (scenes, questions, 2, 2)
+        Centres (y, x) of those objects in units.
+
+    """
+
+    grid: tuple[int, int]
+    scenes: dict[str, Tensor]
+    times_s: Tensor
+    tokens: Tensor
+    is_answer: Tensor
+    family: Tensor
+    mention: Tensor
+    mention_centre: Tensor
+
+
+def prefix_tokens() -> list[int]:
+    """Return the tokens before the visual tokens."""
+    numbers = build_vocabulary()
+    return [numbers[START], numbers['user'], numbers[VISION_START]]
+
+
+def encode_words(text: str, numbers: dict[str, int]) -> list[int]:
+    """Return the tokens of a text in lower case without punctuation other than commas."""
+    unknown = numbers[UNKNOWN_WORD]
+    return [numbers.get(word, unknown) for word in text.replace(',', ' ,').split()]
+
+
+def encode_block(
+    question: str, answer: str, numbers: dict[str, int],
+) -> tuple[list[int], int] | None:
+    """Return the tokens from the end of the image on and where the answer starts, if they fit."""
+    asked = [numbers[VISION_END], *encode_words(question, numbers),
+             numbers[END], numbers[START], numbers['assistant']]
+    tokens = [*asked, *encode_words(answer, numbers), numbers[END]]
+    return None if len(tokens) > BLOCK_LENGTH else (tokens, len(asked))
+
+
+def find_mentions(question: Question, view: SceneView) -> list[tuple[int, np.ndarray] | None]:
+    """
+    Return where the names of single objects end, and where the objects are.
+
+    Returns
+    -------
+    list of (int, float32 (2,)) or None
+        For the subject and the other object: the place of the name's last word among the
+        question's tokens, and the centre (y, x) in units.
+
+    """
+    words = question.text.split()
+    found: list[tuple[int, np.ndarray] | None] = [None, None]
+    if question.about not in ('colour', 'shape', 'place', 'relation'):
+        return found
+    for role, name in enumerate((question.subject, question.other)):
+        if name is None or len(view.find(name)) != 1:
+            continue
+        texts = [name.text(), name.text().replace('object', 'thing')]
+        ends = [end for end in range(len(words) + 1) for text in texts
+                if words[max(0, end - len(text.split())):end] == text.split()]
+        place = ends[0] if role == 0 else ends[-1]  # 1 more than the index: <|vision_end|> leads
+        found[role] = (place, view.centres[view.find(name)[0]])
+    return found
+
+
+class BatchDataset(Dataset[Batch]):
+    """Numbered batches of a split; equal numbers give equal batches, in any process."""
+
+    def __init__(
+        self, split: str, num_batches: int, batch_size: int, questions_per_image: int,
+        first_batch: int = 0, grid: tuple[int, int] | None = None,
+        relation_weight: float = FAMILY_WEIGHTS['relation'],
+    ) -> None:
+        """Make every batch on one ``grid``, or by default on grids drawn as training needs."""
+        self._split, self._num_batches, self._grid = split, num_batches, grid
+        self._batch_size, self._questions_per_image = batch_size, questions_per_image
+        self._first_batch = first_batch
+        self._numbers = build_vocabulary()
+        weight_of = {**FAMILY_WEIGHTS, 'relation': relation_weight}
+        weights = np.array([weight_of[family] for family in FAMILIES])
+        self._weights = weights / weights.sum()
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return self._num_batches
+
+    def __getitem__(self, position: int) -> Batch:
+        """Make one batch."""
+        number = position + self._first_batch
+        random = np.random.default_rng([1000 + SPLITS[self._split], number])
+        shares = [share for _, share in GRIDS]
+        grid = self._grid or GRIDS[random.choice(len(GRIDS), p=shares)][0]
+        size, questions = self._batch_size, self._questions_per_image
+        tokens = np.full(
+            (size, questions, BLOCK_LENGTH), self._numbers[PADDING], dtype=np.int64)
+        is_answer = np.zeros(tokens.shape, dtype=bool)
+        family = np.zeros((size, questions), dtype=np.int64)
+        mention = np.zeros((size, questions, 2), dtype=np.int64)
+        mention_centre = np.zeros((size, questions, 2, 2), dtype=np.float32)
+        times_s = random.uniform(0.1, 3.0, size).astype(np.float32)
+        scenes = []
+        for row in range(size):
+            scene = sample_scene(
+                self._split, number * size + row, aspect_ratio=grid[1] / grid[0])
+            view = view_scene(scene, float(times_s[row]))
+            for column in range(questions):
+                question, words, start = self._make_block(view, random)
+                tokens[row, column, :len(words)] = words
+                is_answer[row, column, start:len(words)] = True
+                family[row, column] = FAMILIES.index(question.family)
+                for role, found in enumerate(find_mentions(question, view)):
+                    if found is not None:
+                        mention[row, column, role], mention_centre[row, column, role] = found
+            scenes.append(scene)
+        arrays = (times_s, tokens, is_answer, family, mention, mention_centre)
+        return Batch(grid, stack_scenes(scenes), *(torch.from_numpy(item) for item in arrays))
+
+    def _make_block(
+        self, view: SceneView, random: np.random.Generator,
+    ) -> tuple[Question, list[int], int]:
+        while True:  # some family always has a question, 'existence' for one
+            family = int(random.choice(len(FAMILIES), p=self._weights))
+            for _ in range(_ATTEMPTS):
+                made = make_question(FAMILIES[family], view, random)
+                block = made and encode_block(made[0].text, made[1], self._numbers)
+                if made and block:
+                    return made[0], block[0], block[1]
+
+
+def make_loader(dataset: BatchDataset, num_workers: int) -> DataLoader[Any]:
+    """Return a loader of whole batches in order."""
+    return DataLoader(
+        dataset, batch_size=None, num_workers=num_workers,
+        prefetch_factor=4 if num_workers else None)

@@ -1,0 +1,185 @@
+"""
+Held-out accuracy of a checkpoint: ``python -m training.evaluate FOLDER --device cuda``.
+
+An answer is right when greedy decoding says every word of it and then stops. Every next word is
+scored behind the true ones, which decides the same: the first wrong word ends it either way.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Qwen2VLForConditionalGeneration
+
+from epvlm_ros.sim.questions import FAMILIES
+from training.batches import Batch, BatchDataset, make_loader, prefix_tokens
+from training.pictures import choose_tokens, draw_pictures, Pictures
+from training.sparse_forward import run_model
+from training.train import move_batch
+
+CONDITIONS = (
+    ('dense', 1.0), ('events', 0.5), ('events', 0.3), ('random', 0.5), ('random', 0.3))
+_LIBRARY_ROWS = 32  # questions in one call of the library's forward
+
+Scorer = Callable[[Batch, Pictures], Tensor]
+
+
+def sparse_scorer(
+    model: Qwen2VLForConditionalGeneration, selection: str, keep_ratio: float,
+    generator: torch.Generator,
+) -> Scorer:
+    """Return what tells right answers when only some tokens are computed on."""
+    def score(batch: Batch, pictures: Pictures) -> Tensor:
+        num_tokens = pictures.activity.shape[1]
+        noise = torch.rand(
+            pictures.activity.shape, generator=generator, device=pictures.activity.device)
+        scores = noise if selection == 'random' else pictures.activity + 1e-3 * noise
+        kept = choose_tokens(scores, max(1, round(keep_ratio * num_tokens)))
+        result = run_model(model, pictures.patches, kept, batch.grid, batch.tokens)
+        return _right(result.logits, batch)
+    return score
+
+
+def library_scorer(model: Qwen2VLForConditionalGeneration) -> Scorer:
+    """Return what tells right answers by the library's own dense forward."""
+    def score(batch: Batch, pictures: Pictures) -> Tensor:
+        num_scenes, num_questions, length = batch.tokens.shape
+        rows = [(scene, question) for scene in range(num_scenes)
+                for question in range(num_questions)]
+        logits = []
+        for start in range(0, len(rows), _LIBRARY_ROWS):
+            scene, question = torch.tensor(rows[start:start + _LIBRARY_ROWS]).unbind(dim=1)
+            inputs = library_inputs(
+                model, pictures.patches[scene], batch.grid, batch.tokens[scene, question])
+            logits.append(model(**inputs).logits[:, -length:])
+        return _right(torch.cat(logits).reshape(num_scenes, num_questions, length, -1), batch)
+    return score
+
+
+def library_inputs(
+    model: Qwen2VLForConditionalGeneration, patches: Tensor, grid: tuple[int, int],
+    tokens: Tensor,
+) -> dict[str, Tensor]:
+    """
+    Return the arguments of the library's forward for one question per image.
+
+    Parameters
+    ----------
+    model : Qwen2VLForConditionalGeneration
+        The model; its configuration names the image token.
+    patches : Tensor float32 (rows, tokens, 4, 588)
+        Pictures.
+    grid : tuple of int
+        Rows and columns of visual tokens.
+    tokens : Tensor int64 (rows, length)
+        The question from the end of the image on.
+
+    """
+    device, num_rows = tokens.device, len(tokens)
+    image = torch.full((num_rows, patches.shape[1]), model.config.image_token_id, device=device)
+    prefix = torch.tensor(prefix_tokens(), device=device).expand(num_rows, -1)
+    ids = torch.cat([prefix, image, tokens], dim=1)
+    # The processor repeats each picture in time: channel, time, row, column.
+    pixels = patches.reshape(-1, 3, 1, 14, 14).expand(-1, -1, 2, -1, -1).reshape(-1, 1176)
+    return {
+        'input_ids': ids, 'attention_mask': torch.ones_like(ids), 'pixel_values': pixels,
+        'image_grid_thw': torch.tensor(
+            [[1, 2 * grid[0], 2 * grid[1]]] * num_rows, device=device),
+        'mm_token_type_ids': (ids == model.config.image_token_id).int()}
+
+
+def _right(logits: Tensor, batch: Batch) -> Tensor:
+    """Return which answers are right, bool (scenes, questions)."""
+    said, targets = logits[:, :, :-1].argmax(dim=-1), batch.tokens[:, :, 1:]
+    return ((said == targets) | ~batch.is_answer[:, :, 1:]).all(dim=-1)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Qwen2VLForConditionalGeneration, scorers: dict[str, Scorer], split: str,
+    num_images: int, device: torch.device, batch_size: int = 64, num_workers: int = 0,
+) -> dict[str, dict[str, float]]:
+    """
+    Return the accuracy, 0 to 1, of each scorer by family, over all ('all') and the counts.
+
+    Images come on all grids of training, unaltered by augmentation, at least one batch.
+    """
+    model.eval()
+    dataset = BatchDataset(split, max(1, num_images // batch_size), batch_size, 8)
+    generator = torch.Generator(device).manual_seed(0)
+    right: dict[str, list[np.ndarray]] = {name: [] for name in scorers}
+    families = []
+    for batch in make_loader(dataset, num_workers):
+        batch = move_batch(batch, device)
+        pictures = draw_pictures(batch, generator, augment=False)
+        families.append(batch.family.flatten().cpu().numpy())
+        for name, scorer in scorers.items():
+            right[name].append(scorer(batch, pictures).flatten().cpu().numpy())
+    family = np.concatenate(families)
+    table = {name: _by_family(np.concatenate(flags), family) for name, flags in right.items()}
+    table['questions'] = _by_family(None, family)
+    return table
+
+
+def _by_family(right: np.ndarray | None, family: np.ndarray) -> dict[str, float]:
+    """Return mean accuracies, or numbers of questions where there are no flags."""
+    chosen = {'all': np.ones(len(family), dtype=bool)}
+    chosen |= {name: family == number for number, name in enumerate(FAMILIES)}
+    if right is None:
+        return {name: int(mask.sum()) for name, mask in chosen.items()}
+    return {
+        name: round(float(right[mask].mean()), 4) for name, mask in chosen.items() if mask.any()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Evaluate as the command line says, print a table and write JSON."""
+    parser = argparse.ArgumentParser(description='Measure held-out accuracy.')
+    parser.add_argument('folder', type=Path, help='checkpoint')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--images', type=int, default=2048)
+    parser.add_argument('--library-images', type=int, default=256)
+    parser.add_argument('--num-workers', type=int, default=0)
+    parser.add_argument('--split', default='test')
+    parser.add_argument('--out', type=Path, help='JSON file; evaluation.json in the folder')
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    model = Qwen2VLForConditionalGeneration.from_pretrained(options.folder, dtype=torch.float32)
+    model.to(device)  # type: ignore[arg-type]
+    generator = torch.Generator(device).manual_seed(1)
+    scorers = {
+        f'{selection} {keep_ratio}': sparse_scorer(model, selection, keep_ratio, generator)
+        for selection, keep_ratio in CONDITIONS}
+    table = evaluate(
+        model, scorers, options.split, options.images, device, min(64, options.images),
+        options.num_workers)
+    if options.library_images:
+        by_library = evaluate(
+            model, {'dense, library': library_scorer(model), 'dense, same': scorers['dense 1.0']},
+            options.split, options.library_images, device, min(64, options.library_images))
+        table |= {name: by_library[name] for name in ('dense, library', 'dense, same')}
+    out = options.out or options.folder / 'evaluation.json'
+    out.write_text(json.dumps(table, indent=1) + '\n')
+    print(format_table(table))
+
+
+def format_table(table: dict[str, dict[str, float]]) -> str:
+    """Return the accuracies in per cent as a Markdown table, a column for each family."""
+    names = ['all', *FAMILIES]
+    lines = ['| | ' + ' | '.join(names) + ' |', '| --- ' * (len(names) + 1) + '|']
+    for row, values in table.items():
+        cells = [
+            '' if name not in values else
+            str(values[name]) if row == 'questions' else f'{100 * values[name]:.1f}'
+            for name in names]
+        lines.append(f'| {row} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,216 @@
+"""
+The forward pass of training: many images, the same number of kept tokens in each.
+
+The layers are the library's own. The questions about an image stand side by side behind it: each
+sees the image and itself, at the positions that it would have alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn, Tensor
+import torch.nn.functional as functional
+from transformers import Qwen2VLForConditionalGeneration
+
+from epvlm_ros.sim.scene import COLOURS, SHAPES
+from training.batches import prefix_tokens
+
+MAX_GRID_SIDE = 32
+# What a later step builds on must be known some layers before: places, then where the named
+# objects are, then how they lie; the answer comes last.
+PLACE_LAYER, MENTION_LAYER, ORDER_LAYER = 2, 4, 6
+BlockFunction = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+
+
+class ForwardResult(NamedTuple):
+    """
+    What the losses need.
+
+    Attributes
+    ----------
+    visual : Tensor (scenes, kept, dim)
+        The encoder's tokens.
+    image_hidden : Tensor (scenes, kept, dim)
+        States of the language model at the visual tokens, after ``PLACE_LAYER`` layers.
+    mention_hidden : Tensor (scenes, questions, length, dim)
+        States at the tokens of the questions after ``MENTION_LAYER`` layers.
+    order_hidden : Tensor (scenes, questions, length, dim)
+        The same after ``ORDER_LAYER`` layers.
+    logits : Tensor (scenes, questions, length, words)
+        Scores of the next token.
+
+    """
+
+    visual: Tensor
+    image_hidden: Tensor
+    mention_hidden: Tensor
+    order_hidden: Tensor
+    logits: Tensor
+
+
+class AuxiliaryHeads(nn.Module):
+    """
+    What else is asked for in training, and thrown away afterwards.
+
+    Of every visual token: which shape and colour cover it (``shape``, ``colour``) and where it is
+    (``row``, ``col``). Of the last word of every name: where the object is that it names
+    (``mention_row``, ``mention_col``). Of the last word of a question about a relation: whether
+    the first object is above and left of the second one, or neither (``order_y``, ``order_x``).
+    """
+
+    def __init__(self, dim: int) -> None:
+        """Make the linear heads."""
+        super().__init__()
+        self.shape = nn.Linear(dim, len(SHAPES) + 1)
+        self.colour = nn.Linear(dim, len(COLOURS) + 1)
+        self.row = nn.Linear(dim, MAX_GRID_SIDE)
+        self.col = nn.Linear(dim, MAX_GRID_SIDE)
+        self.mention_row = nn.Linear(dim, MAX_GRID_SIDE)
+        self.mention_col = nn.Linear(dim, MAX_GRID_SIDE)
+        self.order_y = nn.Linear(dim, 3)
+        self.order_x = nn.Linear(dim, 3)
+
+
+def encode_images(
+    model: Qwen2VLForConditionalGeneration, patches: Tensor, kept: Tensor, num_cols: int,
+    run_block: BlockFunction | None = None,
+) -> Tensor:
+    """
+    Run the encoder on kept tokens only.
+
+    Parameters
+    ----------
+    model : Qwen2VLForConditionalGeneration
+        The model.
+    patches : Tensor (scenes, tokens, 4, 588)
+        As ``make_patches`` returns them.
+    kept : Tensor int64 (scenes, num_kept)
+        Indices of the tokens that are computed on, row by row.
+    num_cols : int
+        Columns of visual tokens.
+    run_block : callable, optional
+        A compiled form of ``run_vision_block``.
+
+    Returns
+    -------
+    Tensor (scenes, num_kept, dim)
+        Visual tokens of the language model.
+
+    """
+    visual = model.model.visual
+    num_scenes, num_kept = kept.shape
+    chosen = patches.gather(1, kept[:, :, None, None].expand(-1, -1, *patches.shape[2:]))
+    # Both moments of an image are the same picture: their weights add up.
+    weight = visual.patch_embed.proj.weight.sum(dim=2).flatten(1)
+    hidden = functional.linear(chosen.flatten(1, 2), weight)  # (scenes, 4 * kept, dim)
+    cos, sin = _vision_rotary(visual.rotary_pos_emb.inv_freq, kept, num_cols)
+    for block in visual.blocks:
+        hidden = (run_block or run_vision_block)(block, hidden, cos, sin)
+    return visual.merger(hidden.reshape(-1, hidden.shape[-1])).reshape(num_scenes, num_kept, -1)
+
+
+def _vision_rotary(inv_freq: Tensor, kept: Tensor, num_cols: int) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (scenes, 1, 4 * kept, head_dim) of the places in the full grid."""
+    inner = torch.arange(4, device=kept.device)
+    row = (2 * (kept // num_cols))[..., None] + inner // 2
+    col = (2 * (kept % num_cols))[..., None] + inner % 2
+    places = torch.stack([row, col], dim=-1).flatten(1, 2)  # (scenes, 4 * kept, 2)
+    angles = (places[..., None].float() * inv_freq.float()).flatten(2)
+    angles = torch.cat([angles, angles], dim=-1)[:, None]
+    return angles.cos(), angles.sin()
+
+
+def run_vision_block(block: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Run one layer of the encoder on (scenes, patches, dim)."""
+    hidden = hidden + _attend(block.attn, block.norm1(hidden), cos, sin)
+    return hidden + block.mlp(block.norm2(hidden))
+
+
+def _attend(attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    num_scenes, length, _ = hidden.shape
+    states = attention.qkv(hidden).reshape(num_scenes, length, 3, attention.num_heads, -1)
+    query, key, value = states.permute(2, 0, 3, 1, 4).unbind(0)  # (scenes, heads, tokens, dim)
+    query, key = (
+        (item * cos + _rotate_half(item) * sin).to(value.dtype) for item in (query, key))
+    mixed = functional.scaled_dot_product_attention(query, key, value)
+    return attention.proj(mixed.transpose(1, 2).reshape(num_scenes, length, -1))
+
+
+def _rotate_half(states: Tensor) -> Tensor:
+    first, second = states.chunk(2, dim=-1)
+    return torch.cat([-second, first], dim=-1)
+
+
+def run_model(
+    model: Qwen2VLForConditionalGeneration, patches: Tensor, kept: Tensor,
+    grid: tuple[int, int], tokens: Tensor, run_block: BlockFunction | None = None,
+) -> ForwardResult:
+    """
+    Run encoder and language model on kept tokens and all questions about each image.
+
+    Parameters
+    ----------
+    model, patches, kept, run_block
+        As for ``encode_images``.
+    grid : tuple of int
+        Rows and columns of visual tokens.
+    tokens : Tensor int64 (scenes, questions, length)
+        Blocks of questions, as in ``Batch``.
+
+    """
+    num_scenes, num_questions, length = tokens.shape
+    visual = encode_images(model, patches, kept, grid[1], run_block)
+    embed = model.get_input_embeddings()
+    prefix = torch.tensor(prefix_tokens(), device=tokens.device)
+    embeddings = torch.cat([
+        embed(prefix).expand(num_scenes, -1, -1).to(visual.dtype), visual,
+        embed(tokens.flatten(1)).to(visual.dtype)], dim=1)
+    num_seen = len(prefix) + kept.shape[1]
+    states = _run_layers(
+        model, embeddings, _positions(len(prefix), kept, grid, num_questions, length),
+        _mask(num_seen, num_questions, length, tokens.device))
+
+    def of_questions(state: Tensor) -> Tensor:
+        return state[:, num_seen:].reshape(num_scenes, num_questions, length, -1)
+
+    return ForwardResult(
+        visual, states[PLACE_LAYER][:, len(prefix):num_seen], of_questions(states[MENTION_LAYER]),
+        of_questions(states[ORDER_LAYER]), model.lm_head(of_questions(states[-1])))
+
+
+def _run_layers(
+    model: Qwen2VLForConditionalGeneration, embeddings: Tensor, positions: Tensor, mask: Tensor,
+) -> list[Tensor]:
+    """Return the input, the state after each layer but the last, and the final normed state."""
+    language_model = model.model.language_model
+    rotary = language_model.rotary_emb(embeddings, positions)
+    states = [embeddings]
+    for layer in language_model.layers:
+        states.append(layer(states[-1], attention_mask=mask, position_embeddings=rotary))
+    states[-1] = language_model.norm(states[-1])
+    return states
+
+
+def _positions(
+    num_prefix: int, kept: Tensor, grid: tuple[int, int], num_questions: int, length: int,
+) -> Tensor:
+    """Return M-RoPE positions (3, scenes, sequence): those of the dense run of each question."""
+    num_scenes = len(kept)
+    prefix = torch.arange(num_prefix, device=kept.device).expand(3, num_scenes, -1)
+    image = num_prefix + torch.stack([
+        torch.zeros_like(kept), kept // grid[1], kept % grid[1]])
+    text = torch.arange(length, device=kept.device) + num_prefix + max(grid)
+    text = text.repeat(num_questions).expand(3, num_scenes, -1)
+    return torch.cat([prefix, image, text], dim=2)
+
+
+def _mask(num_seen: int, num_questions: int, length: int, device: torch.device) -> Tensor:
+    """Return what each token sees, bool (1, 1, sequence, sequence)."""
+    total = num_seen + num_questions * length
+    place = torch.arange(total, device=device)
+    block = torch.where(place < num_seen, -1, (place - num_seen) // length)
+    same = (block[None, :] == block[:, None]) | (block[None, :] == -1)
+    return (same & (place[None, :] <= place[:, None]))[None, None]
