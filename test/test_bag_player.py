@@ -1,21 +1,20 @@
 """The player as a process: what it publishes over DDS is what was recorded."""
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 from epvlm_ros.bag import BagReader, BagWriter
 from epvlm_ros.bag.message_types import make_typestore
 from epvlm_ros.core.packets import encode_evt3, EventPacket, Events
-from epvlm_ros.ros.bag_player import _split_arguments, find_message_class, PlayOptions
+from epvlm_ros.ros.bag_player import (
+    _split_arguments, find_message_class, main, PlayOptions)
 from epvlm_ros.ros.quality import EVENTS, FRAMES
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
 import numpy as np
 import pytest
 from rclpy.event_handler import SubscriptionEventCallbacks
-from ros_graph import RosGraph, wait_until
+from ros_graph import DOMAIN_ID, RosGraph, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -53,6 +52,13 @@ def graph(tmp_path):
         yield graph
         # Or else its subscriptions would satisfy a player of the next test that waits for some.
         graph.node.destroy_node()
+
+
+@pytest.fixture
+def domain(monkeypatch):
+    """Keep a player in this process to the domain of the tests."""
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(DOMAIN_ID))
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 
 
 def assert_same(received, recorded):
@@ -155,11 +161,11 @@ def test_the_old_name_of_event_packets_is_played_as_the_new_one(graph, shared_da
     assert [(packet.encoding, len(packet.events)) for packet in packets] == [('mono', 400)] * 2
 
 
-def test_nobody_listens(graph, recording):
-    player = graph.start(
-        'bag_player', str(recording), '--topics', TEXT_TOPIC, '--wait-for-subscribers', '0.1')
-    assert player.wait(60) == 0
-    assert f'nobody subscribed to {TEXT_TOPIC} within 0.1 s' in player.log.read_text()
+def test_nobody_listens(domain, recording, capfd):
+    main([str(recording), '--topics', TEXT_TOPIC, '--wait-for-subscribers', '0.1'])
+    output = capfd.readouterr()
+    assert f'nobody subscribed to {TEXT_TOPIC} within 0.1 s' in output.err
+    assert 'played 1 messages' in output.out
 
 
 @pytest.mark.parametrize(('arguments', 'text'), [
@@ -170,17 +176,17 @@ def test_nobody_listens(graph, recording):
     (['EMPTY'], 'has no messages to play'),
     (['FOREIGN'], 'message type lost_msgs/msg/Thing is not installed: install the ROS package')])
 def test_what_cannot_be_played_ends_with_a_line_that_names_the_remedy(
-        graph, tmp_path, recording, arguments, text):
+        domain, tmp_path, recording, arguments, text, capfd):
     paths = {'BAG': recording, 'EMPTY': tmp_path / 'empty', 'FOREIGN': tmp_path / 'foreign.mcap'}
     if arguments == ['EMPTY']:
         with BagWriter(paths['EMPTY']):
             pass
     if arguments == ['FOREIGN']:
         write_foreign(paths['FOREIGN'])
-    player = graph.start('bag_player', *(str(paths.get(item, item)) for item in arguments))
-    assert player.wait(60) == 1
-    assert text in player.log.read_text()
-    assert 'Traceback' not in player.log.read_text()
+    with pytest.raises(SystemExit) as ended:
+        main([str(paths.get(item, item)) for item in arguments])
+    assert ended.value.code == 1
+    assert text in capfd.readouterr().err
 
 
 def write_foreign(path):
@@ -194,12 +200,11 @@ def write_foreign(path):
         writer.finish()
 
 
-def test_wrong_usage_is_refused():
-    done = subprocess.run(
-        [sys.executable, '-m', 'epvlm_ros.ros.bag_player', 'x', '--remap', 'a=b'],
-        capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "'a=b' is not of the form /recorded:=/published" in done.stderr
+def test_wrong_usage_is_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(['x', '--remap', 'a=b'])
+    assert ended.value.code == 2
+    assert "'a=b' is not of the form /recorded:=/published" in capsys.readouterr().err
     for options in ({'rate': float('nan')}, {'clock_hz': 0.0}, {'wait_for_subscribers_s': -1.0}):
         with pytest.raises(ValueError, match='give'):
             PlayOptions(**options)

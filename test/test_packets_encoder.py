@@ -71,6 +71,13 @@ def test_words_written_by_hand():
     assert words_of(make_events(*row)) == ['0x8000', '0x6000', '0x0', '0x3000', '0x4805', '0x5001']
 
 
+def test_the_order_of_simultaneous_events_is_kept():
+    for row in ([5, 5, 5, 5], [8, 7, 6, 5], [1, 2, 3, 3, 2, 4, 5, 6], [0, 1, 2, 11, 0, 12]):
+        events = make_events(*[(x, 1, 1, 0) for x in row])
+        decoded = decode(make_decoder('evt3', WIDTH, HEIGHT), encode_evt3(events)).events
+        assert decoded.x.tolist() == row
+
+
 def test_a_packet_without_events_still_tells_the_time():
     assert words_of(make_events(), start_ns=(2 ** 24 + 4096 + 9) * 1000) == ['0x8001', '0x6009']
     with pytest.raises(ValueError, match='give start_ns'):

@@ -74,7 +74,7 @@ class Triggers(NamedTuple):
 
     t_ns: np.ndarray
     edge: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]
 
 
 class DecodedPacket(NamedTuple):

@@ -1,0 +1,219 @@
+"""
+The main job from end to end: two nodes answer questions about a recording that is replayed.
+
+Makes a recording with the simulator, starts both nodes as processes, replays, asks over topic
+and service, prints each answer beside the truth, writes an overlay picture, and ends with one
+line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+import json
+import os
+from pathlib import Path
+import shutil
+import sys
+import threading
+import time
+from typing import Any, Callable, TypeVar
+
+import cv2
+from epvlm_interfaces.msg import Answer
+from epvlm_interfaces.srv import Ask
+from epvlm_ros.images import image_to_rgb
+from epvlm_ros.ros.processes import NodeProcess
+from epvlm_ros.ros.quality import FRAMES, QUERIES
+from epvlm_ros.sim.recording import record_simulation, TruthQuestion
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+Value = TypeVar('Value')
+SEED = 3
+FAMILIES = ('colour', 'shape', 'count', 'existence', 'place')
+TIMEOUT_S = 120.0
+SETTLE_S = 1.0  # of replay before the first question
+
+
+class DemoError(RuntimeError):
+    """Something that the demo waits for did not happen; the text says where to look."""
+
+
+class Asker:
+    """A node that asks over topic and service and keeps the answers and the last overlay."""
+
+    def __init__(self, context: Context) -> None:
+        self.node = rclpy.create_node('demo', context=context)
+        self._answers: list[Answer] = []
+        self.overlays: list[Image] = []
+        self._queries = self.node.create_publisher(String, 'query', QUERIES)
+        self.node.create_subscription(Answer, 'answer', self._answers.append, QUERIES)
+        self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
+        self._service = self.node.create_client(Ask, 'ask')
+
+    def is_connected(self) -> bool:
+        """Whether the node that answers is there, with its topics."""
+        return (self._service.service_is_ready() and self._queries.get_subscription_count() > 0
+                and self.node.count_publishers('answer') > 0
+                and self.node.count_publishers('overlay') > 0)
+
+    def ask_by_topic(self, question: str) -> Answer:
+        """Publish a query and wait for its answer."""
+        known = len(self._answers)
+        self._queries.publish(String(data=question))
+        return wait_for(
+            lambda: next((answer for answer in self._answers[known:]
+                          if answer.question == question), None), f'an answer to {question!r}')
+
+    def ask_by_service(self, question: str) -> Answer:
+        """Call the service and wait for its answer."""
+        future = self._service.call_async(Ask.Request(question=question))
+        return wait_for(future.result, f'an answer to {question!r}').answer
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the demo; the exit status is 0 if every answer came and was right."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parser.add_argument('--output', type=Path, default=Path('build/demo'),
+                        help='folder of recording, overlay and logs (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=SEED, help='which scene is simulated')
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    # Nobody else's graph is to be disturbed, nor to disturb.
+    os.environ.setdefault('ROS_DOMAIN_ID', str(100 + os.getpid() % 100))
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    try:
+        report = run(options.output, options.seed)
+    except DemoError as error:
+        report = {'ok': False, 'error': str(error), 'answers': [], 'overlay': ''}
+    print(json.dumps(report))
+    sys.exit(0 if report['ok'] else 1)
+
+
+def run(output: Path, seed: int) -> dict[str, Any]:
+    """Make the recording, run the graph on it and return the report."""
+    print('Simulating a scene with an event camera ...', flush=True)
+    bag = output / 'recording'
+    shutil.rmtree(bag, ignore_errors=True)
+    truth = choose_questions(record_simulation(bag, seed=seed, camera_moves=False))
+    with ExitStack() as stack:
+        print('Starting event_sync_node and vlm_node ...', flush=True)
+        processes = start_nodes(stack, output)
+        asker = stack.enter_context(spinning_asker())
+        wait_for(asker.is_connected, f'the nodes; their logs are in {output}', processes)
+        print(f'Replaying {bag} in a loop ...', flush=True)
+        player = stack.enter_context(NodeProcess(
+            'bag_player', [str(bag), '--clock', '--loop', '--wait-for-subscribers', '30'],
+            output / 'bag_player.log', {}))
+        wait_for(lambda: ask_until_ready(asker), 'the first guided frame', [*processes, player])
+        time.sleep(SETTLE_S)
+        answers = [ask_one(asker, number, item) for number, item in enumerate(truth)]
+        overlay = write_overlay(output / 'overlay.png', asker)
+    right = all(answer['status'] == 'OK' and answer['answer'] == answer['expected']
+                for answer in answers)
+    return {'ok': right and len(answers) >= 3, 'answers': answers, 'overlay': str(overlay)}
+
+
+def choose_questions(truth: list[TruthQuestion]) -> list[TruthQuestion]:
+    """Return one question of each family whose answer holds all through the recording."""
+    lasting = [item for item in truth if item.always_valid]
+    chosen = [next((item for item in lasting if item.family == family), None)
+              for family in FAMILIES]
+    return [item for item in chosen if item is not None]
+
+
+def start_nodes(stack: ExitStack, output: Path) -> list[NodeProcess]:
+    """Start both nodes on the topics of the recording, in simulated time."""
+    sync = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'window_offset:=0.004',
+            '-r', 'events:=/event_camera/events', '-r', 'image:=/camera/image_raw']
+    vlm = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'publish_overlay:=true']
+    return [
+        stack.enter_context(NodeProcess(name, arguments, output / f'{name}.log', {}))
+        for name, arguments in (('event_sync_node', sync), ('vlm_node', vlm))]
+
+
+class spinning_asker:
+    """A context manager: an `Asker` whose node spins on a thread of its own."""
+
+    def __enter__(self) -> Asker:
+        self._context = Context()
+        rclpy.init(context=self._context)
+        asker = Asker(self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(asker.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+        return asker
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.shutdown()
+        self._context.try_shutdown()
+        self._thread.join(10.0)
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+
+
+def ask_until_ready(asker: Asker) -> bool:
+    """Whether a question is answered by now."""
+    return asker.ask_by_service('what do you see?').status == Answer.OK
+
+
+def ask_one(asker: Asker, number: int, item: TruthQuestion) -> dict[str, Any]:
+    """Ask one question, by topic and by service in turns, and print what came of it."""
+    ask, way = (asker.ask_by_topic, 'topic') if number % 2 else (asker.ask_by_service, 'service')
+    answer = ask(item.question)
+    saved = 1.0 - answer.flops_used / answer.flops_dense if answer.flops_dense else 0.0
+    print(f'\n  {item.question}  (by {way})\n'
+          f'    {answer.text or answer.message}  (truth: {item.answer})\n'
+          f'    {answer.tokens_kept} of {answer.tokens} visual tokens, {saved:.0%} of the FLOPs '
+          f'saved, {answer.total_time * 1e3:.0f} ms'
+          + (f', fallback: {answer.fallback}' if answer.fallback else ''), flush=True)
+    return {
+        'question': item.question, 'answer': answer.text, 'expected': item.answer,
+        'status': 'OK' if answer.status == Answer.OK else answer.message,
+        'tokens': answer.tokens, 'tokens_kept': answer.tokens_kept, 'flops_saved': saved,
+        'ttft_ms': answer.time_to_first_token * 1e3, 'total_ms': answer.total_time * 1e3}
+
+
+def write_overlay(path: Path, asker: Asker) -> Path:
+    """Write the latest overlay as a picture."""
+    image = wait_for(lambda: asker.overlays[-1:], 'an overlay')[0]
+    cv2.imwrite(str(path), cv2.cvtColor(image_to_rgb(image), cv2.COLOR_RGB2BGR))
+    print(f'\nOverlay of the last answer: {path}', flush=True)
+    return path
+
+
+def wait_for(
+    find: Callable[[], Value | None], what: str, processes: list[NodeProcess] | None = None,
+) -> Value:
+    """
+    Return the first true value of ``find``.
+
+    Raises
+    ------
+    DemoError
+        If there is none in time, or one of the processes has ended.
+
+    """
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        value = find()
+        if value:
+            return value
+        for process in processes or []:
+            if not process.is_running():
+                raise DemoError(f'waiting for {what}, a process ended: see {process.log}')
+        time.sleep(0.05)
+    raise DemoError(f'waited {TIMEOUT_S:g} s in vain for {what}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,166 @@
+"""Questions: answers by hand, no family that guessing from the words would win."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from epvlm_ros.sim.questions import (
+    answer_question, FAMILIES, make_question, MOTION, Name, NO_SUCH_OBJECT, Question, SceneView,
+    SEVERAL_OBJECTS, UNKNOWN, view_scene, vocabulary)
+from epvlm_ros.sim.scene import COLOURS, sample_scene, SHAPES
+
+CIRCLE, SQUARE, STAR, RING = (SHAPES.index(name) for name in ('circle', 'square', 'star', 'ring'))
+RED, BLUE, ORANGE = (COLOURS.index(name) for name in ('red', 'blue', 'orange'))
+# A red circle top left, a blue star in the middle of the lower half, an orange square and a red
+# square on the right.
+VIEW = SceneView(
+    extent=np.array([1.0, 1.5]), shape=np.array([CIRCLE, STAR, SQUARE, SQUARE]),
+    colour=np.array([RED, BLUE, ORANGE, RED]),
+    centres=np.array([(0.2, 0.3), (0.75, 0.76), (0.3, 1.2), (0.9, 1.4)]))
+
+
+def ask(about, subject=None, other=None, relation=''):
+    return answer_question(Question(about, about, '', subject, other, relation), VIEW)
+
+
+@pytest.mark.parametrize('about, subject, expected', [
+    ('colour', Name(shape=CIRCLE), 'red'),
+    ('colour', Name(shape=SQUARE), SEVERAL_OBJECTS),
+    ('colour', Name(shape=RING), NO_SUCH_OBJECT),
+    ('shape', Name(colour=BLUE), 'star'),
+    ('shape', Name(colour=RED), SEVERAL_OBJECTS),
+    ('shape', Name(shape=SQUARE, colour=RED), 'square'),
+    ('count', Name(), 'four'),
+    ('count', Name(shape=SQUARE), 'two'),
+    ('count', Name(colour=RED), 'two'),
+    ('count', Name(shape=STAR, colour=RED), 'zero'),
+    ('existence', Name(shape=STAR), 'yes'),
+    ('existence', Name(shape=STAR, colour=RED), 'no'),
+    ('place', Name(shape=CIRCLE), 'top left'),
+    ('place', Name(colour=ORANGE), 'top right'),
+    ('place', Name(shape=SQUARE, colour=RED), 'bottom right'),
+    ('place', Name(shape=STAR), None),  # 0.01 from the middle line: left or right?
+    ('place', Name(shape=RING), NO_SUCH_OBJECT),
+    ('motion', None, MOTION),
+    ('unknown', None, UNKNOWN),
+    ('description', None, 'a red circle, a blue star, an orange square and a red square')])
+def test_answers_by_hand(about, subject, expected):
+    assert ask(about, subject) == expected
+
+
+@pytest.mark.parametrize('relation, expected', [
+    ('left', 'yes'), ('right', 'no'), ('above', 'yes'), ('below', 'no')])
+def test_relations_by_hand(relation, expected):
+    circle, star = Name(shape=CIRCLE), Name(shape=STAR)
+    opposite = {'yes': 'no', 'no': 'yes'}[expected]
+    assert ask('relation', circle, star, relation) == expected
+    assert ask('relation', star, circle, relation) == opposite
+    assert ask('relation', star, Name(shape=SQUARE), relation) == SEVERAL_OBJECTS
+    assert ask('relation', Name(shape=RING), Name(shape=SQUARE), relation) == NO_SUCH_OBJECT
+
+
+def test_a_relation_without_a_clear_margin_has_no_answer():
+    near = SceneView(np.ones(2), np.array([CIRCLE, STAR]), np.array([RED, BLUE]),
+                     np.array([(0.5, 0.50), (0.2, 0.55)]))
+    question = Question('relation', 'relation', '', Name(CIRCLE), Name(STAR), 'left')
+    assert answer_question(question, near) is None
+    below = Question('relation', 'relation', '', Name(CIRCLE), Name(STAR), 'below')
+    assert answer_question(below, near) == 'yes'
+
+
+def test_descriptions_of_few_many_and_close_objects():
+    def describe(shapes, colours, columns):
+        centres = np.array([(0.5, column) for column in columns])
+        view = SceneView(np.ones(2), np.array(shapes), np.array(colours), centres)
+        return answer_question(Question('description', 'description', ''), view)
+
+    assert describe([RING], [ORANGE], [0.5]) == 'an orange ring'
+    assert describe([RING, STAR], [ORANGE, RED], [0.8, 0.2]) == 'a red star and an orange ring'
+    assert describe([RING, STAR], [ORANGE, RED], [0.41, 0.4]) is None
+    assert describe([RING] * 5, [RED] * 5, [0.1, 0.2, 0.3, 0.4, 0.5]) == 'five objects'
+
+
+def make_many(family, num_scenes=600):
+    random = np.random.default_rng(0)
+    made = (make_question(family, view_scene(sample_scene('train', index), 0.5), random)
+            for index in range(num_scenes))
+    return [item for item in made if item is not None]
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_every_family_asks_well_formed_questions_with_its_own_answers(family):
+    made = make_many(family, 200)
+    assert len(made) > 40
+    words = set(vocabulary())
+    for question, answer in made:
+        assert question.family == family
+        assert '  ' not in question.text and '{' not in question.text
+        assert set(answer.replace(',', ' ,').split()) <= words
+        if family != 'unknown':
+            assert set(question.text.split()) <= words
+            assert ' a orange' not in question.text and ' an red' not in question.text
+        fixed = {'absent': NO_SUCH_OBJECT, 'several': SEVERAL_OBJECTS, 'unknown': UNKNOWN,
+                 'motion': MOTION}.get(family)
+        assert answer == fixed if fixed else answer not in (NO_SUCH_OBJECT, SEVERAL_OBJECTS)
+
+
+@pytest.mark.parametrize('family, most', [
+    ('colour', 0.25), ('shape', 0.30), ('relation', 0.56), ('place', 0.35), ('existence', 0.55),
+    ('count', 0.45)])
+def test_no_answer_is_much_more_frequent_than_the_others(family, most):
+    answers = Counter(answer for _, answer in make_many(family))
+    assert max(answers.values()) / sum(answers.values()) < most
+
+
+def test_the_words_of_a_relation_do_not_tell_its_answer():
+    made = make_many('relation', 2500)
+    for relation in ('left', 'right', 'above', 'below'):
+        answers = [answer for question, answer in made if question.relation == relation]
+        assert len(answers) > 100
+        assert 0.36 < answers.count('yes') / len(answers) < 0.64
+
+
+def test_existing_and_missing_objects_are_asked_about_in_the_same_words():
+    made = make_many('existence', 2000)
+    for named in ('shape', 'colour', 'both'):
+        answers = [
+            answer for question, answer in made
+            if named == ('shape' if question.subject.colour is None else
+                         'colour' if question.subject.shape is None else 'both')]
+        assert 0.3 < answers.count('yes') / len(answers) < 0.75
+
+
+def test_unknown_questions_hold_strange_words_or_no_order():
+    known = set(vocabulary())
+    strange = [bool(set(question.text.split()) - known) for question, _ in make_many('unknown')]
+    assert 0.75 < np.mean(strange) < 0.95
+
+
+def test_equal_random_states_make_equal_questions():
+    view = view_scene(sample_scene('test', 3), 1.0)
+    pairs = [[make_question(family, view, np.random.default_rng(4)) for family in FAMILIES]
+             for _ in range(2)]
+    assert pairs[0] == pairs[1]
+
+
+def test_a_view_holds_what_exists():
+    scene = sample_scene('test', 3, num_objects=2)
+    view = view_scene(scene, 0.3)
+    assert len(view.shape) == len(view.colour) == len(view.centres) == scene.num_objects
+    np.testing.assert_array_equal(view.centres, scene.positions(0.3))
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(ValueError, match="family is 'poetry': give one of colour"):
+        make_question('poetry', VIEW, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize('name, singular, plural', [
+    (Name(), 'object', 'objects'), (Name(shape=CIRCLE), 'circle', 'circles'),
+    (Name(shape=SHAPES.index('cross')), 'cross', 'crosses'),
+    (Name(colour=RED), 'red object', 'red objects'),
+    (Name(shape=RING, colour=BLUE), 'blue ring', 'blue rings')])
+def test_names(name, singular, plural):
+    assert name.text() == singular
+    assert name.text(plural=True) == plural
