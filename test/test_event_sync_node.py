@@ -70,6 +70,7 @@ def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider
     for message, guided in complete:
         np.testing.assert_allclose(
             to_activity(message).counts, guided.activity.counts, atol=1e-3)
+        assert message.pixel_density == pytest.approx(1.0)
         assert message.coverage == 1.0
         assert message.num_events == pytest.approx(guided.activity.num_events, abs=0.51)
     assert sum(message.num_events for message, _ in complete) > 500_000

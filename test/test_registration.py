@@ -1,6 +1,6 @@
 """Event pixels land in the cells in which geometry puts their centres."""
 
-from epvlm_ros.core.registration import make_cell_lookup
+from epvlm_ros.core.registration import find_pixel_density, make_cell_lookup
 import numpy as np
 import pytest
 
@@ -102,3 +102,30 @@ def test_mistakes_of_the_caller(change, message):
     arguments = {'sensor_size': (4, 4), 'image_size': (4, 4), 'cell_size_px': 2, **change}
     with pytest.raises(ValueError, match=message):
         make_cell_lookup(**arguments)
+
+
+@pytest.mark.parametrize('sensor_size, image_size, homography, scale, density', [
+    ((240, 320), (480, 640), None, True, 0.25),
+    ((240, 320), (480, 640), None, False, 1.0),
+    ((720, 1280), (360, 1280), None, True, 2.0),
+    ((100, 100), (100, 100), [0, -2, 0, 2, 0, 0, 0, 0, 1], True, 0.25),
+    ((0, 0), (10, 10), None, True, 1.0),
+])
+def test_the_density_is_the_ratio_of_the_areas(
+        sensor_size, image_size, homography, scale, density):
+    assert find_pixel_density(sensor_size, image_size, homography, scale) == \
+        pytest.approx(density)
+
+
+def test_the_density_of_a_perspective_view_is_that_of_its_middle():
+    homography = np.array([[1.0, 0.1, 3.0], [0.05, 0.9, -2.0], [0.001, 0.002, 1.0]])
+
+    def to_image(x, y):
+        u, v, depth = homography @ (x, y, 1.0)
+        return np.array([u, v]) / depth
+
+    step = 1e-3
+    along_x = (to_image(50 + step, 40) - to_image(50 - step, 40)) / (2 * step)
+    along_y = (to_image(50, 40 + step) - to_image(50, 40 - step)) / (2 * step)
+    area = abs(along_x[0] * along_y[1] - along_x[1] * along_y[0])
+    assert find_pixel_density((80, 100), (80, 100), homography) == pytest.approx(1 / area)

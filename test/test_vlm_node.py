@@ -58,7 +58,7 @@ class Asker:
         pixels = np.random.default_rng(0).integers(0, 255, HEIGHT * WIDTH * 3, np.uint8)
         now_ns = self.node.get_clock().now().nanoseconds - round(age_s * 1e9)
         message = EventGuidedFrame(cell_size=CELL, rows=counts.shape[0], cols=counts.shape[1],
-                                   coverage=1.0, num_events=int(counts.sum()))
+                                   coverage=1.0, num_events=int(counts.sum()), pixel_density=1.0)
         message.image = Image(height=HEIGHT, width=WIDTH, encoding=encoding, step=3 * WIDTH,
                               data=array.array('B', pixels.tobytes()))
         message.activity = array.array('f', counts.tobytes())

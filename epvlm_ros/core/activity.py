@@ -29,7 +29,8 @@ class ActivityGrid:
     ``counts`` is float32 of shape (rows, cols), 0 or more; cell (row, col) covers the image
     pixels from ``row * cell_size_px`` to ``(row + 1) * cell_size_px`` (exclusive), likewise for
     columns; the last row and column may reach beyond the image. The window is in the clock of
-    whoever made the grid.
+    whoever made the grid. ``pixel_density`` is the number of sensor pixels that see one pixel of
+    the image: with it, counts can be compared between sensors of any resolution.
     """
 
     counts: np.ndarray
@@ -38,6 +39,7 @@ class ActivityGrid:
     image_width: int
     window_start_ns: int
     window_end_ns: int
+    pixel_density: float = 1.0
 
     def __post_init__(self) -> None:
         shape = grid_shape(self.image_height, self.image_width, self.cell_size_px)

@@ -162,8 +162,8 @@ class VlmConfig(_Validated):
         '(a regular pattern of keep_ratio).',
         choices=('dense', 'uniform'), dynamic=True)
     static_scene_rate: float = parameter(
-        1.0, 'A scene is static when no visual token sees more than this many events per pixel '
-        'of the image and second.', minimum=0.0, dynamic=True)
+        2.0, 'A scene is static when no visual token sees more than this many events per pixel '
+        'of the event sensor and second.', minimum=0.0, dynamic=True)
     max_new_tokens: int = parameter(
         64, 'Most tokens that an answer is made of.', minimum=1, maximum=4096, dynamic=True)
     max_question_length: int = parameter(

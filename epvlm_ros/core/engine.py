@@ -285,7 +285,8 @@ class VlmEngine:
             per_token = token_activity(activity, grid)
             window_length_s = (activity.window_end_ns - activity.window_start_ns) * NANOSECOND
             is_static = is_static_scene(
-                per_token, grid, window_length_s, config.static_scene_rate)
+                per_token, grid, window_length_s, config.static_scene_rate,
+                activity.pixel_density)
         scene = TokenScene(grid.rows, grid.cols, per_token, seed=self._num_answers)
         return select_tokens(
             scene, config.keep_ratio, policy=config.selection,

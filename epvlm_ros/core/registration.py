@@ -69,6 +69,30 @@ def make_cell_lookup(
     return np.where(is_visible, cells, -1).astype(np.int32)
 
 
+def find_pixel_density(
+    sensor_size: tuple[int, int],
+    image_size: tuple[int, int],
+    homography: np.ndarray | Sequence[float] | None = None,
+    scale_to_image: bool = True,
+) -> float:
+    """
+    Return how many sensor pixels see one pixel of the image, at the middle of the sensor.
+
+    Parameters and errors are those of `make_cell_lookup`; a sensor without pixels has density 1.
+    """
+    matrix = _check_homography(homography)
+    if min(sensor_size) < 1:
+        return 1.0
+    (sensor_height, sensor_width), (image_height, image_width) = sensor_size, image_size
+    if scale_to_image:
+        scale = np.diag([image_width / sensor_width, image_height / sensor_height, 1.0])
+        matrix = matrix @ scale
+    x, y = sensor_width / 2.0, sensor_height / 2.0
+    depth = matrix[2] @ (x, y, 1.0)
+    # The area that a small area is mapped to, by the Jacobian of a homography.
+    return float(abs(depth ** 3 / np.linalg.det(matrix)))
+
+
 def _check_homography(homography: np.ndarray | Sequence[float] | None) -> np.ndarray:
     if homography is None:
         return np.eye(3)

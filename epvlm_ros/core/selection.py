@@ -169,6 +169,7 @@ def select_tokens(
 
 def is_static_scene(
     activity: np.ndarray, grid: PatchGrid, window_length_s: float, static_scene_rate: float,
+    pixel_density: float = 1.0,
 ) -> bool:
     """
     Tell whether no token sees more than noise.
@@ -182,8 +183,9 @@ def is_static_scene(
     window_length_s : float
         Length of the event window, above 0.
     static_scene_rate : float
-        Events per pixel of the image and second that the busiest token of a static scene may
-        see.
+        Events per sensor pixel and second that the busiest token of a static scene may see.
+    pixel_density : float
+        Sensor pixels that see one pixel of the image, above 0.
 
     Raises
     ------
@@ -196,7 +198,8 @@ def is_static_scene(
             f'the event window is {window_length_s} s long: give a window that ends after its '
             'start')
     busiest = float(activity.max())
-    return busiest <= static_scene_rate * grid.token_area_px * window_length_s
+    num_sensor_pixels = grid.token_area_px * pixel_density
+    return busiest <= static_scene_rate * num_sensor_pixels * window_length_s
 
 
 def _check(scene: TokenScene, policy: str, static_scene_policy: str) -> None:

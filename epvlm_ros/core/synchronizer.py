@@ -18,7 +18,7 @@ from epvlm_ros.core.clock import SECOND, SensorClock
 from epvlm_ros.core.config import EventSyncConfig
 from epvlm_ros.core.coverage import Missing, StreamCoverage
 from epvlm_ros.core.packets import ENCODINGS, EventPacket, make_decoder, PacketDecoder
-from epvlm_ros.core.registration import make_cell_lookup
+from epvlm_ros.core.registration import find_pixel_density, make_cell_lookup
 import numpy as np
 
 MAX_EARLY_PACKETS = 256  # about a second, kept until the first frame tells the image's size
@@ -104,6 +104,7 @@ class FrameSynchronizer:
         self._decoder: PacketDecoder | None = None
         self._bins: ActivityBins | None = None
         self._image_size: tuple[int, int] | None = None
+        self._pixel_density = 1.0
         self._early: deque[EventPacket] = deque(maxlen=MAX_EARLY_PACKETS)
         self._waiting: deque[_Waiting] = deque()
         self._ready: list[GuidedFrame] = []
@@ -251,9 +252,12 @@ class FrameSynchronizer:
         assert self._decoder is not None and self._image_size is not None
         height, width = self._image_size
         config = self.config
+        sensor_size = (self._decoder.height, self._decoder.width)
         lookup = make_cell_lookup(
-            (self._decoder.height, self._decoder.width), self._image_size, config.cell_size,
-            np.array(config.homography).reshape(3, 3), config.scale_to_image)
+            sensor_size, self._image_size, config.cell_size, config.homography,
+            config.scale_to_image)
+        self._pixel_density = find_pixel_density(
+            sensor_size, self._image_size, config.homography, config.scale_to_image)
         self._bins = ActivityBins(
             height, width, config.cell_size, round(config.bin_length * SECOND),
             round(config.history_length * SECOND), lookup)
@@ -283,7 +287,8 @@ class FrameSynchronizer:
                 counts = self._bins.window(start_ns, end_ns).counts
         self.counters.num_frames += 1
         self.counters.num_incomplete_frames += missing != Missing.COMPLETE
-        activity = ActivityGrid(counts, cell, frame.height, frame.width, *window)
+        activity = ActivityGrid(
+            counts, cell, frame.height, frame.width, *window, self._pixel_density)
         return GuidedFrame(frame, activity, missing, coverage, now_s - waiting.arrival_s)
 
     def _restart_events(self, now_s: float) -> None:

@@ -51,21 +51,24 @@ def to_guided_frame_message(guided: GuidedFrame) -> EventGuidedFrame:
         window_end=to_time(activity.window_end_ns),
         missing=int(guided.missing), coverage=float(guided.coverage), wait=float(guided.wait_s),
         num_events=round(activity.num_events),
-        cell_size=activity.cell_size_px, rows=rows, cols=cols)
+        cell_size=activity.cell_size_px, rows=rows, cols=cols,
+        pixel_density=activity.pixel_density)
     message.activity = array.array('f', activity.counts.astype(np.float32).tobytes())
     return message
 
 
-def to_activity(message: EventGuidedFrame) -> ActivityGrid:
+def to_activity(message: EventGuidedFrame) -> ActivityGrid | None:
     """
-    Return the activity of a guided frame message.
+    Return the activity of a guided frame message, None if it says that there were no events.
 
     Raises
     ------
     ValueError
-        If the grid does not fit the image.
+        If the grid does not fit the image, or a number is out of range.
 
     """
+    if message.missing & EventGuidedFrame.NO_EVENT_STREAM:
+        return None
     cell, image = message.cell_size, message.image
     rows, cols = message.rows, message.cols
     if cell < 1 or (rows, cols) != (-(-image.height // cell), -(-image.width // cell)) or \
@@ -73,6 +76,12 @@ def to_activity(message: EventGuidedFrame) -> ActivityGrid:
         raise ValueError(
             f'{len(message.activity)} activity values as {rows} x {cols} cells of {cell} px do '
             f'not fit an image of {image.width} x {image.height}: let event_sync_node make them')
+    start_ns, end_ns = to_ns(message.window_start), to_ns(message.window_end)
+    if not (message.pixel_density > 0.0 and end_ns > start_ns):
+        raise ValueError(
+            f'pixel_density is {message.pixel_density}, the window is from {start_ns} to '
+            f'{end_ns} ns: give a density above 0 and a window that has a length')
     counts = np.frombuffer(message.activity, np.float32).reshape(rows, cols)
-    return ActivityGrid(counts, cell, image.height, image.width, to_ns(message.window_start),
-                        to_ns(message.window_end))
+    return ActivityGrid(
+        counts, cell, image.height, image.width, start_ns, end_ns,
+        message.pixel_density)

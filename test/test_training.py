@@ -1,0 +1,321 @@
+"""Training on a small scale: its batched forward is the library's, its data are sound."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
+
+from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
+from epvlm_ros.sim.questions import FAMILIES, make_question, Name, Question, SceneView, view_scene
+from epvlm_ros.sim.scene import COLOURS, sample_scene, SHAPES
+from training.batches import (
+    BatchDataset, BLOCK_LENGTH, encode_block, encode_words, find_mentions, prefix_tokens)
+from training.checkpoint import build_model, load_weights, save_checkpoint
+from training.config import GRIDS, TrainingConfig
+from training.evaluate import evaluate, format_table, library_inputs, sparse_scorer
+from training.pictures import choose_tokens, draw_pictures, make_patches
+from training.sparse_forward import encode_images, run_model
+from training.tokenizer import build_tokenizer, build_vocabulary
+from training.train import draw_kept_tokens, main
+
+
+@pytest.fixture(scope='module')
+def model():
+    """Return a model with random weights, norms and biases included."""
+    torch.manual_seed(0)
+    model = build_model().eval()
+    for name, value in model.named_parameters():
+        if value.ndim == 1:
+            torch.nn.init.normal_(value, 0.0 if 'bias' in name else 1.0, 0.1)
+    return model
+
+
+@pytest.fixture(scope='module')
+def batch():
+    """Return three scenes with four questions each on a small grid that is not square."""
+    return BatchDataset('train', 10, 3, 4, grid=(4, 6))[0]
+
+
+@pytest.fixture(scope='module')
+def pictures(batch):
+    return draw_pictures(batch, torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_all_tokens_kept_is_the_dense_forward_of_the_library(model, batch, pictures):
+    kept = torch.arange(24).expand(3, -1)
+    logits = run_model(model, pictures.patches, kept, batch.grid, batch.tokens).logits
+    for question in range(4):
+        inputs = library_inputs(model, pictures.patches, batch.grid, batch.tokens[:, question])
+        expected = model(**inputs).logits[:, -BLOCK_LENGTH:]
+        torch.testing.assert_close(logits[:, question], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_dropped_tokens_are_the_masked_ones_of_the_library(model, batch, pictures, monkeypatch):
+    kept = torch.tensor([[0, 5, 7, 13, 22], [1, 2, 3, 4, 23], [6, 9, 11, 12, 18]])
+    result = run_model(model, pictures.patches, kept, batch.grid, batch.tokens)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    for scene in range(3):
+        keep = torch.zeros(24, dtype=torch.bool)
+        keep[kept[scene]] = True
+        sees = torch.cat([
+            torch.ones(3, dtype=torch.bool), keep, torch.ones(BLOCK_LENGTH, dtype=torch.bool)])
+
+        def masked(query, key, value, attn_mask=None, is_causal=False, **options):
+            length = query.shape[2]
+            mask = sees if length == len(sees) else keep.repeat_interleave(4)
+            mask = mask.expand(length, -1)
+            mask = mask & torch.ones(length, length).tril().bool() if length == len(sees) else mask
+            return attend(query, key, value, attn_mask=mask, **options)
+
+        monkeypatch.setattr(torch.nn.functional, 'scaled_dot_product_attention', masked)
+        inputs = library_inputs(
+            model, pictures.patches[scene:scene + 1], batch.grid, batch.tokens[scene:scene + 1, 1])
+        expected = model(**inputs).logits[0, -BLOCK_LENGTH:]
+        monkeypatch.undo()
+        torch.testing.assert_close(result.logits[scene, 1], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_encoder_does_not_see_dropped_tokens(model, batch, pictures):
+    kept = torch.tensor([[3, 8, 20]] * 3)
+    changed = pictures.patches.clone()
+    changed[:, [0, 1, 2, 9, 23]] = 100.0
+    torch.testing.assert_close(
+        encode_images(model, pictures.patches, kept, 6), encode_images(model, changed, kept, 6))
+    changed[:, 8] = 100.0
+    assert (encode_images(model, changed, kept, 6)
+            - encode_images(model, pictures.patches, kept, 6)).abs().max() > 0.01
+
+
+def test_patches_are_those_of_the_image_processor():
+    processor = AutoImageProcessor.from_pretrained(EMBEDDED_MODEL, local_files_only=True)
+    image = np.random.default_rng(0).integers(0, 256, (336, 448, 3)).astype(np.uint8)
+    expected = processor(images=[image], return_tensors='pt')
+    assert expected['image_grid_thw'].tolist() == [[1, 24, 32]]
+    rgb = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255.0
+    patches = make_patches(rgb).reshape(-1, 3, 1, 14, 14).expand(-1, -1, 2, -1, -1)
+    torch.testing.assert_close(
+        patches.reshape(-1, 1176), expected['pixel_values'].float(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('height, width, grid', [
+    (480, 640, (12, 16)), (336, 336, (12, 12)), (720, 1280, (10, 18)), (180, 240, (9, 12)),
+    (240, 320, (9, 11)), (1080, 1920, (10, 18)), (480, 480, (14, 14)), (640, 480, (16, 12))])
+def test_camera_images_come_to_grids_of_training(height, width, grid):
+    processor = AutoImageProcessor.from_pretrained(EMBEDDED_MODEL, local_files_only=True)
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    found = processor(images=[image], return_tensors='pt')['image_grid_thw'][0].tolist()
+    assert (found[1] // 2, found[2] // 2) == grid
+    assert grid in [known for known, _ in GRIDS]
+
+
+@pytest.mark.parametrize('text, expected', [
+    ('What COLOUR is the circle?', 'what colour is the circle'),
+    ("what's  the\ncolor of the red-star.", 'what is the color of the red star'),
+    ('Please: count the rings!', 'please count the rings'),
+    ('is the zebra left of the square', 'is the [UNK] left of the square'),
+    ('a red circle, a ring and a star', 'a red circle , a ring and a star')])
+def test_words(text, expected):
+    tokenizer = build_tokenizer()
+    assert ' '.join(tokenizer.tokenize(text)) == expected
+
+
+def test_decoding_gives_readable_text():
+    tokenizer = build_tokenizer()
+    text = 'a red circle, a blue star and a ring'
+    ids = tokenizer(text)['input_ids']
+    assert tokenizer.decode([*ids, tokenizer.eos_token_id], skip_special_tokens=True) == text
+
+
+def test_the_template_gives_the_tokens_of_training():
+    tokenizer = build_tokenizer()
+    content = [{'type': 'image'}, {'type': 'text', 'text': 'Where is the star?'}]
+    text = tokenizer.apply_chat_template(
+        [{'role': 'user', 'content': content}], tokenize=False, add_generation_prompt=True)
+    numbers = build_vocabulary()
+    tokens, start = encode_block('where is the star', 'top left', numbers)
+    expected = [*prefix_tokens(), numbers['<|image_pad|>'], *tokens[:start]]
+    assert tokenizer(text)['input_ids'] == expected
+    assert tokens[start:] == [numbers['top'], numbers['left'], numbers['<|im_end|>']]
+
+
+def test_simple_encoding_is_the_tokenizers():
+    tokenizer, numbers = build_tokenizer(), build_vocabulary()
+    random = np.random.default_rng(0)
+    view = view_scene(sample_scene('train', 6), 0.5)
+    made = [make_question(family, view, random) for family in FAMILIES for _ in range(20)]
+    texts = [text for item in made if item for text in (item[0].text, item[1])]
+    assert len(texts) > 150
+    for text in texts:
+        assert encode_words(text, numbers) == tokenizer(text)['input_ids']
+
+
+def test_a_question_that_is_too_long_is_no_block():
+    assert encode_block('what is there ' * 10, 'yes', build_vocabulary()) is None
+
+
+def test_batches_are_reproducible_and_different():
+    dataset = BatchDataset('validation', 4, 2, 3)
+    first, again, other = dataset[0], dataset[0], dataset[1]
+    assert torch.equal(first.tokens, again.tokens)
+    assert torch.equal(first.scenes['anchor'], again.scenes['anchor'])
+    assert not torch.equal(first.scenes['anchor'], other.scenes['anchor'])
+    shifted = BatchDataset('validation', 4, 2, 3, first_batch=1)[0]
+    assert torch.equal(shifted.tokens, other.tokens)
+    train = BatchDataset('train', 4, 2, 3)[0]
+    assert not torch.equal(first.scenes['anchor'], train.scenes['anchor'])
+
+
+def test_answers_in_a_batch_are_what_the_scene_says(batch):
+    tokenizer = build_tokenizer()
+    assert batch.tokens.shape == batch.is_answer.shape == (3, 4, BLOCK_LENGTH)
+    for scene in range(3):
+        for question in range(4):
+            answer = tokenizer.decode(batch.tokens[scene, question][batch.is_answer[scene, question]])
+            words = tokenizer.convert_ids_to_tokens(batch.tokens[scene, question].tolist())
+            assert answer.endswith('<|im_end|>')
+            if FAMILIES[batch.family[scene, question]] == 'count' and 'many objects' in ' '.join(words):
+                number = int((batch.scenes['radius'][scene] > 0).sum())
+                assert answer.split()[0] == ('zero', 'one', 'two', 'three', 'four', 'five', 'six')[number]
+
+
+def test_mentions_by_hand():
+    view = SceneView(
+        np.ones(2), np.array([0, 3]), np.array([0, 2]),
+        np.array([(0.25, 0.5), (0.75, 0.125)], dtype=np.float32))
+    circle, blue = Name(shape=0), Name(colour=2)
+    question = Question(
+        'relation', 'relation', 'please tell me is the circle left of the blue thing', circle, blue,
+        'left')
+    # <|vision_end|> please tell me is the circle left of the blue thing
+    first, second = find_mentions(question, view)
+    assert first[0] == 6 and first[1].tolist() == [0.25, 0.5]
+    assert second[0] == 11 and second[1].tolist() == [0.75, 0.125]
+    absent = Question('absent', 'colour', 'what colour is the ring', Name(shape=5))
+    assert find_mentions(absent, view) == [None, None]
+    count = Question('count', 'count', 'how many circles are there', circle)
+    assert find_mentions(count, view) == [None, None]
+
+
+def test_labels_and_activity_of_tokens():
+    """A square of 168 px in the middle of 336 px covers 6 x 6 tokens."""
+    dataset = BatchDataset('train', 10, 2, 1, grid=(12, 12))
+    batch = dataset[0]
+    scenes = {name: value.clone() for name, value in batch.scenes.items()}
+    scenes['radius'][:], scenes['camera'][:], scenes['spin'][:] = 0.0, 0.0, 0.0
+    scenes['radius'][:, 0], scenes['anchor'][:, 0] = 0.25 / 0.8, 0.5
+    scenes['orbit_radius'][:], scenes['angle'][:] = 0.0, 0.0
+    scenes['shape'][:, 0], scenes['colour'][:, 0] = SHAPES.index('square'), COLOURS.index('blue')
+    # The second one moves to the right by about 7 px in 20 ms.
+    scenes['orbit_radius'][1, 0], scenes['orbit_rate'][1, 0] = 0.02, 50.0
+    scenes['orbit_phase'][1, 0] = -50.0 * 0.5 + 1.5 * np.pi - 0.5
+    still = batch._replace(scenes=scenes, times_s=torch.full((2,), 0.5))
+    pictures = draw_pictures(still, torch.Generator().manual_seed(0), augment=False)
+    expected = torch.full((12, 12), len(SHAPES))
+    expected[3:9, 3:9] = SHAPES.index('square')
+    assert torch.equal(pictures.shape[0].reshape(12, 12), expected)
+    assert (pictures.colour[0].reshape(12, 12)[3:9, 3:9] == COLOURS.index('blue')).all()
+    assert (pictures.colour[0] == len(COLOURS)).sum() == 144 - 36
+    activity = pictures.activity.reshape(2, 12, 12)
+    assert activity[1, 4:8, 2].mean() > 5 * activity[0].mean()
+
+
+def test_choose_tokens_by_hand():
+    scores = torch.tensor([[0.1, 5.0, 3.0, 4.0], [9.0, 0.0, 8.0, 1.0]])
+    assert choose_tokens(scores, 2).tolist() == [[1, 3], [0, 2]]
+
+
+def test_kept_tokens_are_ascending_and_as_many_as_the_configuration_allows(pictures):
+    generator = torch.Generator().manual_seed(0)
+    config = TrainingConfig(dense_share=0.2, min_keep_ratio=0.3, max_keep_ratio=0.7)
+    numbers = []
+    for _ in range(60):
+        kept = draw_kept_tokens(pictures, config, generator)
+        assert (kept.diff(dim=1) > 0).all() and kept.max() < 24
+        numbers.append(kept.shape[1])
+    assert set(numbers) == {8, 16, 24}
+    assert 3 < numbers.count(24) < 25
+
+
+def test_a_run_learns_saves_and_goes_on(tmp_path):
+    size = ['--device', 'cpu', '--batch-size', '2', '--questions-per-image', '3',
+            '--warmup-steps', '1', '--dense-share', '0', '--max-keep-ratio', '0.2']
+    first = main(['--out', str(tmp_path / 'first'), '--steps', '3', '--keep-state', *size])
+    report = json.loads((tmp_path / 'first' / 'training.json').read_text())
+    assert report['num_steps'] == 3 and report['config']['batch_size'] == 2
+    saved = Qwen2VLForConditionalGeneration.from_pretrained(
+        tmp_path / 'first', dtype=torch.float32)
+    for name, value in saved.state_dict().items():
+        torch.testing.assert_close(
+            value, first.model.state_dict()[name].half().float(), atol=0, rtol=0)
+    further = main([
+        '--out', str(tmp_path / 'second'), '--steps', '4', '--resume', str(tmp_path / 'first'),
+        *size])
+    assert further.num_steps == 4
+    moved = further.model.state_dict()['model.visual.merger.mlp.0.weight']
+    before = first.model.state_dict()['model.visual.merger.mlp.0.weight']
+    assert 0 < (moved - before).abs().max() < 0.01
+    assert (tmp_path / 'first' / 'training_state.pt').exists()
+    assert not (tmp_path / 'second' / 'training_state.pt').exists()
+
+
+def test_only_the_last_layers_learn_when_told_so(tmp_path):
+    trainer = main([
+        '--out', str(tmp_path), '--steps', '1', '--device', 'cpu', '--batch-size', '2',
+        '--questions-per-image', '2', '--warmup-steps', '0', '--train-last-layers', '2'])
+    changed = {name for name, value in trainer.model.named_parameters() if value.grad is not None}
+    assert len(changed) == 2 * 12
+    assert {name.split('.')[3] for name in changed} == {'6', '7'}
+
+
+@torch.no_grad()
+def test_layers_that_a_checkpoint_lacks_change_nothing_at_first(tmp_path, batch, pictures):
+    torch.manual_seed(1)
+    whole = build_model().eval()
+    whole.model.language_model.layers = whole.model.language_model.layers[:5]
+    whole.config.text_config.num_hidden_layers = 5
+    whole.config.text_config.layer_types = ['full_attention'] * 5
+    whole.save_pretrained(tmp_path)
+    grown = build_model().eval()
+    load_weights(grown, tmp_path)
+    kept = torch.arange(0, 24, 2).expand(3, -1)
+    hidden = [
+        item.model.language_model(inputs_embeds=encode_images(item, pictures.patches, kept, 6))
+        .last_hidden_state for item in (whole, grown)]
+    assert len(grown.model.language_model.layers) == 8
+    torch.testing.assert_close(hidden[0], hidden[1])
+
+
+def test_a_run_without_an_end_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='give one of them'):
+        main(['--out', str(tmp_path), '--steps', '0'])
+
+
+def test_checkpoints_are_half_precision_and_leave_the_model_alone(tmp_path, model):
+    before = model.state_dict()['lm_head.weight'].clone()
+    save_checkpoint(model, tmp_path)
+    assert model.state_dict()['lm_head.weight'].dtype == torch.float32
+    assert torch.equal(model.state_dict()['lm_head.weight'], before)
+    loaded = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path)
+    assert {value.dtype for value in loaded.parameters()} == {torch.float16}
+    assert AutoTokenizer.from_pretrained(tmp_path).eos_token == '<|im_end|>'
+
+
+def test_evaluation_counts_what_is_right(model):
+    generator = torch.Generator().manual_seed(0)
+    scorers = {
+        'dense': sparse_scorer(model, 'events', 1.0, generator),
+        'all right': lambda batch, _: torch.ones(batch.family.shape, dtype=torch.bool),
+        'colours': lambda batch, _: batch.family == FAMILIES.index('colour')}
+    table = evaluate(model, scorers, 'test', 2, torch.device('cpu'), batch_size=2)
+    assert table['questions']['all'] == 16
+    assert sum(table['questions'][family] for family in FAMILIES) == 16
+    assert set(table['all right'].values()) == {1.0}
+    assert table['dense']['all'] < 0.5  # random weights know nothing
+    share = table['questions']['colour'] / 16
+    assert table['colours']['all'] == pytest.approx(share, abs=1e-3)
+    assert '| all right | 100.0 |' in format_table(table)
