@@ -20,7 +20,7 @@ import time
 from typing import Any, Callable, TypeVar
 
 import cv2
-from epvlm_interfaces.msg import Answer
+from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_interfaces.srv import Ask
 from epvlm_ros.images import image_to_rgb
 from epvlm_ros.ros.processes import NodeProcess
@@ -33,7 +33,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 Value = TypeVar('Value')
-SEED = 3
+SEED = 7
 FAMILIES = ('colour', 'shape', 'count', 'existence', 'place')
 TIMEOUT_S = 120.0
 SETTLE_S = 1.0  # of replay before the first question
@@ -54,12 +54,22 @@ class Asker:
         self.node.create_subscription(Answer, 'answer', self._answers.append, QUERIES)
         self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
         self._service = self.node.create_client(Ask, 'ask')
+        self._frame_seen = threading.Event()
+        self._frames = self.node.create_subscription(
+            EventGuidedFrame, 'event_guided_frame', lambda frame: self._frame_seen.set(), FRAMES)
 
     def is_connected(self) -> bool:
         """Whether the node that answers is there, with its topics."""
         return (self._service.service_is_ready() and self._queries.get_subscription_count() > 0
                 and self.node.count_publishers('answer') > 0
                 and self.node.count_publishers('overlay') > 0)
+
+    def has_seen_a_frame(self) -> bool:
+        """Whether a guided frame has come; then frames are no longer listened to."""
+        if self._frame_seen.is_set() and self._frames is not None:
+            self.node.destroy_subscription(self._frames)
+            self._frames = None
+        return self._frame_seen.is_set()
 
     def ask_by_topic(self, question: str) -> Answer:
         """Publish a query and wait for its answer."""
@@ -109,7 +119,7 @@ def run(output: Path, seed: int) -> dict[str, Any]:
         player = stack.enter_context(NodeProcess(
             'bag_player', [str(bag), '--clock', '--loop', '--wait-for-subscribers', '30'],
             output / 'bag_player.log', {}))
-        wait_for(lambda: ask_until_ready(asker), 'the first guided frame', [*processes, player])
+        wait_for(asker.has_seen_a_frame, 'the first guided frame', [*processes, player])
         time.sleep(SETTLE_S)
         answers = [ask_one(asker, number, item) for number, item in enumerate(truth)]
         overlay = write_overlay(output / 'overlay.png', asker)
@@ -159,11 +169,6 @@ class spinning_asker:
             self._executor.spin()
         except ExternalShutdownException:
             pass
-
-
-def ask_until_ready(asker: Asker) -> bool:
-    """Whether a question is answered by now."""
-    return asker.ask_by_service('what do you see?').status == Answer.OK
 
 
 def ask_one(asker: Asker, number: int, item: TruthQuestion) -> dict[str, Any]:

@@ -3,20 +3,19 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import pytest
-from safetensors import safe_open
-import torch
-from transformers import AutoTokenizer, GenerationConfig, Qwen2VLForConditionalGeneration
-
 from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.engine import VlmEngine
 from epvlm_ros.sim.questions import FAMILIES, make_question, UNKNOWN, view_scene
 from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
 from epvlm_ros.sim.scene import sample_scene
+import numpy as np
+import pytest
+from safetensors import safe_open
+import torch
 from training.evaluate import evaluate, library_scorer, sparse_scorer
 from training.tokenizer import build_vocabulary
+from transformers import AutoTokenizer, GenerationConfig, Qwen2VLForConditionalGeneration
 
 MAX_SIZE_BYTES = 25_000_000
 

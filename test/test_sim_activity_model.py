@@ -1,13 +1,12 @@
 """The cheap model of event activity: by hand, and in one rank with the event simulator."""
 
-import numpy as np
-import pytest
-import torch
-
 from epvlm_ros.sim.activity_model import LOG_OFFSET, token_activity
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.scene import sample_scene
+import numpy as np
+import pytest
+import torch
 
 
 def test_activity_by_hand():
@@ -42,18 +41,20 @@ def ranks(values):
     return np.argsort(np.argsort(values, kind='stable'), kind='stable')
 
 
-@pytest.mark.parametrize('index, camera_moves', [(0, True), (1, True), (2, True), (11, True)])
-def test_agrees_in_rank_with_the_event_simulator(index, camera_moves):
-    scene = sample_scene('train', index, camera_moves=camera_moves)
+@pytest.mark.parametrize('index', [0, 1, 2, 11])
+def test_agrees_in_rank_with_the_event_simulator(index):
+    scene = sample_scene('train', index, camera_moves=True)
     renderer = SceneRenderer(stack_scenes([scene]), 168, 168)
     times_s = torch.linspace(1.0, 1.04, 21)
     brightness = luminance(renderer.render(times_s[None]).rgb)
     cheap = token_activity(brightness[:, ::10], 28)[0].numpy().ravel()
-    simulator = EventSimulator(168, 168, EventCameraConfig(refractory_s=0.0, leak_rate_hz=0.0))
     counts = np.zeros((6, 6))
-    for time_s, picture in zip(times_s.tolist(), brightness[0].numpy()):
-        events = simulator.step(picture, round(time_s * 1e9))
-        np.add.at(counts, (events.y // 28, events.x // 28), 1)
-    assert counts.sum() > 500
-    correlation = np.corrcoef(ranks(cheap), ranks(counts.ravel()))[0, 1]
-    assert correlation > 0.8
+    config = EventCameraConfig(refractory_s=0.0, leak_rate_hz=0.0, shot_noise_rate_hz=0.0)
+    for seed in range(8):  # one sensor sees few events in dull tokens
+        simulator = EventSimulator(168, 168, config, seed)
+        for time_s, picture in zip(times_s.tolist(), brightness[0].numpy()):
+            events = simulator.step(picture, round(time_s * 1e9))
+            np.add.at(counts, (events.y // 28, events.x // 28), 1)
+    assert counts.sum() > 1000
+    assert np.corrcoef(ranks(cheap), ranks(counts.ravel()))[0, 1] > 0.85
+    assert np.corrcoef(cheap, counts.ravel())[0, 1] > 0.95

@@ -2,11 +2,10 @@
 
 import math
 
-import numpy as np
-import pytest
-
 from epvlm_ros.sim.activity_model import LOG_OFFSET
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
+import numpy as np
+import pytest
 
 QUIET = {'threshold_mismatch': 0.0, 'refractory_s': 0.0, 'leak_rate_hz': 0.0,
          'shot_noise_rate_hz': 0.0}
@@ -142,7 +141,9 @@ def test_leakage_makes_brighter_events_at_its_rate():
     polarity = [simulator.step(flat, t_ms * 1_000_000).polarity for t_ms in range(10, 1010, 10)]
     events = np.concatenate(polarity)
     assert (events == 1).all()
-    assert len(events) == pytest.approx(4 * 900, rel=0.02)
+    # Four a second, less the half by which the first one is late on average: a pixel starts
+    # anywhere between its two thresholds.
+    assert len(events) == pytest.approx(3.5 * 900, rel=0.02)
 
 
 def test_equal_seeds_give_equal_events():

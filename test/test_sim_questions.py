@@ -2,13 +2,12 @@
 
 from collections import Counter
 
-import numpy as np
-import pytest
-
 from epvlm_ros.sim.questions import (
     answer_question, FAMILIES, make_question, MOTION, Name, NO_SUCH_OBJECT, Question, SceneView,
     SEVERAL_OBJECTS, UNKNOWN, view_scene, vocabulary)
 from epvlm_ros.sim.scene import COLOURS, sample_scene, SHAPES
+import numpy as np
+import pytest
 
 CIRCLE, SQUARE, STAR, RING = (SHAPES.index(name) for name in ('circle', 'square', 'star', 'ring'))
 RED, BLUE, ORANGE = (COLOURS.index(name) for name in ('red', 'blue', 'orange'))

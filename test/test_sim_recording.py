@@ -3,14 +3,13 @@
 import hashlib
 import json
 
-import numpy as np
-import pytest
-
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.core.packets import make_decoder
 from epvlm_ros.sim.questions import FAMILIES
 from epvlm_ros.sim.recording import (
     frame_times_ns, record_simulation, RecordingConfig, TRUTH_FILE, TruthQuestion)
+import numpy as np
+import pytest
 
 SMALL = {
     'seed': 4, 'duration_s': 0.5, 'image_height': 96, 'image_width': 128, 'sensor_height': 48,
@@ -45,7 +44,7 @@ def test_packets_are_stamped_at_arrival_and_carry_sensor_time(recording):
         assert (events.t_ns >= sensor_ns[0] - 1000).all()
         assert (events.t_ns < sensor_ns[1]).all()
         num_events += len(events.t_ns)
-    assert num_events == decoder.counters.num_events > 3000
+    assert num_events == decoder.counters.num_events > 1000
     assert decoder.counters.num_unknown_words == decoder.counters.num_before_time == 0
     assert min(delays_ns) >= 400_000 and max(delays_ns) <= 4_400_000
     assert np.std(delays_ns) > 100_000

@@ -3,13 +3,12 @@
 import dataclasses
 import math
 
-import numpy as np
-import pytest
-import torch
-
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.scene import sample_scene, Scene, SHAPES
 from epvlm_ros.sim.shapes import BOUNDING_RADIUS, signed_distance
+import numpy as np
+import pytest
+import torch
 
 SIZE = 200
 # Areas of the shapes of radius 1. The triangle's sides are 0.56 from its centre; the star is ten

@@ -1,9 +1,8 @@
 """Scenes are what their numbers say, the same for equal seeds, and never collide."""
 
+from epvlm_ros.sim.scene import MAX_OBJECTS, sample_scene, SCENE_FIELDS, SPLITS
 import numpy as np
 import pytest
-
-from epvlm_ros.sim.scene import MAX_OBJECTS, sample_scene, SCENE_FIELDS, SPLITS
 
 
 def same(first, second):
@@ -51,8 +50,9 @@ def test_a_position_by_hand():
 
 
 def test_speed_is_the_same_at_every_moment():
+    scenes = (sample_scene('train', index, camera_moves=False) for index in range(50))
     scene = next(
-        scene for scene in (sample_scene('train', index, camera_moves=False) for index in range(50))
+        scene for scene in scenes
         if (scene.orbit_radius[:scene.num_objects] > 0).all())
     step_s = 1e-4
     speeds = [

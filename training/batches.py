@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-
 from epvlm_ros.sim.questions import (
     FAMILIES, make_question, Question, SceneView, view_scene)
 from epvlm_ros.sim.renderer import stack_scenes
 from epvlm_ros.sim.scene import sample_scene, SPLITS
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from training.config import FAMILY_WEIGHTS, GRIDS
 from training.tokenizer import (
     build_vocabulary, END, PADDING, START, UNKNOWN_WORD, VISION_END, VISION_START)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
-
 from training.config import MAX_PIXELS, MIN_PIXELS
 from training.tokenizer import (
     build_tokenizer, build_vocabulary, END, IMAGE, PADDING, VIDEO, VISION_END, VISION_START)
+from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 # Mean and spread of the pixel values that the image processor of Qwen2-VL takes away.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -52,7 +51,7 @@ def load_weights(model: Qwen2VLForConditionalGeneration, folder: Path) -> None:
     The layers that it lacks are made to change nothing: what they add to the stream is 0 at first.
     """
     saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    num_saved = saved.config.text_config.num_hidden_layers
+    num_saved = len(saved.model.language_model.layers)
     model.load_state_dict(saved.state_dict(), strict=False)
     for layer in model.model.language_model.layers[num_saved:]:
         torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
@@ -82,7 +81,7 @@ def save_checkpoint(model: Qwen2VLForConditionalGeneration, folder: Path) -> Non
     copy.load_state_dict({key: value.cpu() for key, value in model.state_dict().items()})
     copy.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=numbers[END], pad_token_id=numbers[PADDING])
-    copy.to(torch.float16).save_pretrained(folder)
+    copy.half().save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
     (folder / 'preprocessor_config.json').write_text(
         json.dumps(_image_processor_config(), indent=2) + '\n')

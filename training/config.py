@@ -41,6 +41,7 @@ class TrainingConfig:
     max_gradient_norm: float = 1.0
     dense_share: float = 0.3
     min_keep_ratio: float = 0.1
+    max_keep_ratio: float = 1.0
     token_loss_weight: float = 1.0
     position_loss_weight: float = 0.3
     mention_loss_weight: float = 0.3

@@ -12,16 +12,15 @@ from collections.abc import Callable
 import json
 from pathlib import Path
 
+from epvlm_ros.sim.questions import FAMILIES
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Qwen2VLForConditionalGeneration
-
-from epvlm_ros.sim.questions import FAMILIES
 from training.batches import Batch, BatchDataset, make_loader, prefix_tokens
 from training.pictures import choose_tokens, draw_pictures, Pictures
 from training.sparse_forward import run_model
 from training.train import move_batch
+from transformers import Qwen2VLForConditionalGeneration
 
 CONDITIONS = (
     ('dense', 1.0), ('events', 0.5), ('events', 0.3), ('random', 0.5), ('random', 0.3))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-import torch.nn.functional as functional
-
 from epvlm_ros.sim.activity_model import token_activity
 from epvlm_ros.sim.renderer import luminance, SceneRenderer
 from epvlm_ros.sim.scene import COLOURS, MAX_OBJECTS, SHAPES
+import torch
+from torch import Tensor
+import torch.nn.functional as functional
 from training.batches import Batch, TOKEN_SIZE_PX
 from training.checkpoint import IMAGE_MEAN, IMAGE_STD
 

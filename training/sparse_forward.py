@@ -8,21 +8,20 @@ sees the image and itself, at the positions that it would have alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from epvlm_ros.sim.scene import COLOURS, SHAPES
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as functional
+from training.batches import prefix_tokens
 from transformers import Qwen2VLForConditionalGeneration
 
-from epvlm_ros.sim.scene import COLOURS, SHAPES
-from training.batches import prefix_tokens
-
 MAX_GRID_SIDE = 32
-# What a later step builds on must be known some layers before: places, then where the named
-# objects are, then how they lie; the answer comes last.
-PLACE_LAYER, MENTION_LAYER, ORDER_LAYER = 2, 4, 6
-BlockFunction = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+# What a later step builds on must be known in a layer before: places, then where the named objects
+# are, then how they lie, then whether the relation that is asked about holds; the answer is last.
+PLACE_LAYER, MENTION_LAYER, ORDER_LAYER, RELATION_LAYER = 2, 4, 6, 7
+BlockFunction = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 
 
 class ForwardResult(NamedTuple):
@@ -39,6 +38,8 @@ class ForwardResult(NamedTuple):
         States at the tokens of the questions after ``MENTION_LAYER`` layers.
     order_hidden : Tensor (scenes, questions, length, dim)
         The same after ``ORDER_LAYER`` layers.
+    relation_hidden : Tensor (scenes, questions, length, dim)
+        The same after ``RELATION_LAYER`` layers.
     logits : Tensor (scenes, questions, length, words)
         Scores of the next token.
 
@@ -48,6 +49,7 @@ class ForwardResult(NamedTuple):
     image_hidden: Tensor
     mention_hidden: Tensor
     order_hidden: Tensor
+    relation_hidden: Tensor
     logits: Tensor
 
 
@@ -58,7 +60,8 @@ class AuxiliaryHeads(nn.Module):
     Of every visual token: which shape and colour cover it (``shape``, ``colour``) and where it is
     (``row``, ``col``). Of the last word of every name: where the object is that it names
     (``mention_row``, ``mention_col``). Of the last word of a question about a relation: whether
-    the first object is above and left of the second one, or neither (``order_y``, ``order_x``).
+    the first object is above and left of the second one, or neither (``order_y``, ``order_x``),
+    and whether the relation holds (``relation``).
     """
 
     def __init__(self, dim: int) -> None:
@@ -72,6 +75,7 @@ class AuxiliaryHeads(nn.Module):
         self.mention_col = nn.Linear(dim, MAX_GRID_SIDE)
         self.order_y = nn.Linear(dim, 3)
         self.order_x = nn.Linear(dim, 3)
+        self.relation = nn.Linear(dim, 2)
 
 
 def encode_images(
@@ -123,13 +127,13 @@ def _vision_rotary(inv_freq: Tensor, kept: Tensor, num_cols: int) -> tuple[Tenso
     return angles.cos(), angles.sin()
 
 
-def run_vision_block(block: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def run_vision_block(block: Any, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Run one layer of the encoder on (scenes, patches, dim)."""
     hidden = hidden + _attend(block.attn, block.norm1(hidden), cos, sin)
     return hidden + block.mlp(block.norm2(hidden))
 
 
-def _attend(attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _attend(attention: Any, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     num_scenes, length, _ = hidden.shape
     states = attention.qkv(hidden).reshape(num_scenes, length, 3, attention.num_heads, -1)
     query, key, value = states.permute(2, 0, 3, 1, 4).unbind(0)  # (scenes, heads, tokens, dim)
@@ -178,7 +182,8 @@ def run_model(
 
     return ForwardResult(
         visual, states[PLACE_LAYER][:, len(prefix):num_seen], of_questions(states[MENTION_LAYER]),
-        of_questions(states[ORDER_LAYER]), model.lm_head(of_questions(states[-1])))
+        of_questions(states[ORDER_LAYER]), of_questions(states[RELATION_LAYER]),
+        model.lm_head(of_questions(states[-1])))
 
 
 def _run_layers(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from epvlm_ros.sim.questions import vocabulary
 from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers, Regex, Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
-
-from epvlm_ros.sim.questions import vocabulary
 
 PADDING, START, END = '<|endoftext|>', '<|im_start|>', '<|im_end|>'
 VISION_START, VISION_END = '<|vision_start|>', '<|vision_end|>'
@@ -21,8 +20,8 @@ CHAT_TEMPLATE = (
     "{% else %}{% for item in message['content'] %}"
     "{% if item['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
     "{% elif item['type'] == 'text' %}{{ item['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    '{% endfor %}{% endif %}<|im_end|>\n'
+    '{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}')
 
 
 def build_vocabulary() -> dict[str, int]:

@@ -17,19 +17,18 @@ from pathlib import Path
 import time
 from typing import Any
 
+from epvlm_ros.sim.scene import COLOURS, SHAPES
 import torch
 from torch import Tensor
 import torch.nn.functional as functional
 from tqdm import tqdm
-from transformers import Qwen2VLForConditionalGeneration
-
-from epvlm_ros.sim.scene import COLOURS, SHAPES
 from training.batches import Batch, BatchDataset, make_loader
 from training.checkpoint import build_model, load_weights, save_checkpoint
 from training.config import TrainingConfig
 from training.pictures import choose_tokens, draw_pictures, Pictures
 from training.sparse_forward import (
     AuxiliaryHeads, BlockFunction, ForwardResult, run_model, run_vision_block)
+from training.tokenizer import build_vocabulary
 
 _STATE_FILE = 'training_state.pt'
 _REPORT_EVERY = 50
@@ -55,7 +54,7 @@ def draw_kept_tokens(
     num_scenes, num_tokens = pictures.shape.shape
     device = pictures.shape.device
     draws = torch.rand(3, generator=generator, device=device).tolist()
-    share = config.min_keep_ratio + draws[1] * (1.0 - config.min_keep_ratio)
+    share = config.min_keep_ratio + draws[1] * (config.max_keep_ratio - config.min_keep_ratio)
     # Few different numbers, since every new shape costs time.
     num_kept = num_tokens if draws[0] < config.dense_share else 8 * round(share * num_tokens / 8)
     noise = torch.rand((num_scenes, num_tokens), generator=generator, device=device)
@@ -99,7 +98,7 @@ def compute_losses(
 def _name_losses(
     result: ForwardResult, heads: AuxiliaryHeads, batch: Batch,
 ) -> tuple[Tensor, Tensor]:
-    """Return the losses on where named objects are and on how two of them lie."""
+    """Return the losses on where named objects are, and on how two of them lie."""
     dim = result.order_hidden.shape[-1]
     named = batch.mention > 0  # (scenes, questions, 2)
     states = result.mention_hidden.gather(2, batch.mention[..., None].expand(-1, -1, -1, dim))
@@ -116,7 +115,11 @@ def _name_losses(
     orders = [
         functional.cross_entropy(head(states).float(), order[:, axis])
         for axis, head in enumerate((heads.order_y, heads.order_x))]
-    return places[0] + places[1], orders[0] + orders[1]
+    states = result.relation_hidden.gather(2, end)[:, :, 0][both]
+    first_word = batch.is_answer.int().argmax(dim=-1, keepdim=True)
+    holds = batch.tokens.gather(2, first_word)[:, :, 0][both] == build_vocabulary()['yes']
+    relation = functional.cross_entropy(heads.relation(states).float(), holds.long())
+    return places[0] + places[1], orders[0] + orders[1] + relation
 
 
 class Trainer:
@@ -126,12 +129,13 @@ class Trainer:
         """Start from random weights that the seed determines."""
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
-        self.model: Qwen2VLForConditionalGeneration = build_model().to(device)
+        self.model = build_model()
+        self.model.to(device)  # type: ignore[arg-type]
         if config.train_last_layers:
             self.model.requires_grad_(False)
             for layer in self.model.model.language_model.layers[-config.train_last_layers:]:
                 layer.requires_grad_(True)
-        self.heads = AuxiliaryHeads(self.model.config.text_config.hidden_size).to(device)
+        self.heads = AuxiliaryHeads(self.model.lm_head.in_features).to(device)
         self.generator = torch.Generator(device).manual_seed(config.seed + 1)
         parameters = [
             item for part in (self.model, self.heads) for item in part.parameters()
@@ -150,7 +154,7 @@ class Trainer:
             # It prepares anew, for a good part of a second, for every number of kept tokens.
             torch.backends.cuda.enable_cudnn_sdp(False)
 
-    def compile(self) -> None:
+    def compile_layers(self) -> None:
         """Compile the layers, once for all numbers of tokens."""
         self._run_block = torch.compile(run_vision_block, dynamic=True)
         for layer in self.model.model.language_model.layers:
@@ -274,7 +278,7 @@ def main(arguments: list[str] | None = None) -> Trainer:
     if options.resume:
         trainer.resume(options.resume)
     if options.compile:
-        trainer.compile()
+        trainer.compile_layers()
     trainer.run(batches)
     trainer.save(options.out, options.keep_state)
     return trainer

@@ -10,6 +10,9 @@ from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.core.engine import EngineAnswer
 from epvlm_ros.ros.conversions import to_duration
 
+STATUS_NAMES = {getattr(Answer, name): name for name in (
+    'OK', 'NO_FRAME', 'STALE_FRAME', 'BUSY', 'INVALID', 'ERROR')}
+
 
 @dataclass(frozen=True)
 class Query:

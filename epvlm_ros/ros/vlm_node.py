@@ -11,7 +11,7 @@ from epvlm_ros.core.config import VlmConfig, VlmNodeConfig
 from epvlm_ros.core.engine import VlmEngine
 from epvlm_ros.core.overlay import draw_overlay
 from epvlm_ros.images import image_to_rgb
-from epvlm_ros.ros.answers import accept, Query, refuse
+from epvlm_ros.ros.answers import accept, Query, refuse, STATUS_NAMES
 from epvlm_ros.ros.conversions import rgb_to_image, SECOND, to_activity, to_ns
 from epvlm_ros.ros.parameters import NodeParameters
 from epvlm_ros.ros.quality import FRAMES, publisher_options, QUERIES, subscription_options
@@ -229,8 +229,11 @@ class VlmNode(LifecycleNode):
     def _publish(self, query: Query, answer: Answer) -> None:
         if self.context.ok():
             self._answers.publish(answer)
-        shown = answer.text if answer.status == Answer.OK else answer.message
-        self.get_logger().info(
-            f'{query.query_id}: {query.question[:80]!r}: {shown} '
-            f'({answer.tokens_kept} of {answer.tokens} tokens, {answer.total_time:.3f} s)')
         query.reply(answer)
+        asked = f'{query.query_id}: {query.question[:80]!r}'
+        if answer.status == Answer.OK:
+            self.get_logger().info(
+                f'{asked}: {answer.text} ({answer.tokens_kept} of {answer.tokens} tokens, '
+                f'{answer.total_time:.3f} s)')
+        else:
+            self.get_logger().warning(f'{asked}: {STATUS_NAMES[answer.status]}: {answer.message}')

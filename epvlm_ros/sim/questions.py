@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from epvlm_ros.sim.scene import COLOURS, Scene, SHAPES
+import numpy as np
 
 FAMILIES = (
     'colour', 'shape', 'count', 'relation', 'place', 'existence', 'description', 'absent',
@@ -248,14 +247,11 @@ def _make_plain(
         return _phrase(family, _pick_present(view, random), random)
     if family == 'existence':
         present = random.random() < 0.5
-        name = _pick_present(view, random) if present else _pick_absent(view, random)
-        return _phrase(family, name, random)
+        picked = _pick_present(view, random) if present else _pick_absent(view, random)
+        return _phrase(family, picked, random)
     if family == 'count':
         return _phrase(family, _pick_counted(view, random), random)
-    if family in ('colour', 'shape'):
-        name = _pick_unique(view, random, 'shape' if family == 'colour' else 'colour')
-    else:
-        name = _pick_unique(view, random)
+    name = _pick_unique(view, random, {'colour': 'shape', 'shape': 'colour'}.get(family, ''))
     if name is None or family != 'relation':
         return None if name is None else _phrase(family, name, random)
     other = _pick_unique(view, random)
@@ -269,18 +265,16 @@ def _make_unanswerable(
 ) -> Question | None:
     """Ask about an object that is not there, or that is there several times."""
     about = ('colour', 'shape', 'place', 'relation')[random.integers(4)]
+    name: Name | None
     if family == 'absent':
         name = _pick_absent(view, random, {'colour': 'shape', 'shape': 'colour'}.get(about, ''))
     else:
         name = _pick_repeated(view, random, about)
-    if name is None:
-        return None
     other = _pick_unique(view, random) if about == 'relation' else None
-    if about == 'relation':
-        if other is None:
-            return None
-        if random.random() < 0.5:
-            name, other = other, name
+    if about == 'relation' and random.random() < 0.5:
+        name, other = other, name
+    if name is None or (other is None and about == 'relation'):
+        return None
     phrased = _phrase(about, name, random, other)
     return replace(phrased, family=family)
 

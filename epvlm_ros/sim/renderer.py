@@ -10,13 +10,12 @@ from collections.abc import Sequence
 import math
 from typing import NamedTuple
 
+from epvlm_ros.sim.scene import MAX_CAMERA_ORBIT, MAX_OBJECTS, Scene, SCENE_FIELDS, SHAPES
+from epvlm_ros.sim.shapes import BOUNDING_RADIUS, signed_distance
 import numpy as np
 import torch
 from torch import Tensor
 import torch.nn.functional as functional
-
-from epvlm_ros.sim.scene import MAX_OBJECTS, Scene, SCENE_FIELDS, SHAPES
-from epvlm_ros.sim.shapes import BOUNDING_RADIUS, signed_distance
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -68,9 +67,9 @@ class SceneRenderer:
         self._device = fields['radius'].device
         largest_px = float(fields['radius'].max()) * self._pixels_per_unit
         self._window_px = 2 * math.ceil(BOUNDING_RADIUS * largest_px) + 4
-        self._camera_margin_px = 2 + math.ceil(
-            float(fields['camera'][:, 0].max()) * self._pixels_per_unit)
-        self._camera_moves = self._camera_margin_px > 2
+        # The same for all scenes: what a scene looks like must not hang on the rest of the batch.
+        self._camera_margin_px = 2 + math.ceil(MAX_CAMERA_ORBIT * self._pixels_per_unit)
+        self._camera_moves = bool((fields['camera'][:, 0] > 0).any())
         self._background = self._make_background()
         flat_shape = fields['shape'].reshape(-1)
         self._members = [

@@ -29,7 +29,8 @@ _RADIUS_RANGE = (0.055, 0.125)
 _ORBIT_RANGE = (0.02, 0.07)
 _SPEED_RANGE = (0.15, 0.80)  # units per second
 _SPIN_RANGE = (1.0, 4.0)  # radians per second
-_CAMERA_ORBIT_RANGE = (0.01, 0.03)
+MAX_CAMERA_ORBIT = 0.03
+_CAMERA_ORBIT_RANGE = (0.01, MAX_CAMERA_ORBIT)
 _CAMERA_SPEED_RANGE = (0.05, 0.40)
 _GAP = 0.03  # least distance between two objects on their way
 _COARSE_CELLS, _FINE_CELLS = 7, 40
@@ -91,12 +92,12 @@ class Scene:
 
     @property
     def num_objects(self) -> int:
-        """Number of objects that exist."""
+        """Return the number of objects that exist."""
         return int((self.radius > 0).sum())
 
     @property
     def max_speed(self) -> float:
-        """Highest speed of any point of the image, in units per second."""
+        """Return a bound on the speed of any point of the image, in units per second."""
         speed = self.orbit_radius * np.abs(self.orbit_rate) + self.radius * np.abs(self.spin)
         return float(speed.max() + self.camera[0] * abs(self.camera[1]))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 import math
 
+from epvlm_ros.sim.scene import SHAPES
 import torch
 from torch import Tensor
-
-from epvlm_ros.sim.scene import SHAPES
 
 BOUNDING_RADIUS = 1.15  # every shape of radius 1 lies within this distance of its centre
 
