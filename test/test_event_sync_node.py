@@ -165,8 +165,9 @@ def test_the_quality_of_a_topic_can_be_overridden(graph):
     wait_until(publish, 10, 'a frame')
 
 
-def test_ctrl_c_ends_the_node_cleanly(graph):
-    node = graph.start('event_sync_node')
-    wait_until(log_has(node, 'event_guided_frame'), 20, 'the start')
+def test_ctrl_c_ends_the_node_cleanly_also_in_the_middle_of_a_stream(graph, slider_bag):
+    node, received = start_node(graph, remappings=REMAPPINGS)
+    graph.start('bag_player', str(slider_bag), '--rate', '3', '--wait-for-subscribers', '30')
+    wait_until(lambda: received, 30, 'the stream')
     assert node.stop() == 0
     assert 'Traceback' not in node.log.read_text()

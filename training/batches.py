@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from epvlm_ros.sim.questions import (
-    FAMILIES, make_question, Question, SceneView, view_scene)
+    FAMILIES, make_question, Question, RELATIONS, SceneView, view_scene)
 from epvlm_ros.sim.renderer import stack_scenes
 from epvlm_ros.sim.scene import sample_scene, SPLITS
 import numpy as np
@@ -44,6 +44,8 @@ class Batch(NamedTuple):
         tokens; 0 where there is none or no single object of that name.
     mention_centre : Tensor float32 (scenes, questions, 2, 2)
         Centres (y, x) of those objects in units.
+    relation : Tensor int64 (scenes, questions)
+        Indices into ``RELATIONS``; -1 where no relation is asked about.
 
     """
 
@@ -55,6 +57,7 @@ class Batch(NamedTuple):
     family: Tensor
     mention: Tensor
     mention_centre: Tensor
+    relation: Tensor
 
 
 def prefix_tokens() -> list[int]:
@@ -139,6 +142,7 @@ class BatchDataset(Dataset[Batch]):
         family = np.zeros((size, questions), dtype=np.int64)
         mention = np.zeros((size, questions, 2), dtype=np.int64)
         mention_centre = np.zeros((size, questions, 2, 2), dtype=np.float32)
+        relation = np.full((size, questions), -1, dtype=np.int64)
         times_s = random.uniform(0.1, 3.0, size).astype(np.float32)
         scenes = []
         for row in range(size):
@@ -150,11 +154,13 @@ class BatchDataset(Dataset[Batch]):
                 tokens[row, column, :len(words)] = words
                 is_answer[row, column, start:len(words)] = True
                 family[row, column] = FAMILIES.index(question.family)
+                if question.relation:
+                    relation[row, column] = RELATIONS.index(question.relation)
                 for role, found in enumerate(find_mentions(question, view)):
                     if found is not None:
                         mention[row, column, role], mention_centre[row, column, role] = found
             scenes.append(scene)
-        arrays = (times_s, tokens, is_answer, family, mention, mention_centre)
+        arrays = (times_s, tokens, is_answer, family, mention, mention_centre, relation)
         return Batch(grid, stack_scenes(scenes), *(torch.from_numpy(item) for item in arrays))
 
     def _make_block(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from epvlm_ros.sim.questions import RELATIONS
 from epvlm_ros.sim.scene import COLOURS, SHAPES
 import torch
 from torch import nn, Tensor
@@ -19,8 +20,8 @@ from transformers import Qwen2VLForConditionalGeneration
 
 MAX_GRID_SIDE = 32
 # What a later step builds on must be known in a layer before: places, then where the named objects
-# are, then how they lie, then whether the relation that is asked about holds; the answer is last.
-PLACE_LAYER, MENTION_LAYER, ORDER_LAYER, RELATION_LAYER = 2, 4, 6, 7
+# are, then how they lie; before the answer all of that and what is asked about them.
+PLACE_LAYER, MENTION_LAYER, ORDER_LAYER, ANSWER_LAYER = 2, 4, 6, 7
 BlockFunction = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -38,8 +39,8 @@ class ForwardResult(NamedTuple):
         States at the tokens of the questions after ``MENTION_LAYER`` layers.
     order_hidden : Tensor (scenes, questions, length, dim)
         The same after ``ORDER_LAYER`` layers.
-    relation_hidden : Tensor (scenes, questions, length, dim)
-        The same after ``RELATION_LAYER`` layers.
+    answer_hidden : Tensor (scenes, questions, length, dim)
+        The same after ``ANSWER_LAYER`` layers.
     logits : Tensor (scenes, questions, length, words)
         Scores of the next token.
 
@@ -49,7 +50,7 @@ class ForwardResult(NamedTuple):
     image_hidden: Tensor
     mention_hidden: Tensor
     order_hidden: Tensor
-    relation_hidden: Tensor
+    answer_hidden: Tensor
     logits: Tensor
 
 
@@ -61,7 +62,8 @@ class AuxiliaryHeads(nn.Module):
     (``row``, ``col``). Of the last word of every name: where the object is that it names
     (``mention_row``, ``mention_col``). Of the last word of a question about a relation: whether
     the first object is above and left of the second one, or neither (``order_y``, ``order_x``),
-    and whether the relation holds (``relation``).
+    and again of the last word before the answer (``answer_y``, ``answer_x``), together with the
+    relation that is asked about (``relation``).
     """
 
     def __init__(self, dim: int) -> None:
@@ -75,7 +77,9 @@ class AuxiliaryHeads(nn.Module):
         self.mention_col = nn.Linear(dim, MAX_GRID_SIDE)
         self.order_y = nn.Linear(dim, 3)
         self.order_x = nn.Linear(dim, 3)
-        self.relation = nn.Linear(dim, 2)
+        self.answer_y = nn.Linear(dim, 3)
+        self.answer_x = nn.Linear(dim, 3)
+        self.relation = nn.Linear(dim, len(RELATIONS))
 
 
 def encode_images(
@@ -182,7 +186,7 @@ def run_model(
 
     return ForwardResult(
         visual, states[PLACE_LAYER][:, len(prefix):num_seen], of_questions(states[MENTION_LAYER]),
-        of_questions(states[ORDER_LAYER]), of_questions(states[RELATION_LAYER]),
+        of_questions(states[ORDER_LAYER]), of_questions(states[ANSWER_LAYER]),
         model.lm_head(of_questions(states[-1])))
 
 

@@ -9,7 +9,7 @@ of the run. A run that ended goes on with ``--resume FOLDER``.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import json
 import math
@@ -28,10 +28,9 @@ from training.config import TrainingConfig
 from training.pictures import choose_tokens, draw_pictures, Pictures
 from training.sparse_forward import (
     AuxiliaryHeads, BlockFunction, ForwardResult, run_model, run_vision_block)
-from training.tokenizer import build_vocabulary
 
 _STATE_FILE = 'training_state.pt'
-_REPORT_EVERY = 50
+_REPORT_EVERY = 20
 _ORDER_MARGIN = 0.04  # half of the least distance that relations are asked about, in units
 
 
@@ -87,39 +86,53 @@ def compute_losses(
         functional.cross_entropy(head(result.image_hidden).float().flatten(0, 1), labels.flatten())
         for head, labels in (
             (heads.row, kept // batch.grid[1]), (heads.col, kept % batch.grid[1]))]
-    mentions, orders = _name_losses(result, heads, batch)
+    names = _name_losses(result, heads, batch)
     return {
         'answer': answer, 'tokens': config.token_loss_weight * tokens,
         'places': config.position_loss_weight * (places[0] + places[1]),
-        'mentions': config.mention_loss_weight * mentions,
-        'orders': config.order_loss_weight * orders, 'right': right}
+        'mentions': config.mention_loss_weight * names['mentions'],
+        'orders': config.order_loss_weight * names['orders'],
+        'relations': config.order_loss_weight * names['relations'], 'right': right}
 
 
 def _name_losses(
     result: ForwardResult, heads: AuxiliaryHeads, batch: Batch,
-) -> tuple[Tensor, Tensor]:
+) -> dict[str, Tensor]:
     """Return the losses on where named objects are, and on how two of them lie."""
-    dim = result.order_hidden.shape[-1]
     named = batch.mention > 0  # (scenes, questions, 2)
-    states = result.mention_hidden.gather(2, batch.mention[..., None].expand(-1, -1, -1, dim))
+    places = torch.stack([
+        _states_at(result.mention_hidden, batch.mention[:, :, role]) for role in (0, 1)], dim=2)
     tokens = (batch.mention_centre[named] * min(batch.grid)).long()  # (names, 2): row, col
-    places = [
-        functional.cross_entropy(head(states[named]).float(), tokens[:, axis])
-        for axis, head in enumerate((heads.mention_row, heads.mention_col))]
+    mentions = _cross_entropies(places[named], (heads.mention_row, heads.mention_col), tokens)
     both = named.all(dim=-1)
-    end = batch.mention[:, :, 1:, None].expand(-1, -1, -1, dim)
-    states = result.order_hidden.gather(2, end)[:, :, 0][both]
     offset = batch.mention_centre[both][:, 1] - batch.mention_centre[both][:, 0]
     # 0: the first is below or right of the second one; 2: it is above or left of it.
     order = 1 + (offset > _ORDER_MARGIN).long() - (offset < -_ORDER_MARGIN).long()
-    orders = [
-        functional.cross_entropy(head(states).float(), order[:, axis])
-        for axis, head in enumerate((heads.order_y, heads.order_x))]
-    states = result.relation_hidden.gather(2, end)[:, :, 0][both]
-    first_word = batch.is_answer.int().argmax(dim=-1, keepdim=True)
-    holds = batch.tokens.gather(2, first_word)[:, :, 0][both] == build_vocabulary()['yes']
-    relation = functional.cross_entropy(heads.relation(states).float(), holds.long())
-    return places[0] + places[1], orders[0] + orders[1] + relation
+    last_words = _states_at(result.order_hidden, batch.mention[:, :, 1])[both]
+    before_answer = batch.is_answer.int().argmax(dim=-1) - 1
+    answers = _states_at(result.answer_hidden, before_answer)[both]
+    relation = batch.relation[both][:, None]
+    return {
+        'mentions': mentions,
+        'orders': _cross_entropies(last_words, (heads.order_y, heads.order_x), order),
+        'relations': _cross_entropies(
+            answers, (heads.answer_y, heads.answer_x, heads.relation),
+            torch.cat([order, relation], dim=1))}
+
+
+def _states_at(states: Tensor, places: Tensor) -> Tensor:
+    """Pick (scenes, questions, dim) of states (scenes, questions, length, dim) by place."""
+    index = places[:, :, None, None].expand(-1, -1, -1, states.shape[-1])
+    return states.gather(2, index)[:, :, 0]
+
+
+def _cross_entropies(
+    states: Tensor, heads: Sequence[torch.nn.Linear], labels: Tensor,
+) -> Tensor:
+    """Return the sum of the losses of heads with labels (rows, heads)."""
+    return torch.stack([
+        functional.cross_entropy(head(states).float(), labels[:, column])
+        for column, head in enumerate(heads)]).sum()
 
 
 class Trainer:

@@ -11,6 +11,7 @@ from importlib import import_module
 import signal
 import sys
 
+WAKE_PERIOD_S = 0.1
 EXECUTABLES = {
     'event_sync_node': ('epvlm_ros.ros.event_sync_node', 'EventSyncNode'),
     'vlm_node': ('epvlm_ros.ros.vlm_node', 'VlmNode'),
@@ -33,32 +34,65 @@ def run_node(name: str, args: list[str] | None = None) -> None:
 
     A value that the node refuses at its start ends the process with one line and status 1.
     """
+    signals = _Signals()
     try:
-        _spin(name, args)
+        signals.install()
+        _spin(name, args, signals)
     except KeyboardInterrupt:
         pass
 
 
-def _spin(name: str, args: list[str] | None) -> None:
+class _Signals:
+    """
+    What SIGINT and SIGTERM do.
+
+    While libraries and model are loaded they interrupt at once. From then on they only ask for
+    the end, which comes between two callbacks: rclpy's own handlers pull the context away from
+    under whatever is running, and the node ends in a crash every few times.
+    """
+
+    def __init__(self) -> None:
+        self.is_loading = True
+        self.stop_is_asked = False
+
+    def install(self) -> None:
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, signal_number: int, frame: object) -> None:
+        self.stop_is_asked = True
+        if self.is_loading:
+            raise KeyboardInterrupt
+
+
+def _spin(name: str, args: list[str] | None, signals: _Signals) -> None:
     import rclpy
-    from rclpy.executors import ExternalShutdownException
+    from rclpy.clock import Clock, ClockType
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
 
     module, class_name = EXECUTABLES[name]
-    rclpy.init(args=args)
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node = None
     try:
         node = getattr(import_module(module), class_name)()
-        rclpy.spin(node)
+        signals.is_loading = False
+        # Python sees a signal only when the executor comes back from waiting.
+        node.create_timer(
+            WAKE_PERIOD_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not signals.stop_is_asked:
+            executor.spin_once()
     except ValueError as error:
         if node is not None:
             raise
         rclpy.logging.get_logger(name).fatal(str(error))
         sys.exit(1)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     finally:
-        # The end is under way: a second Ctrl-C must not cut it short half-way.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signals.is_loading = False
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

@@ -22,8 +22,8 @@ SEVERAL_OBJECTS = 'there is more than one'
 UNKNOWN = 'i do not know'
 MOTION = 'i can not tell from one image'
 
-# Names with other words are understood as well.
-_RELATIONS: dict[str, tuple[str, ...]] = {
+RELATIONS = ('left', 'right', 'above', 'below')
+_RELATION_WORDS: dict[str, tuple[str, ...]] = {
     'left': ('left of', 'to the left of'),
     'right': ('right of', 'to the right of'),
     'above': ('above', 'over', 'higher than'),
@@ -89,8 +89,8 @@ class Question:
     One question in words and in a form that can be answered at any moment.
 
     ``about`` says what is asked for; the family is another one where the answer is that there
-    is no such object, or that there are several. ``relation`` is one of left, right, above and
-    below, only for questions about a relation.
+    is no such object, or that there are several. ``relation`` is one of ``RELATIONS``, only for
+    questions about a relation.
     """
 
     family: str
@@ -286,8 +286,8 @@ def _phrase(
     template = _TEMPLATES[family][random.integers(len(_TEMPLATES[family]))]
     relation, relation_text = '', ''
     if family == 'relation':
-        relation = tuple(_RELATIONS)[random.integers(len(_RELATIONS))]
-        wordings = _RELATIONS[relation]
+        relation = RELATIONS[random.integers(len(RELATIONS))]
+        wordings = _RELATION_WORDS[relation]
         relation_text = wordings[random.integers(len(wordings))]
     any_colour = name.shape is None and name.colour is not None and random.random() < 0.25
     text = template.format(
@@ -390,7 +390,7 @@ def _is_noun(word: str) -> bool:
 def vocabulary() -> list[str]:
     """Return every word of questions and answers, sorted, a comma included."""
     texts = [template for family in _TEMPLATES.values() for template in family]
-    texts += [words for wordings in _RELATIONS.values() for words in wordings]
+    texts += [words for wordings in _RELATION_WORDS.values() for words in wordings]
     texts += [*_PREFIXES, *NUMBERS, NO_SUCH_OBJECT, SEVERAL_OBJECTS, UNKNOWN, MOTION, *COLOURS]
     names = [Name(shape=shape) for shape in range(len(SHAPES))] + [Name()]
     texts += [name.text(plural) for name in names for plural in (False, True)]
