@@ -1,7 +1,11 @@
 # make demo and make test set up everything that they need; see README.md.
 
 PYTHON ?= python3
+ifdef ROS_DISTRO
+RUN := . install/local_setup.sh && .venv/bin/python
+else
 RUN := .venv/bin/python
+endif
 
 .PHONY: demo test lint setup setup-test clean
 

@@ -43,7 +43,8 @@ def main() -> None:
         step(f'install {name}', [ROOT / name], lambda name=name: install(python, name))
     interfaces = sorted((ROOT / 'interfaces').rglob('*.*'))
     if distribution:
-        step('generate the interfaces', interfaces, lambda: build_in_workspace(python))
+        sources = sorted((ROOT / 'epvlm_ros').rglob('*.py'))
+        step('build with colcon', [*interfaces, *sources], lambda: build_in_workspace(python))
     else:
         step('generate the interfaces', interfaces, lambda: build_in_environment(python))
     step('install epvlm_ros', [ROOT / 'setup.py', ROOT / 'package.xml'],
@@ -142,17 +143,19 @@ def _replace_folders(text: str, python_include: str, numpy_include: str) -> str:
 
 def build_in_workspace(python: Path) -> None:
     """Build interfaces and package with the distribution's colcon into install/."""
-    if not shutil.which('colcon'):
+    if subprocess.run([str(python), '-c', 'import colcon_core'], capture_output=True).returncode:
         stop('no colcon: install it (Debian, Ubuntu: apt install '
              'python3-colcon-common-extensions)')
     base_paths = [str(ROOT / 'interfaces' / 'epvlm_interfaces')]
     if subprocess.run([str(python), '-c', 'import event_camera_msgs'],
                       capture_output=True).returncode:
         base_paths.append(str(ROOT / 'interfaces' / 'event_camera_msgs'))
-    run(['colcon', '--log-base', str(ROOT / 'build' / 'log'), 'build', '--base-paths',
-         str(ROOT), *base_paths, '--build-base', str(ROOT / 'build'), '--install-base',
-         str(ROOT / 'install'), '--symlink-install', '--cmake-args',
-         f'-DPython3_EXECUTABLE={python}'])
+    # Run by the environment's interpreter, colcon makes executables that start with it: `ros2 run`
+    # then finds torch.
+    run([str(python), '-m', 'colcon', '--log-base', str(ROOT / 'build' / 'log'), 'build',
+         '--base-paths', str(ROOT), *base_paths, '--build-base', str(ROOT / 'build'),
+         '--install-base', str(ROOT / 'install'), '--cmake-args',
+         f'-DPython3_EXECUTABLE={python}', '-DBUILD_TESTING=OFF'])
 
 
 def step(name: str, inputs: list[Path], action) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy, HistoryPolicy, qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+NAMES_DELAY_S = 1.0
 # What drivers of event cameras publish with: a reliable subscription would never match them.
 EVENTS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT,
@@ -25,14 +27,24 @@ QUERIES = QoSProfile(
 
 def subscription_options(node: Node, topic: str) -> dict[str, Any]:
     """Return the keyword arguments that let parameters override QoS and log a mismatch."""
-    def warn(info: Any) -> None:
+    def name_publishers(info: Any) -> None:
         publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
         names = ', '.join(sorted(
-            f'{info.node_namespace.rstrip("/")}/{info.node_name} '
-            f'({info.qos_profile.reliability.name}, {info.qos_profile.durability.name})'
-            for info in publishers)) or 'unknown'
+            f'{publisher.node_namespace.rstrip("/")}/{publisher.node_name} '
+            f'({publisher.qos_profile.reliability.name}, '
+            f'{publisher.qos_profile.durability.name})'
+            for publisher in publishers)) or 'unknown'
         _warn(node, topic, info, f'a publisher of it does not match; publishers: {names}',
               'subscription')
+
+    def warn(info: Any) -> None:
+        # The mismatch is known before the names are: ask for them a little later.
+        def finish() -> None:
+            node.destroy_timer(timer)
+            name_publishers(info)
+
+        timer = node.create_timer(
+            NAMES_DELAY_S, finish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     return {
         'event_callbacks': SubscriptionEventCallbacks(incompatible_qos=warn),
