@@ -4,6 +4,7 @@ import array
 import collections
 import threading
 
+import cv2
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.bag.guide import guided_frames
 from epvlm_ros.bag.reader import BagReader
@@ -17,7 +18,7 @@ from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_graph import RosGraph, wait_until
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from slider_depth_bag import EVENT_TOPIC, IMAGE_TOPIC, make_slider_depth_bag
 from std_msgs.msg import Header
 
@@ -163,6 +164,24 @@ def test_the_quality_of_a_topic_can_be_overridden(graph):
         publisher.publish(message)
         return received
     wait_until(publish, 10, 'a frame')
+
+
+def test_compressed_frames_come_out_decoded_and_broken_ones_lose_nothing_else(graph):
+    node, received = start_node(graph, parameters={'compressed': True, 'max_wait': 0.0})
+    publisher = graph.node.create_publisher(CompressedImage, 'image', FRAMES)
+    wait_until(lambda: publisher.get_subscription_count(), 20, 'the node')
+    blue_then_red = np.zeros((32, 48, 3), np.uint8)
+    blue_then_red[:, :24, 0] = blue_then_red[:, 24:, 2] = 255  # OpenCV puts blue first
+    for data in (b'this is no picture', cv2.imencode('.png', blue_then_red)[1].tobytes()):
+        message = CompressedImage(format='png', data=array.array('B', data))
+        message.header.frame_id = 'camera'
+        publisher.publish(message)
+    image = wait_until(lambda: received, 10, 'the frame')[0].image
+    assert (image.encoding, image.height, image.width, image.step) == ('rgb8', 32, 48, 144)
+    assert image.header.frame_id == 'camera'
+    assert tuple(image.data[:3]) == (0, 0, 255) and tuple(image.data[141:144]) == (255, 0, 0)
+    assert len(received) == 1
+    assert 'frame dropped' in node.log.read_text()
 
 
 def test_ctrl_c_ends_the_node_cleanly_also_in_the_middle_of_a_stream(graph, slider_bag):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ['epvlm_ros', 'launch', 'scripts', 'setup.py', 'test', 'training']
+SOURCES = ['bench', 'epvlm_ros', 'launch', 'scripts', 'setup.py', 'test', 'training']
 
 
 def run(*command):
