@@ -1,5 +1,7 @@
 """Both nodes as processes on a recording that loops: frames, queries and clocks together."""
 
+import threading
+
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.demo import choose_questions
@@ -7,6 +9,7 @@ from epvlm_ros.ros.conversions import to_ns
 from epvlm_ros.ros.quality import FRAMES
 from epvlm_ros.sim.recording import record_simulation
 import pytest
+from rclpy.event_handler import SubscriptionEventCallbacks
 from ros_graph import RosGraph, wait_until
 from test_vlm_node import Asker
 
@@ -17,7 +20,7 @@ TOPICS = {'events': '/event_camera/events', 'image': '/camera/image_raw'}
 def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp('bags') / 'recording'
     truth = record_simulation(
-        path, seed=7, duration_s=2.0, camera_moves=False, image_height=336, image_width=448)
+        path, seed=14, duration_s=2.0, camera_moves=False, image_height=336, image_width=448)
     return path, choose_questions(truth)
 
 
@@ -26,13 +29,16 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
     assert len(truth) >= 3
     with RosGraph(tmp_path) as graph:
         frames = []
+        matched = threading.Event()
         graph.node.create_subscription(
-            EventGuidedFrame, 'event_guided_frame', frames.append, FRAMES)
+            EventGuidedFrame, 'event_guided_frame', frames.append, FRAMES,
+            event_callbacks=SubscriptionEventCallbacks(matched=lambda info: matched.set()))
         sync = graph.start('event_sync_node', remappings=TOPICS, parameters={
             'use_sim_time': True, 'max_wait': 2.0})
         vlm = graph.start('vlm_node', parameters={'use_sim_time': True, 'num_threads': 1})
         asker = Asker(graph)
         asker.wait_for_node(vlm)
+        assert matched.wait(30), sync.log.read_text()
         assert asker.ask(truth[0].question).status == Answer.NO_FRAME
 
         graph.start('bag_player', str(path), '--clock', '--loop', '--wait-for-subscribers', '30')

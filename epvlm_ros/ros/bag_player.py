@@ -15,6 +15,7 @@ from epvlm_ros.bag.message_types import EVENT_ARRAY_TYPE, EVENT_PACKET_TYPE
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.ros.quality import EVENTS, FRAMES, publisher_options
 import rclpy
+from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -53,12 +54,16 @@ class PlayOptions:
 
 class BagPlayer:
     """
-    Publishes the messages of a recording through ``node``, serialised as they are.
+    Publishes the messages of a recording, serialised as they are.
 
     Parameters
     ----------
     node : rclpy.node.Node
         Owns the publishers; need not be spun.
+    event_node : rclpy.node.Node
+        Owns those of event packets. It should have a context of its own, as the node of a driver
+        has: large frames of the same DDS participant crowd best effort packets out of the shared
+        memory.
     bag : BagReader
         The recording, open.
     options : PlayOptions
@@ -72,8 +77,11 @@ class BagPlayer:
 
     """
 
-    def __init__(self, node: Node, bag: BagReader, options: PlayOptions) -> None:
-        self._node, self._bag, self._options = node, bag, options
+    def __init__(
+        self, node: Node, event_node: Node, bag: BagReader, options: PlayOptions,
+    ) -> None:
+        self._node, self._event_node = node, event_node
+        self._bag, self._options = bag, options
         names = set(options.topics) or set(bag.topics)
         if unknown := sorted((names | set(options.remap)) - set(bag.topics)):
             raise ValueError(
@@ -118,9 +126,10 @@ class BagPlayer:
         self._node.get_logger().info(
             f'{name}{"" if target == name else " as " + target}: {topic.num_messages} messages of '
             f'{type_name}')
-        return self._node.create_publisher(
+        node = self._event_node if is_events else self._node
+        return node.create_publisher(
             find_message_class(type_name), target, EVENTS if is_events else FRAMES,
-            **publisher_options(self._node, target))
+            **publisher_options(node, target))
 
     def _wait_for_subscribers(self) -> None:
         deadline_s = time.monotonic() + self._options.wait_for_subscribers_s
@@ -240,15 +249,18 @@ def main(args: list[str] | None = None) -> None:
     own_arguments, ros_arguments = _split_arguments(sys.argv[1:] if args is None else args)
     parsed = _make_parser().parse_args(own_arguments)
     rclpy.init(args=ros_arguments)
-    node = None
+    event_context = Context()
+    rclpy.init(args=ros_arguments, context=event_context)
+    nodes: list[Node] = []
     try:
         options = PlayOptions(
             rate=parsed.rate, clock_hz=parsed.clock, loop=parsed.loop,
             topics=tuple(parsed.topics), remap=dict(parsed.remap),
             wait_for_subscribers_s=parsed.wait_for_subscribers)
         with BagReader(parsed.bag) as bag:
-            node = rclpy.create_node('bag_player')
-            num_messages = BagPlayer(node, bag, options).play()
+            nodes.append(rclpy.create_node('bag_player'))
+            nodes.append(rclpy.create_node('bag_player_events', context=event_context))
+            num_messages = BagPlayer(nodes[0], nodes[1], bag, options).play()
             print(f'played {num_messages} messages of {parsed.bag}', flush=True)
     except ValueError as error:
         rclpy.logging.get_logger('bag_player').fatal(str(error))
@@ -256,8 +268,9 @@ def main(args: list[str] | None = None) -> None:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        if node is not None:
+        for node in nodes:
             node.destroy_node()
+        rclpy.try_shutdown(context=event_context)
         rclpy.try_shutdown()
 
 
