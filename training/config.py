@@ -24,9 +24,9 @@ class TrainingConfig:
     The knobs of a run; lengths of time in the units that the names say.
 
     ``minutes`` and ``steps`` both end a run, whichever comes first; 0 sets no limit. The learning
-    rate follows the share of the run that is over. ``train_last_layers`` above 0 trains only so
-    many layers at the end of the language model; ``relation_weight`` takes the place of the
-    weight of that family, the hardest to learn.
+    rate follows the share of the run that is over. ``train_last_layers`` above 0 trains only the
+    words and so many layers at the end of the language model; ``relation_weight`` takes the place
+    of the weight of that family, the hardest to learn.
     """
 
     seed: int = 0

@@ -148,6 +148,7 @@ class Trainer:
             self.model.requires_grad_(False)
             for layer in self.model.model.language_model.layers[-config.train_last_layers:]:
                 layer.requires_grad_(True)
+            self.model.get_input_embeddings().requires_grad_(True)
         self.heads = AuxiliaryHeads(self.model.lm_head.in_features).to(device)
         self.generator = torch.Generator(device).manual_seed(config.seed + 1)
         parameters = [
