@@ -12,7 +12,13 @@ from epvlm_ros.ros.processes import NodeProcess
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+# What is tested is which frames come out, not whether a busy machine keeps up: queues are deep.
+DEEP = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
+DEEP_IMAGES = {'qos_overrides./camera/image_raw.publisher.depth': 500}
+DEEP_FRAMES = {'qos_overrides./camera/image_raw.subscription.depth': 500,
+               'qos_overrides./event_guided_frame.publisher.depth': 500}
 # Tests of one run follow each other; the process id keeps two runs on one machine apart.
 DOMAIN_ID = 20 + os.getpid() % 80
 

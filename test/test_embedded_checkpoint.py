@@ -6,7 +6,8 @@ from pathlib import Path
 from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.engine import VlmEngine
-from epvlm_ros.sim.questions import FAMILIES, make_question, UNKNOWN, view_scene
+from epvlm_ros.sim.question_maker import make_question
+from epvlm_ros.sim.questions import FAMILIES, UNKNOWN, view_scene
 from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
 from epvlm_ros.sim.scene import sample_scene
 import numpy as np

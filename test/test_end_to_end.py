@@ -6,11 +6,10 @@ from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.demo import choose_questions
 from epvlm_ros.ros.conversions import to_ns
-from epvlm_ros.ros.quality import FRAMES
 from epvlm_ros.sim.recording import record_simulation
 import pytest
 from rclpy.event_handler import SubscriptionEventCallbacks
-from ros_graph import RosGraph, wait_until
+from ros_graph import DEEP, DEEP_FRAMES, DEEP_IMAGES, RosGraph, wait_until
 from test_vlm_node import Asker
 
 TOPICS = {'events': '/event_camera/events', 'image': '/camera/image_raw'}
@@ -31,17 +30,18 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
         frames = []
         matched = threading.Event()
         graph.node.create_subscription(
-            EventGuidedFrame, 'event_guided_frame', frames.append, FRAMES,
+            EventGuidedFrame, 'event_guided_frame', frames.append, DEEP,
             event_callbacks=SubscriptionEventCallbacks(matched=lambda info: matched.set()))
         sync = graph.start('event_sync_node', remappings=TOPICS, parameters={
-            'use_sim_time': True, 'max_wait': 2.0})
+            'use_sim_time': True, 'max_wait': 2.0, **DEEP_FRAMES})
         vlm = graph.start('vlm_node', parameters={'use_sim_time': True, 'num_threads': 1})
         asker = Asker(graph)
         asker.wait_for_node(vlm)
         assert matched.wait(30), sync.log.read_text()
         assert asker.ask(truth[0].question).status == Answer.NO_FRAME
 
-        graph.start('bag_player', str(path), '--clock', '--loop', '--wait-for-subscribers', '30')
+        graph.start('bag_player', str(path), '--clock', '--loop', '--wait-for-subscribers', '30',
+                    parameters=DEEP_IMAGES)
         wait_until(lambda: frames, 30, 'the first frame')
         answers = []
         with BagReader(path) as bag:

@@ -17,14 +17,14 @@ from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_graph import RosGraph, wait_until
+from ros_graph import DEEP, DEEP_FRAMES, DEEP_IMAGES, RosGraph, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 from slider_depth_bag import EVENT_TOPIC, IMAGE_TOPIC, make_slider_depth_bag
 from std_msgs.msg import Header
 
 REMAPPINGS = {'events': EVENT_TOPIC, 'image': IMAGE_TOPIC}
 # What is tested is which events a frame gets, not how promptly a busy machine delivers them.
-PATIENT = {'max_wait': 2.0, 'history_length': 5.0}
+PATIENT = {'max_wait': 2.0, 'history_length': 5.0, **DEEP_FRAMES}
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +44,7 @@ def start_node(graph, **options):
     received = []
     matched = threading.Event()
     graph.node.create_subscription(
-        EventGuidedFrame, 'event_guided_frame', received.append, FRAMES,
+        EventGuidedFrame, 'event_guided_frame', received.append, DEEP,
         event_callbacks=SubscriptionEventCallbacks(matched=lambda info: matched.set()))
     node = graph.start('event_sync_node', **options)
     assert matched.wait(30), node.log.read_text()
@@ -57,7 +57,8 @@ def log_has(process, words):
 
 def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider_bag):
     _, received = start_node(graph, remappings=REMAPPINGS, parameters=PATIENT)
-    player = graph.start('bag_player', str(slider_bag), '--wait-for-subscribers', '30')
+    player = graph.start('bag_player', str(slider_bag), '--wait-for-subscribers', '30',
+                         parameters=DEEP_IMAGES)
     assert player.wait(60) == 0, player.log.read_text()
     with BagReader(slider_bag) as bag:
         expected = list(guided_frames(bag, EventSyncConfig()))
@@ -80,7 +81,7 @@ def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider
 def test_a_recording_that_loops_loses_and_repeats_no_frame(graph, slider_bag):
     node, received = start_node(graph, remappings=REMAPPINGS, parameters=PATIENT)
     graph.start('bag_player', str(slider_bag), '--loop', '--rate', '2', '--wait-for-subscribers',
-                '30')
+                '30', parameters=DEEP_IMAGES)
     with BagReader(slider_bag) as bag:
         stamps = [image.stamp_ns for image in bag.images()]
     wait_until(lambda: len(received) >= 2.5 * len(stamps), 30, 'two rounds and a half')

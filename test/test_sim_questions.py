@@ -2,9 +2,10 @@
 
 from collections import Counter
 
+from epvlm_ros.sim.question_maker import make_question, vocabulary
 from epvlm_ros.sim.questions import (
-    answer_question, FAMILIES, make_question, MOTION, Name, NO_SUCH_OBJECT, Question, SceneView,
-    SEVERAL_OBJECTS, UNKNOWN, view_scene, vocabulary)
+    answer_question, FAMILIES, MOTION, Name, NO_SUCH_OBJECT, Question, SceneView, SEVERAL_OBJECTS,
+    UNKNOWN, view_scene)
 from epvlm_ros.sim.scene import COLOURS, sample_scene, SHAPES
 import numpy as np
 import pytest

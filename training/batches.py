@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from epvlm_ros.sim.questions import (
-    FAMILIES, make_question, Question, RELATIONS, SceneView, view_scene)
+from epvlm_ros.sim.question_maker import make_question
+from epvlm_ros.sim.questions import FAMILIES, Question, RELATIONS, SceneView, view_scene
 from epvlm_ros.sim.renderer import stack_scenes
 from epvlm_ros.sim.scene import sample_scene, SPLITS
 import numpy as np

@@ -129,7 +129,9 @@ def _states_at(states: Tensor, places: Tensor) -> Tensor:
 def _cross_entropies(
     states: Tensor, heads: Sequence[torch.nn.Linear], labels: Tensor,
 ) -> Tensor:
-    """Return the sum of the losses of heads with labels (rows, heads)."""
+    """Return the sum of the losses of heads with labels (rows, heads), 0 for no rows."""
+    if not len(labels):
+        return states.sum()
     return torch.stack([
         functional.cross_entropy(head(states).float(), labels[:, column])
         for column, head in enumerate(heads)]).sum()

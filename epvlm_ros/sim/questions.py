@@ -1,14 +1,13 @@
 """
-Questions about a simulated scene, with the answers that hold at a moment.
+Questions about a simulated scene, and the answers that hold at a moment.
 
 Nothing but the picture is needed to answer: what one picture cannot tell (whether something
-moves) or what the model has no words for gets an answer that says so. Within each family
-the answers are balanced, so that guessing from the question alone does not pay.
+moves) or what the model has no words for gets an answer that says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from epvlm_ros.sim.scene import COLOURS, Scene, SHAPES
 import numpy as np
@@ -23,45 +22,6 @@ UNKNOWN = 'i do not know'
 MOTION = 'i can not tell from one image'
 
 RELATIONS = ('left', 'right', 'above', 'below')
-_RELATION_WORDS: dict[str, tuple[str, ...]] = {
-    'left': ('left of', 'to the left of'),
-    'right': ('right of', 'to the right of'),
-    'above': ('above', 'over', 'higher than'),
-    'below': ('below', 'under', 'lower than'),
-}
-_TEMPLATES: dict[str, tuple[str, ...]] = {
-    'colour': (
-        'what colour is {subject}', 'what color is {subject}', 'which colour does {subject} have',
-        'what is the colour of {subject}', 'what is the color of {subject}'),
-    'shape': (
-        'what shape is {subject}', 'what is the shape of {subject}', 'which shape is {subject}',
-        'what shape does {subject} have', 'what is {subject}'),
-    'count': (
-        'how many {plural} are there', 'how many {plural} do you see', 'how many {plural} can you '
-        'see', 'count the {plural}', 'how many {plural} are in the image',
-        'what is the number of {plural}'),
-    'relation': ('is {subject} {relation} {other}',),
-    'place': (
-        'where is {subject}', 'in which part of the image is {subject}', 'where do you see '
-        '{subject}', 'where is {subject} in the image', 'in which corner is {subject}'),
-    'existence': (
-        'is there {indefinite}', 'do you see {indefinite}', 'can you see {indefinite}',
-        'is there {indefinite} in the image', 'does the image show {indefinite}'),
-    'description': (
-        'what do you see', 'what can you see', 'describe the image', 'describe the scene',
-        'what is in the image', 'what is there', 'which objects are there',
-        'what objects do you see', 'what does the image show', 'list the objects'),
-    'motion': (
-        'what is moving', 'is {subject} moving', 'is anything moving', 'which object is moving',
-        'does {subject} move', 'which object moves', 'is {subject} turning',
-        'how fast is {subject}', 'are there moving objects', 'is the camera moving'),
-}
-_PREFIXES = ('please tell me', 'tell me', 'please', 'can you tell me', 'please say')
-_PREFIX_PROBABILITY = 0.06
-_STRANGE_WORDS = (
-    'elephant', 'car', 'dog', 'person', 'table', 'mug', 'tomorrow', 'weather', 'capital', 'france',
-    'door', 'heavy', 'price', 'song', 'robot', 'why', 'pink', 'hexagon', 'brown', 'xyzzy')
-_FILLERS = ('image', 'objects', 'move', 'part')
 _PLACE_MARGIN = 0.06  # least distance from the middle lines, in units
 _RELATION_MARGIN = 0.08
 _ORDER_MARGIN = 0.03
@@ -81,6 +41,11 @@ class Name:
         if plural:
             noun += 'es' if noun.endswith('s') else 's'
         return noun if self.colour is None else f'{COLOURS[self.colour]} {noun}'
+
+    def indefinite(self) -> str:
+        """Return for example 'a red circle', 'an object'."""
+        text = self.text()
+        return ('an ' if text[0] in 'aeiou' else 'a ') + text
 
 
 @dataclass(frozen=True)
@@ -134,7 +99,7 @@ def answer_question(question: Question, view: SceneView) -> str | None:
     Parameters
     ----------
     question : Question
-        As ``make_questions`` made it, for this or another moment of the scene.
+        As ``make_question`` made it, for this or another moment of the scene.
     view : SceneView
         The moment that is asked about.
 
@@ -176,7 +141,7 @@ def _describe(view: SceneView) -> str | None:
         return f'{NUMBERS[len(order)]} objects'
     if len(order) > 1 and np.diff(view.centres[order, 1]).min() < _ORDER_MARGIN:
         return None
-    names = [_indefinite(Name(view.shape[item], view.colour[item])) for item in order]
+    names = [Name(view.shape[item], view.colour[item]).indefinite() for item in order]
     if len(names) == 1:
         return names[0]
     return ', '.join(names[:-1]) + ' and ' + names[-1]
@@ -196,204 +161,3 @@ def _name_quadrant(centre: np.ndarray, extent: np.ndarray) -> str | None:
     if np.abs(offset).min() < _PLACE_MARGIN:
         return None
     return ('top' if offset[0] < 0 else 'bottom') + (' left' if offset[1] < 0 else ' right')
-
-
-def _indefinite(name: Name) -> str:
-    text = name.text()
-    return ('an ' if text[0] in 'aeiou' else 'a ') + text
-
-
-def make_question(
-    family: str, view: SceneView, random: np.random.Generator,
-) -> tuple[Question, str] | None:
-    """
-    Make one question of a family with its answer.
-
-    Returns
-    -------
-    tuple of (Question, str) or None
-        None where the scene has nothing to ask about in this family, or this draw hit a case
-        without a clear answer; another draw may do.
-
-    Raises
-    ------
-    ValueError
-        For an unknown family.
-
-    """
-    if family not in FAMILIES:
-        raise ValueError(f'family is {family!r}: give one of {", ".join(FAMILIES)}')
-    if family == 'unknown':
-        question: Question | None = Question(
-            family, family, _strange_text(view, random))
-    elif family in ('absent', 'several'):
-        question = _make_unanswerable(family, view, random)
-    else:
-        question = _make_plain(family, view, random)
-    if question is None:
-        return None
-    answer = answer_question(question, view)
-    wanted = {'absent': NO_SUCH_OBJECT, 'several': SEVERAL_OBJECTS}.get(family)
-    refused = wanted is None and answer in (NO_SUCH_OBJECT, SEVERAL_OBJECTS)
-    if answer is None or refused or (wanted is not None and answer != wanted):
-        return None
-    return question, answer
-
-
-def _make_plain(
-    family: str, view: SceneView, random: np.random.Generator,
-) -> Question | None:
-    if family in ('description', 'motion'):
-        return _phrase(family, _pick_present(view, random), random)
-    if family == 'existence':
-        present = random.random() < 0.5
-        picked = _pick_present(view, random) if present else _pick_absent(view, random)
-        return _phrase(family, picked, random)
-    if family == 'count':
-        return _phrase(family, _pick_counted(view, random), random)
-    name = _pick_unique(view, random, {'colour': 'shape', 'shape': 'colour'}.get(family, ''))
-    if name is None or family != 'relation':
-        return None if name is None else _phrase(family, name, random)
-    other = _pick_unique(view, random)
-    if other is None or int(view.find(other)[0]) == int(view.find(name)[0]):
-        return None
-    return _phrase(family, name, random, other)
-
-
-def _make_unanswerable(
-    family: str, view: SceneView, random: np.random.Generator,
-) -> Question | None:
-    """Ask about an object that is not there, or that is there several times."""
-    about = ('colour', 'shape', 'place', 'relation')[random.integers(4)]
-    name: Name | None
-    if family == 'absent':
-        name = _pick_absent(view, random, {'colour': 'shape', 'shape': 'colour'}.get(about, ''))
-    else:
-        name = _pick_repeated(view, random, about)
-    other = _pick_unique(view, random) if about == 'relation' else None
-    if about == 'relation' and random.random() < 0.5:
-        name, other = other, name
-    if name is None or (other is None and about == 'relation'):
-        return None
-    phrased = _phrase(about, name, random, other)
-    return replace(phrased, family=family)
-
-
-def _phrase(
-    family: str, name: Name, random: np.random.Generator, other: Name | None = None,
-) -> Question:
-    """Put a question into words."""
-    template = _TEMPLATES[family][random.integers(len(_TEMPLATES[family]))]
-    relation, relation_text = '', ''
-    if family == 'relation':
-        relation = RELATIONS[random.integers(len(RELATIONS))]
-        wordings = _RELATION_WORDS[relation]
-        relation_text = wordings[random.integers(len(wordings))]
-    any_colour = name.shape is None and name.colour is not None and random.random() < 0.25
-    text = template.format(
-        subject='the ' + name.text(), plural=name.text(plural=True), relation=relation_text,
-        other='' if other is None else 'the ' + other.text(),
-        indefinite=f'anything {COLOURS[name.colour or 0]}' if any_colour else _indefinite(name))
-    if random.random() < 0.3:
-        text = text.replace('object', 'thing')
-    if random.random() < 0.2:
-        text = text.replace('the image', 'the picture')
-    if random.random() < _PREFIX_PROBABILITY:
-        text = _PREFIXES[random.integers(len(_PREFIXES))] + ' ' + text
-    return Question(family, family, text, name, other, relation)
-
-
-def _pick_present(view: SceneView, random: np.random.Generator) -> Name:
-    item = int(random.integers(len(view.shape)))
-    kind = random.integers(3)
-    return Name(
-        None if kind == 1 else int(view.shape[item]),
-        None if kind == 0 else int(view.colour[item]))
-
-
-def _pick_absent(view: SceneView, random: np.random.Generator, only: str = '') -> Name:
-    """Name nothing in view; half of the full names fit an object in one of their words."""
-    for _ in range(64):
-        kind = {'shape': 0, 'colour': 1}.get(only, int(random.integers(4)))
-        shape, colour = int(random.integers(len(SHAPES))), int(random.integers(len(COLOURS)))
-        if kind == 3:
-            shape = int(view.shape[random.integers(len(view.shape))])
-            if random.random() < 0.5:
-                colour = int(view.colour[random.integers(len(view.colour))])
-        name = Name(None if kind == 1 else shape, None if kind == 0 else colour)
-        if len(view.find(name)) == 0:
-            return name
-    return Name(shape=_least_used(view.shape, len(SHAPES)),
-                colour=_least_used(view.colour, len(COLOURS)))
-
-
-def _least_used(values: np.ndarray, num_values: int) -> int:
-    return int(np.bincount(values, minlength=num_values).argmin())
-
-
-def _pick_counted(view: SceneView, random: np.random.Generator) -> Name:
-    kind = random.random()
-    if kind < 0.3:
-        return Name()
-    if kind < 0.45:
-        return _pick_absent(view, random)
-    # Names that fit several objects first: otherwise nearly every answer were 'one'.
-    names = [_pick_present(view, random) for _ in range(4)]
-    return max(names, key=lambda name: len(view.find(name)))
-
-
-def _pick_unique(
-    view: SceneView, random: np.random.Generator, only: str = '',
-) -> Name | None:
-    """Return a name that fits one object, by its shape or colour alone where told or by chance."""
-    item = int(random.integers(len(view.shape)))
-    shape, colour = int(view.shape[item]), int(view.colour[item])
-    names = {'shape': Name(shape=shape), 'colour': Name(colour=colour),
-             '': Name(shape=shape, colour=colour)}
-    kind = only or ('shape', 'colour', '', '')[random.integers(4)]
-    return names[kind] if len(view.find(names[kind])) == 1 else None
-
-
-def _pick_repeated(view: SceneView, random: np.random.Generator, about: str) -> Name | None:
-    kind = {'colour': 0, 'shape': 1}.get(about, int(random.integers(2)))
-    values = view.colour if kind else view.shape
-    repeated = np.flatnonzero(np.bincount(values) > 1)
-    if len(repeated) == 0:
-        return None
-    value = int(repeated[random.integers(len(repeated))])
-    return Name(colour=value) if kind else Name(shape=value)
-
-
-def _strange_text(view: SceneView, random: np.random.Generator) -> str:
-    """Ask with words that have no meaning here, or with known words in no order."""
-    family = ('colour', 'shape', 'count', 'relation', 'place', 'existence')[random.integers(6)]
-    phrased = _phrase(family, _pick_present(view, random), random, _pick_present(view, random))
-    words = phrased.text.split()
-    kind = random.random()
-    if kind < 0.15:
-        words = list(random.permutation(words + list(_FILLERS))[:random.integers(2, 9)])
-        return ' '.join(words)
-    if kind < 0.35:
-        words = [str(word) for word in random.choice(_STRANGE_WORDS, random.integers(1, 8))]
-        return ' '.join(words)
-    nouns = [place for place, word in enumerate(words) if _is_noun(word)]
-    for place in random.permutation(nouns)[:random.integers(1, 3)]:
-        words[place] = str(random.choice(_STRANGE_WORDS))
-    return ' '.join(words)
-
-
-def _is_noun(word: str) -> bool:
-    singular = word.removesuffix('s') if not word.endswith('crosses') else 'cross'
-    return singular in SHAPES or word in SHAPES + COLOURS or singular in ('object', 'thing')
-
-
-def vocabulary() -> list[str]:
-    """Return every word of questions and answers, sorted, a comma included."""
-    texts = [template for family in _TEMPLATES.values() for template in family]
-    texts += [words for wordings in _RELATION_WORDS.values() for words in wordings]
-    texts += [*_PREFIXES, *NUMBERS, NO_SUCH_OBJECT, SEVERAL_OBJECTS, UNKNOWN, MOTION, *COLOURS]
-    names = [Name(shape=shape) for shape in range(len(SHAPES))] + [Name()]
-    texts += [name.text(plural) for name in names for plural in (False, True)]
-    texts += ['yes no top bottom left right a an the and anything thing things picture ,']
-    words = {word for text in texts for word in text.split() if '{' not in word}
-    return sorted(words)

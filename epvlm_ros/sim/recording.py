@@ -19,7 +19,8 @@ from typing import Any
 from epvlm_ros.bag.writer import BagWriter
 from epvlm_ros.core.packets import encode_evt3, EventPacket, Events
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
-from epvlm_ros.sim.questions import answer_question, FAMILIES, make_question, Question, view_scene
+from epvlm_ros.sim.question_maker import make_question
+from epvlm_ros.sim.questions import answer_question, FAMILIES, Question, view_scene
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.scene import COLOURS, sample_scene, Scene, SHAPES
 import numpy as np
