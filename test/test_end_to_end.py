@@ -59,7 +59,9 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
         for item, answer in answers:
             assert answer.status in (Answer.OK, Answer.NO_FRAME, Answer.STALE_FRAME)
             if answer.status == Answer.OK:
-                assert 0 <= answer.frame_age.sec < 2
+                # /clock ticks 40 times a second, so now may lie a tick before the stamp.
+                age = answer.frame_age
+                assert -0.1 <= age.sec + age.nanosec * 1e-9 < 2.0
                 assert answer.tokens_kept <= answer.tokens == 12 * 16
                 assert to_ns(answer.header.stamp) in stamps
         good = [answer.text == item.answer for item, answer in answers
