@@ -240,9 +240,10 @@ def test_ctrl_c_in_the_middle_of_an_answer_ends_cleanly(graph, model_folder):
     assert 'Traceback' not in process.log.read_text()
 
 
-@pytest.mark.parametrize('delay_s', [0.5, 2.5])
+@pytest.mark.parametrize('delay_s', [0.0, 0.5, 2.5])
 def test_ctrl_c_while_it_starts_is_no_crash(graph, model_folder, delay_s):
     process = graph.start('vlm_node', parameters={'model': model_folder})
+    wait_until(process.handles_sigterm, 20.0, 'handlers for signals')
     time.sleep(delay_s)
     assert process.stop() == 0
     assert 'Traceback' not in process.log.read_text()

@@ -6,12 +6,11 @@ from typing import Iterator
 
 from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
 from epvlm_ros.bag.reader import BagMessage, BagReader
+from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.config import EventSyncConfig
 from epvlm_ros.core.coverage import Missing
 from epvlm_ros.core.packets import packet_from_message
 from epvlm_ros.core.synchronizer import Frame, FrameSynchronizer, GuidedFrame
-
-SECOND = 1_000_000_000  # in ns
 
 
 def guided_frames(

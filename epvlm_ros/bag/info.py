@@ -7,6 +7,7 @@ from typing import Any
 
 from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
 from epvlm_ros.bag.reader import BagReader
+from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.packets import ENCODINGS, EventPacket, make_decoder, PacketDecoder
 import numpy as np
 
@@ -138,7 +139,7 @@ def _image_summary(bag: BagReader, topic: str) -> dict[str, Any]:
     for message in bag.messages([topic]):
         image = bag.deserialize(message.data, message.type_name)
         stamp = image.header.stamp
-        stamps_ns.append(stamp.sec * 1_000_000_000 + stamp.nanosec)
+        stamps_ns.append(stamp.sec * SECOND + stamp.nanosec)
         if encoding is not None:
             continue
         if message.type_name == COMPRESSED_IMAGE_TYPE:

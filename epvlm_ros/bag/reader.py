@@ -9,6 +9,7 @@ from typing import Any, Iterable, Iterator, NamedTuple
 from epvlm_ros.bag.message_types import (
     COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore)
 from epvlm_ros.bag.storage import decompress, find_storage, open_storage, STORAGES
+from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.packets import EventPacket, packet_from_message
 from epvlm_ros.images import compressed_to_rgb, image_to_rgb
 import numpy as np
@@ -222,7 +223,7 @@ class BagReader:
         is_compressed = message.type_name == COMPRESSED_IMAGE_TYPE
         stamp = image.header.stamp
         return BagImage(
-            stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
+            stamp_ns=stamp.sec * SECOND + stamp.nanosec,
             frame_id=image.header.frame_id,
             rgb=compressed_to_rgb(image) if is_compressed else image_to_rgb(image),
             encoding=image.format if is_compressed else image.encoding,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from epvlm_ros.bag.message_types import EVENT_PACKET_TYPE, IMAGE_TYPE, make_typestore
+from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.packets import EventPacket
 import numpy as np
 from rosbags.interfaces import (
@@ -161,7 +162,7 @@ class BagWriter:
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         types = make_typestore().types
-        seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+        seconds, nanoseconds = divmod(stamp_ns, SECOND)
         return types['std_msgs/msg/Header'](
             stamp=types['builtin_interfaces/msg/Time'](sec=seconds, nanosec=nanoseconds),
             frame_id=frame_id)

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, fields
 import math
 from typing import Any
 
-MILLISECOND = 1_000_000  # in ns
-
 
 def parameter(
     default: Any,

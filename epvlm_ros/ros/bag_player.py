@@ -13,6 +13,7 @@ from typing import Any
 
 from epvlm_ros.bag.message_types import EVENT_ARRAY_TYPE, EVENT_PACKET_TYPE
 from epvlm_ros.bag.reader import BagReader
+from epvlm_ros.core.clock import SECOND
 from epvlm_ros.ros.quality import EVENTS, FRAMES, publisher_options
 import rclpy
 from rclpy.context import Context
@@ -28,7 +29,6 @@ _POLL_S = 0.02
 # effort publishers sent last if it hears of their end first.
 _SETTLE_S = 0.3
 _ACKNOWLEDGE_S = 2.0  # how long the end waits for reliable subscribers to have everything
-_SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,12 @@ class BagPlayer:
     def _tick_ns(self) -> int:
         """Return the recording's time between two messages on /clock."""
         return max(1, round(
-            _SECOND_NS * self._options.rate / (self._options.clock_hz or _DEFAULT_CLOCK_HZ)))
+            SECOND * self._options.rate / (self._options.clock_hz or _DEFAULT_CLOCK_HZ)))
 
     def _sleep_until(self, record_time_ns: int) -> bool:
         """Sleep on the steady clock; return False if the context was shut down meanwhile."""
         due_s = self._begin_s + (
-            record_time_ns - self._start_ns) / _SECOND_NS / self._options.rate
+            record_time_ns - self._start_ns) / SECOND / self._options.rate
         while (left_s := due_s - time.monotonic()) > 0 and self._node.context.ok():
             time.sleep(min(left_s, _POLL_S))  # short, because a shut-down does not wake it
         return self._node.context.ok()
@@ -203,7 +203,7 @@ def find_message_class(type_name: str) -> Any:
 
 def _to_clock(time_ns: int) -> Clock:
     message = Clock()
-    message.clock.sec, message.clock.nanosec = divmod(time_ns, _SECOND_NS)
+    message.clock.sec, message.clock.nanosec = divmod(time_ns, SECOND)
     return message
 
 

@@ -7,12 +7,11 @@ import array
 from builtin_interfaces.msg import Duration, Time
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.core.activity import ActivityGrid
+from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.synchronizer import GuidedFrame
 import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
-SECOND = 1_000_000_000  # in ns
 
 
 def to_ns(time: Time | Duration) -> int:

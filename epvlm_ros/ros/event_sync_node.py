@@ -6,13 +6,13 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import EventGuidedFrame
+from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.config import EventSyncConfig
 from epvlm_ros.core.coverage import Missing
 from epvlm_ros.core.packets import packet_from_message
 from epvlm_ros.core.synchronizer import Frame, FrameSynchronizer, GuidedFrame, warm_up
 from epvlm_ros.images import compressed_to_rgb
-from epvlm_ros.ros.conversions import (
-    rgb_to_image, SECOND, to_guided_frame_message, to_ns)
+from epvlm_ros.ros.conversions import rgb_to_image, to_guided_frame_message, to_ns
 from epvlm_ros.ros.diagnostics import sync_diagnostics
 from epvlm_ros.ros.parameters import NodeParameters
 from epvlm_ros.ros.quality import EVENTS, FRAMES, publisher_options, subscription_options

@@ -38,8 +38,17 @@ def run_node(name: str, args: list[str] | None = None) -> None:
     try:
         signals.install()
         _spin(name, args, signals)
-    except KeyboardInterrupt:
+    except _Interrupted:
         pass
+
+
+class _Interrupted(BaseException):
+    """
+    Ends the loading of libraries and model.
+
+    Not a KeyboardInterrupt: Python ends by SIGINT in the end, whoever catches it, when one of
+    those passes through ``exec`` of a string, as in the making of a dataclass or a named tuple.
+    """
 
 
 class _Signals:
@@ -62,7 +71,7 @@ class _Signals:
     def _handle(self, signal_number: int, frame: object) -> None:
         self.stop_is_asked = True
         if self.is_loading:
-            raise KeyboardInterrupt
+            raise _Interrupted
 
 
 def _spin(name: str, args: list[str] | None, signals: _Signals) -> None:

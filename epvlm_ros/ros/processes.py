@@ -52,6 +52,12 @@ class NodeProcess:
         """Whether the process has not ended."""
         return self._process.poll() is None
 
+    def handles_sigterm(self) -> bool:
+        """Whether the process has a handler for SIGTERM by now: a node's come first of all."""
+        status = Path(f'/proc/{self.pid}/status').read_text()
+        caught = next(line for line in status.splitlines() if line.startswith('SigCgt:'))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
     def wait(self, timeout_s: float) -> int | None:
         """Wait for the process to end by itself; its exit status, None if it has not ended."""
         try:

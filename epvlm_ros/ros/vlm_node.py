@@ -7,12 +7,13 @@ from typing import Any, Callable
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_interfaces.srv import Ask
+from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.config import VlmConfig, VlmNodeConfig
 from epvlm_ros.core.engine import VlmEngine
 from epvlm_ros.core.overlay import draw_overlay
 from epvlm_ros.images import image_to_rgb
 from epvlm_ros.ros.answers import accept, Query, refuse, STATUS_NAMES
-from epvlm_ros.ros.conversions import rgb_to_image, SECOND, to_activity, to_ns
+from epvlm_ros.ros.conversions import rgb_to_image, to_activity, to_ns
 from epvlm_ros.ros.parameters import NodeParameters
 from epvlm_ros.ros.quality import FRAMES, publisher_options, QUERIES, subscription_options
 from epvlm_ros.ros.worker import Worker

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from epvlm_ros.core.clock import SECOND
 import numpy as np
 
 
@@ -150,7 +151,7 @@ def packet_from_message(message: Any) -> EventPacket:
     """
     stamp = message.header.stamp
     return EventPacket(
-        stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
+        stamp_ns=stamp.sec * SECOND + stamp.nanosec,
         width=int(message.width), height=int(message.height), seq=int(message.seq),
         time_base=int(message.time_base), encoding=str(message.encoding),
         events=message.events, is_bigendian=bool(message.is_bigendian))
