@@ -1,4 +1,4 @@
-"""Small Qwen2-VL models, with random weights or embedded, and checkpoint folders of them."""
+"""Small models, with random weights or embedded, and checkpoint folders of them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
 from epvlm_ros.core.sparse_qwen_vl import VisionInput
 import numpy as np
 import pytest
+from qwen_shapes import (
+    END_OF_TEXT, IMAGE, make_config, patch_size_of, SHAPES, SPECIAL_TOKENS, TURN_END, TURN_START,
+    VIDEO, VISION_END, VISION_START)
 from safetensors.torch import save_file
 from tokenizers import decoders, pre_tokenizers, Tokenizer
 from tokenizers.models import BPE
 import torch
 from torch import Tensor
 from transformers import (
-    AutoTokenizer, PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration)
-
-SPECIAL_TOKENS = (
-    '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>', '<|vision_end|>',
-    '<|image_pad|>', '<|video_pad|>')
-END_OF_TEXT, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE, VIDEO = range(256, 263)
-VOCABULARY_SIZE = 272  # 256 bytes, the special tokens and some that nobody uses
-PATCH_VALUES = 3 * 2 * 14 * 14
+    AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -32,42 +28,11 @@ CHAT_TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     '{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}')
 
-# Different in every size that the sparse forward could mix up, down to the M-RoPE sections.
-VISION_SHAPES: dict[str, dict[str, Any]] = {
-    'narrow': {'depth': 2, 'embed_dim': 48, 'num_heads': 3, 'mlp_ratio': 2, 'hidden_size': 48},
-    'wide': {'depth': 3, 'embed_dim': 64, 'num_heads': 2, 'mlp_ratio': 4, 'hidden_size': 80},
-}
-TEXT_SHAPES: dict[str, dict[str, Any]] = {
-    'narrow': {
-        'hidden_size': 48, 'intermediate_size': 80, 'num_hidden_layers': 3,
-        'num_attention_heads': 4, 'num_key_value_heads': 2, 'mrope_section': [2, 2, 2]},
-    'wide': {
-        'hidden_size': 80, 'intermediate_size': 112, 'num_hidden_layers': 2,
-        'num_attention_heads': 5, 'num_key_value_heads': 1, 'mrope_section': [2, 3, 3]},
-}
-SHAPES = tuple(VISION_SHAPES)  # with random weights
 EMBEDDED = 'embedded'
 MODELS = (*SHAPES, EMBEDDED)
 
 
-def make_config(shape: str) -> Qwen2VLConfig:
-    """Return the configuration of one of ``SHAPES``."""
-    text = dict(TEXT_SHAPES[shape])
-    rope = {'rope_type': 'default', 'mrope_section': text.pop('mrope_section'),
-            'rope_theta': 10000.0}
-    return Qwen2VLConfig(
-        text_config={
-            **text, 'vocab_size': VOCABULARY_SIZE, 'rope_parameters': rope,
-            'max_position_embeddings': 2048, 'bos_token_id': END_OF_TEXT,
-            'eos_token_id': TURN_END},
-        vision_config=dict(VISION_SHAPES[shape]),
-        image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=VISION_START,
-        vision_end_token_id=VISION_END, tie_word_embeddings=shape == 'narrow')
-
-
-def make_model(
-    shape: str, attention: Any = 'sdpa', seed: int = 0,
-) -> Qwen2VLForConditionalGeneration:
+def make_model(shape: str, attention: Any = 'sdpa', seed: int = 0) -> Any:
     """
     Return one of ``MODELS`` in float32.
 
@@ -75,11 +40,11 @@ def make_model(
     """
     if shape == EMBEDDED:
         require_embedded_model()
-        return Qwen2VLForConditionalGeneration.from_pretrained(
+        return AutoModelForImageTextToText.from_pretrained(
             EMBEDDED_MODEL, dtype=torch.float32, attn_implementation=attention)
     config = make_config(shape)
     config._attn_implementation = attention
-    model = Qwen2VLForConditionalGeneration(config).eval()
+    model = AutoModelForImageTextToText.from_config(config).eval()
     model.set_attn_implementation(attention)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -119,13 +84,16 @@ def make_prompt(num_visual_tokens: int, question: str = 'what moves?') -> torch.
         *question.encode(), TURN_END, *b'\n', TURN_START, *b'assistant\n'])
 
 
-def make_vision(rows: int, cols: int, keep_ratio: float, seed: int = 0) -> VisionInput:
-    """Return random patches, of which a random part is kept."""
+def make_vision(
+    rows: int, cols: int, keep_ratio: float, seed: int = 0, *, shape: str = 'narrow',
+) -> VisionInput:
+    """Return random patches for one of ``MODELS``, of which a random part is kept."""
     random = np.random.default_rng(seed)
     num_tokens = rows * cols
     num_kept = max(1, round(keep_ratio * num_tokens))
     kept_indices = np.sort(random.permutation(num_tokens)[:num_kept])
-    pixels = random.normal(size=(4 * num_tokens, PATCH_VALUES)).astype(np.float32)
+    num_values = 3 * 2 * patch_size_of(shape) ** 2
+    pixels = random.normal(size=(4 * num_tokens, num_values)).astype(np.float32)
     return VisionInput(torch.from_numpy(pixels), rows, cols, kept_indices)
 
 
@@ -140,15 +108,27 @@ def library_inputs(
         'attention_mask': torch.ones_like(prompt_ids)[None]}
 
 
-def save_checkpoint(folder: Path, model: Qwen2VLForConditionalGeneration) -> Path:
-    """Write a checkpoint folder as transformers saves it today, and return it."""
+def save_checkpoint(folder: Path, model: PreTrainedModel) -> Path:
+    """Write a checkpoint folder whose parts transformers saved one by one, and return it."""
     model.generation_config.eos_token_id = [TURN_END, END_OF_TEXT]
     model.save_pretrained(folder)
     make_tokenizer(CHAT_TEMPLATE).save_pretrained(folder)
+    patch_size = model.config.vision_config.patch_size
     write_json(folder / 'preprocessor_config.json', {
-        'image_processor_type': 'Qwen2VLImageProcessor', 'patch_size': 14, 'merge_size': 2,
-        'temporal_patch_size': 2,
-        'size': {'shortest_edge': 56 * 56, 'longest_edge': 28 * 28 * 64}})
+        'image_processor_type': 'Qwen2VLImageProcessor', 'patch_size': patch_size,
+        'merge_size': 2, 'temporal_patch_size': 2,
+        'size': {'shortest_edge': 56 * 56, 'longest_edge': (2 * patch_size) ** 2 * 64}})
+    return folder
+
+
+def save_processor_checkpoint(folder: Path, model: PreTrainedModel) -> Path:
+    """Write a checkpoint folder as transformers does with a processor today, and return it."""
+    save_checkpoint(folder, model)
+    parts = folder / 'preprocessor_config.json'
+    write_json(folder / 'processor_config.json', {
+        'image_processor': json.loads(parts.read_text(encoding='utf-8')),
+        'video_processor': {'video_processor_type': 'Qwen2VLVideoProcessor'}})
+    parts.unlink()
     return folder
 
 
@@ -173,50 +153,77 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content), encoding='utf-8')
 
 
-def save_original_checkpoint(folder: Path, model: Qwen2VLForConditionalGeneration) -> Path:
+def save_original_checkpoint(folder: Path, model: PreTrainedModel) -> Path:
     """
-    Write a checkpoint folder laid out as Qwen2-VL-2B-Instruct is on the hub, and return it.
+    Write a checkpoint folder laid out as the makers published their models, and return it.
 
-    That is: sizes of the language model at the top level of config.json, other weight names,
-    chat_template.json beside the processor, min_pixels and max_pixels.
+    That is, up to Qwen2.5-VL: sizes of the language model at the top level of config.json, other
+    weight names, min_pixels and max_pixels. In all families: chat_template.json beside the
+    processor.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text, vision = model.config.text_config, model.config.vision_config
-    names = (
-        'hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads',
-        'num_key_value_heads', 'vocab_size', 'max_position_embeddings', 'rms_norm_eps',
-        'hidden_act', 'bos_token_id', 'eos_token_id', 'use_sliding_window')
-    rope = text.rope_parameters
-    write_json(folder / 'config.json', {
-        **{name: getattr(text, name) for name in names},
-        'architectures': ['Qwen2VLForConditionalGeneration'], 'model_type': 'qwen2_vl',
-        'image_token_id': IMAGE, 'video_token_id': VIDEO, 'vision_start_token_id': VISION_START,
-        'vision_end_token_id': VISION_END, 'vision_token_id': 261, 'sliding_window': 32768,
-        'max_window_layers': 28, 'attention_dropout': 0.0, 'initializer_range': 0.02,
-        'tie_word_embeddings': model.config.tie_word_embeddings, 'torch_dtype': 'bfloat16',
-        'transformers_version': '4.41.2', 'use_cache': True, 'rope_theta': rope['rope_theta'],
-        'rope_scaling': {'type': 'mrope', 'mrope_section': rope['mrope_section']},
-        'vision_config': {
-            'depth': vision.depth, 'embed_dim': vision.embed_dim, 'mlp_ratio': vision.mlp_ratio,
-            'num_heads': vision.num_heads, 'in_chans': 3, 'hidden_size': vision.hidden_size,
-            'patch_size': 14, 'spatial_merge_size': 2, 'spatial_patch_size': 14,
-            'temporal_patch_size': 2}})
+    write_json(folder / 'config.json', original_config(model))
     write_json(folder / 'generation_config.json', {
         'bos_token_id': END_OF_TEXT, 'pad_token_id': END_OF_TEXT, 'do_sample': True,
         'eos_token_id': [TURN_END, END_OF_TEXT], 'temperature': 0.01, 'top_k': 1,
         'top_p': 0.001, 'repetition_penalty': 1.0})
+    is_qwen3 = model.config.model_type == 'qwen3_vl'
     weights = {}
     for name, weight in model.state_dict().items():
         if name == 'lm_head.weight' and model.config.tie_word_embeddings:
             continue
-        name = name.replace('model.visual.', 'visual.')
-        weights[name.replace('model.language_model.', 'model.')] = weight.contiguous()
+        if not is_qwen3:
+            name = name.replace('model.visual.', 'visual.')
+            name = name.replace('model.language_model.', 'model.')
+        weights[name] = weight.contiguous()
     save_file(weights, folder / 'model.safetensors', metadata={'format': 'pt'})
     make_tokenizer(chat_template=None).save_pretrained(folder)
     write_json(folder / 'chat_template.json', {'chat_template': CHAT_TEMPLATE})
+    cut = {'temporal_patch_size': 2, 'merge_size': 2}
     write_json(folder / 'preprocessor_config.json', {
-        'image_processor_type': 'Qwen2VLImageProcessor', 'min_pixels': 3136,
-        'max_pixels': 12845056, 'patch_size': 14, 'temporal_patch_size': 2, 'merge_size': 2,
+        'image_processor_type': 'Qwen2VLImageProcessorFast', 'patch_size': 16, **cut,
+        'size': {'shortest_edge': 65536, 'longest_edge': 16777216},
+        'image_mean': [0.5] * 3, 'image_std': [0.5] * 3,
+    } if is_qwen3 else {
+        'image_processor_type': 'Qwen2VLImageProcessor', 'patch_size': 14, **cut,
+        'min_pixels': 3136, 'max_pixels': 12845056,
         'image_mean': [0.48145466, 0.4578275, 0.40821073],
         'image_std': [0.26862954, 0.26130258, 0.27577711]})
     return folder
+
+
+def original_config(model: PreTrainedModel) -> dict[str, Any]:
+    """Return config.json as the makers of each family wrote it."""
+    config = model.config
+    text, vision = config.text_config.to_dict(), config.vision_config.to_dict()
+    rope = text.pop('rope_parameters')
+    top = {
+        'architectures': [type(model).__name__], 'model_type': config.model_type,
+        'image_token_id': IMAGE, 'video_token_id': VIDEO, 'vision_start_token_id': VISION_START,
+        'vision_end_token_id': VISION_END, 'tie_word_embeddings': config.tie_word_embeddings}
+    text_names = [
+        'hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads',
+        'num_key_value_heads', 'vocab_size', 'max_position_embeddings', 'rms_norm_eps',
+        'hidden_act', 'bos_token_id', 'eos_token_id', 'attention_dropout', 'initializer_range',
+        'use_cache', 'head_dim', 'attention_bias', 'use_sliding_window']
+    sizes = {name: text[name] for name in text_names if name in text}
+    vision = {name: vision[name] for name in (
+        'depth', 'embed_dim', 'mlp_ratio', 'num_heads', 'hidden_size', 'hidden_act',
+        'intermediate_size', 'out_hidden_size', 'patch_size', 'spatial_merge_size',
+        'temporal_patch_size', 'window_size', 'fullatt_block_indexes', 'tokens_per_second',
+        'num_position_embeddings', 'deepstack_visual_indexes') if name in vision}
+    if config.model_type == 'qwen3_vl':
+        scaling = {name: rope[name] for name in ('rope_type', 'mrope_section')}
+        return {
+            **top, 'vision_config': {**vision, 'model_type': 'qwen3_vl', 'in_channels': 3},
+            'text_config': {
+                **sizes, 'model_type': 'qwen3_vl_text', 'rope_theta': rope['rope_theta'],
+                'rope_scaling': {**scaling, 'mrope_interleaved': True}}}
+    return {
+        **top, **sizes, 'sliding_window': 32768, 'max_window_layers': 28,
+        'torch_dtype': 'bfloat16', 'transformers_version': '4.41.2',
+        'rope_theta': rope['rope_theta'],
+        'rope_scaling': {'type': 'mrope', 'mrope_section': rope['mrope_section']},
+        'vision_config': {
+            **vision, 'in_chans': 3, 'spatial_patch_size': vision['patch_size'],
+            **({'model_type': 'qwen2_5_vl'} if config.model_type == 'qwen2_5_vl' else {})}}

@@ -1,4 +1,4 @@
-"""Loading of checkpoints: both layouts of a folder, and every way in which one can be wrong."""
+"""Loading of checkpoints: the layouts of a folder, and every way in which one can be wrong."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +9,9 @@ from epvlm_ros.core.checkpoint import load_checkpoint
 from epvlm_ros.core.config import VlmConfig
 import pytest
 from qwen_checkpoints import (
-    CHAT_TEMPLATE, END_OF_TEXT, library_inputs, make_model, make_prompt, make_vision,
-    save_checkpoint, save_original_checkpoint, SHAPES, TURN_END, write_json)
+    CHAT_TEMPLATE, library_inputs, make_model, make_prompt, make_vision, save_checkpoint,
+    save_original_checkpoint, save_processor_checkpoint, write_json)
+from qwen_shapes import END_OF_TEXT, SHAPES, TURN_END
 from safetensors.torch import load_file, save_file
 import torch
 
@@ -18,18 +19,20 @@ CPU = {'device': 'cpu'}
 
 
 @pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('save', [save_checkpoint, save_original_checkpoint])
-def test_both_layouts_load(shape: str, save: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    'save', [save_checkpoint, save_processor_checkpoint, save_original_checkpoint])
+def test_all_layouts_load(shape: str, save: Callable[..., Path], tmp_path: Path) -> None:
     model = make_model(shape)
     checkpoint = load_checkpoint(VlmConfig(model=str(save(tmp_path / 'model', model)), **CPU))
     assert checkpoint.chat_template == CHAT_TEMPLATE
     assert checkpoint.model.end_token_ids == {TURN_END, END_OF_TEXT}
-    assert checkpoint.geometry.token_size_px == 28
-    assert checkpoint.geometry.min_pixels == 3136
-    assert checkpoint.geometry.max_pixels == (
-        12845056 if save is save_original_checkpoint else 64 * 784)
+    token_size_px = 32 if shape.startswith('qwen3') else 28
+    assert checkpoint.geometry.token_size_px == token_size_px
+    published = (65536, 16777216) if shape.startswith('qwen3') else (3136, 12845056)
+    assert (checkpoint.geometry.min_pixels, checkpoint.geometry.max_pixels) == (
+        published if save is save_original_checkpoint else (3136, 64 * token_size_px ** 2))
 
-    vision, prompt_ids = make_vision(3, 2, keep_ratio=1.0), make_prompt(6)
+    vision, prompt_ids = make_vision(3, 5, keep_ratio=1.0, shape=shape), make_prompt(15)
     with torch.no_grad():
         expected = model(**library_inputs(vision, prompt_ids)).logits[0]
     logits = checkpoint.model.prompt_logits(
@@ -100,8 +103,10 @@ def test_damaged_weights_are_an_error(folder: Path) -> None:
 
 
 def test_other_models_are_refused(folder: Path) -> None:
-    write_json(folder / 'config.json', {'model_type': 'qwen2_5_vl'})
-    assert "of type 'qwen2_5_vl': give a Qwen2-VL checkpoint" in load_error(folder)
+    write_json(folder / 'config.json', {'model_type': 'qwen3_vl_moe'})
+    assert (
+        "of type 'qwen3_vl_moe': give a checkpoint of one of Qwen2-VL (qwen2_vl), "
+        'Qwen2.5-VL (qwen2_5_vl), Qwen3-VL (qwen3_vl)') in load_error(folder)
 
 
 def test_code_beside_a_checkpoint_is_never_run(folder: Path, tmp_path: Path) -> None:
@@ -161,14 +166,14 @@ def test_dtype_and_attention_are_as_given(saved: Path, dtype: str) -> None:
     checkpoint = load_checkpoint(
         VlmConfig(model=str(saved), dtype=dtype, attention='eager', **CPU))
     vision = make_vision(2, 2, keep_ratio=0.5)
-    assert checkpoint.model.encode(vision).dtype == getattr(torch, dtype)
+    assert checkpoint.model.encode(vision).tokens.dtype == getattr(torch, dtype)
     assert checkpoint.model.config.vision_config._attn_implementation == 'eager'
     assert checkpoint.model.config.text_config._attn_implementation == 'eager'
 
 
 def test_automatic_choices_follow_the_machine(saved: Path) -> None:
     checkpoint = load_checkpoint(VlmConfig(model=str(saved)))
-    features = checkpoint.model.encode(make_vision(2, 2, keep_ratio=0.5))
+    features = checkpoint.model.encode(make_vision(2, 2, keep_ratio=0.5)).tokens
     on_gpu = torch.cuda.is_available()
     assert features.device.type == ('cuda' if on_gpu else 'cpu')
     assert features.dtype == (torch.bfloat16 if on_gpu else torch.float32)

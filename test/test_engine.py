@@ -10,11 +10,11 @@ from epvlm_ros.core.engine import EngineAnswer, VlmEngine
 import numpy as np
 import pytest
 from qwen_checkpoints import (
-    IMAGE, make_model, make_prompt, make_tokenizer, require_embedded_model,
-    save_original_checkpoint)
+    make_model, make_prompt, make_tokenizer, require_embedded_model, save_original_checkpoint)
+from qwen_shapes import IMAGE
 import torch
-from transformers import (
-    AutoTokenizer, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil)
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
 
 QUESTION = 'what moves?'
 HEIGHT, WIDTH = 150, 230  # 5 x 8 tokens
@@ -46,24 +46,53 @@ def make_activity(*busy_cells: tuple[int, int], height: int = HEIGHT) -> Activit
         window_start_ns=1_000_000_000, window_end_ns=1_040_000_000)
 
 
+@pytest.mark.parametrize('shape, num_tokens', [
+    ('wide', 40), ('qwen2.5 narrow', 40), ('qwen2.5 wide', 40),
+    # at least 65536 pixels: 150 x 230 grows by 1.378 to 206.7 x 317.0, 6.5 x 9.9 tokens of 32 px
+    ('qwen3 narrow', 70), ('qwen3 wide', 70)])
 def test_keeping_all_gives_the_librarys_text(
-    engine: VlmEngine, config: VlmConfig, image: np.ndarray,
+    shape: str, num_tokens: int, image: np.ndarray, tmp_path: Path,
 ) -> None:
+    folder = save_original_checkpoint(tmp_path, make_model(shape))
+    engine = VlmEngine.from_config(VlmConfig(model=str(folder), device='cpu', max_new_tokens=12))
     answer = engine.answer(image, QUESTION, None, keep_ratio=1.0)
-    processed = Qwen2VLImageProcessorPil()(images=[image], return_tensors='pt')
-    prompt_ids = make_prompt(40)
-    model = Qwen2VLForConditionalGeneration.from_pretrained(config.model, dtype=torch.float32)
+    processed = Qwen2VLImageProcessorPil.from_pretrained(folder)(
+        images=[image], return_tensors='pt')
+    prompt_ids = make_prompt(num_tokens)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     generated = model.generate(
         input_ids=prompt_ids[None], attention_mask=torch.ones_like(prompt_ids)[None],
         mm_token_type_ids=(prompt_ids == IMAGE).int()[None], **processed,
         max_new_tokens=12, do_sample=False)
-    expected = AutoTokenizer.from_pretrained(config.model).decode(
+    expected = AutoTokenizer.from_pretrained(folder).decode(
         generated[0, len(prompt_ids):], skip_special_tokens=True)
     assert answer.text == expected != ''
-    assert (answer.num_tokens_kept, answer.num_tokens) == (40, 40)
+    assert (answer.num_tokens_kept, answer.num_tokens) == (num_tokens, num_tokens)
     assert answer.flops_used == answer.flops_dense
     assert answer.flops_saved == 0.0
     assert not answer.stopped
+
+
+@pytest.mark.parametrize('shape, token_size_px, busiest', [
+    # 200 events around (45, 55) px. 5 x 8 tokens of 30 x 28.75 px: row 1, three quarters in col 1
+    ('wide', 28, 8 + 1), ('qwen2.5 narrow', 28, 8 + 1),
+    # 7 x 10 tokens of 21.43 x 23 px: seven tenths in row 2, col 2
+    ('qwen3 narrow', 32, 2 * 10 + 2)])
+def test_every_family_computes_on_the_busy_tokens_and_counts_it(
+    shape: str, token_size_px: int, busiest: int, image: np.ndarray, tmp_path: Path,
+) -> None:
+    folder = save_original_checkpoint(tmp_path, make_model(shape))
+    engine = VlmEngine.from_config(VlmConfig(  # torch does not count fused attention on a CPU
+        model=str(folder), device='cpu', attention='eager', max_new_tokens=1))
+    activity = make_activity((4, 5))
+    assert engine.answer(image, QUESTION, activity, keep_ratio=0.02).kept_indices == [busiest]
+    for keep_ratio in (0.4, 1.0):
+        with FlopCounterMode(display=False) as counter:
+            answer = engine.answer(image, QUESTION, activity, keep_ratio=keep_ratio)
+        assert counter.get_total_flops() == pytest.approx(answer.flops_used, rel=0.01)
+    assert answer.flops_used == answer.flops_dense
+    with pytest.raises(ValueError, match=f'at least {token_size_px} x {token_size_px}'):
+        engine.answer(image[:token_size_px - 1], QUESTION, None)
 
 
 def test_an_answer_says_what_it_is_about_and_what_it_cost(

@@ -1,14 +1,19 @@
 """The counted FLOPs against torch's FLOP counter and against the published table."""
 
+from __future__ import annotations
+
+from dataclasses import replace
+
 from epvlm_ros.core.flops import encoder_flops, language_model_flops, ModelShape, prefill_flops
 from epvlm_ros.core.selection import token_budget
-from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl, VisionInput
+from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl
 import numpy as np
 import pytest
-from qwen_checkpoints import IMAGE, make_model, make_prompt, SHAPES
+from qwen_checkpoints import library_inputs, make_model, make_prompt, make_vision
+from qwen_shapes import SHAPES
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2VLConfig
+from transformers import Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
 
 QWEN2_VL_2B = Qwen2VLConfig(
     vision_config={
@@ -23,31 +28,29 @@ QWEN2_VL_2B = Qwen2VLConfig(
 def test_sparse_runs_agree_with_torch(shape: str, keep_ratio: float) -> None:
     model = make_model(shape, 'eager')  # torch does not count the fused attention of a CPU
     sparse = SparseQwenVl(model)
-    kept = np.arange(token_budget(keep_ratio, 48))
-    vision = VisionInput(torch.zeros(4 * 48, 1176), 6, 8, kept)
-    prompt_ids = make_prompt(48)
+    vision, prompt_ids = make_vision(6, 9, keep_ratio, shape=shape), make_prompt(54)
     with FlopCounterMode(display=False) as encoder_counter:
         features = sparse.encode(vision)
     with FlopCounterMode(display=False) as text_counter:
         sparse.prefill(prompt_ids, vision, features)
     model_shape = ModelShape.from_config(model.config)
-    num_text_tokens = len(prompt_ids) - 48
-    assert encoder_counter.get_total_flops() == pytest.approx(
-        encoder_flops(model_shape, len(kept)), rel=0.01)
+    num_kept = len(vision.kept_indices)
+    assert encoder_counter.get_total_flops() == pytest.approx(encoder_flops(
+        model_shape, num_kept, model_shape.window_sizes(vision.kept_indices, 9)), rel=0.01)
     assert text_counter.get_total_flops() == pytest.approx(
-        language_model_flops(model_shape, len(kept) + num_text_tokens), rel=0.01)
+        language_model_flops(model_shape, num_kept + len(prompt_ids) - 54), rel=0.01)
 
 
 @pytest.mark.parametrize('shape', SHAPES)
 def test_the_librarys_dense_run_agrees_with_torch(shape: str) -> None:
     model = make_model(shape, 'eager')
-    prompt_ids = make_prompt(35)
+    vision, prompt_ids = make_vision(5, 7, 1.0, shape=shape), make_prompt(35)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(
-            input_ids=prompt_ids[None], pixel_values=torch.zeros(4 * 35, 1176),
-            image_grid_thw=torch.tensor([[1, 10, 14]]),
-            mm_token_type_ids=(prompt_ids == IMAGE).int()[None], logits_to_keep=1)
-    counted = prefill_flops(ModelShape.from_config(model.config), 35, len(prompt_ids) - 35)
+        model(**library_inputs(vision, prompt_ids), logits_to_keep=1)
+    model_shape = ModelShape.from_config(model.config)
+    counted = prefill_flops(
+        model_shape, 35, len(prompt_ids) - 35,
+        window_sizes=model_shape.window_sizes(np.arange(35), 7))
     assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
 
 
@@ -75,13 +78,60 @@ def test_half_the_tokens_save_half_of_the_prefill_at_vga(causal: bool) -> None:
     assert 1 - sparse / dense >= 0.49
 
 
+ONE_LAYER = ModelShape(
+    encoder_depth=1, encoder_dim=2, encoder_mlp_dim=4, encoder_mlp_matrices=2,
+    num_windowed_layers=0, window_size=0, num_mergers=1, patch_values=3, patches_per_token=4,
+    depth=1, dim=5, query_dim=5, key_value_dim=1, mlp_dim=7, vocabulary_size=11)
+
+
 def test_by_hand() -> None:
-    shape = ModelShape(
-        encoder_depth=1, encoder_dim=2, encoder_mlp_dim=4, patch_values=3, patches_per_token=4,
-        depth=1, dim=5, key_value_dim=1, mlp_dim=7, vocabulary_size=11)
     # one token of 4 patches; patch embedding 4*3*2; qkv 4*2*6, projection 4*2*2, MLP 2*4*2*4,
     # scores and sum 2*4*4*2; merger 8*8 + 8*5
-    assert encoder_flops(shape, 1) == 2 * (24 + 48 + 16 + 64 + 64 + 64 + 40)
+    assert encoder_flops(ONE_LAYER, 1) == 2 * (24 + 48 + 16 + 64 + 64 + 64 + 40)
     # 3 tokens; q and output 2*3*25, k and v 2*3*5, MLP 3*3*35, attention 2*9*5 or 2*6*5; head 55
-    assert language_model_flops(shape, 3) == 2 * (150 + 30 + 315 + 90 + 55)
-    assert language_model_flops(shape, 3, causal=True) == 2 * (150 + 30 + 315 + 60 + 55)
+    assert language_model_flops(ONE_LAYER, 3) == 2 * (150 + 30 + 315 + 90 + 55)
+    assert language_model_flops(ONE_LAYER, 3, causal=True) == 2 * (150 + 30 + 315 + 60 + 55)
+
+
+def test_other_families_by_hand() -> None:
+    shape = replace(
+        ONE_LAYER, encoder_depth=3, encoder_mlp_matrices=3, num_windowed_layers=2, window_size=2,
+        num_mergers=2, query_dim=6)
+    # 3 tokens of 4 patches, 2 of them in one window; a layer: qkv and projection 12*2*8, MLP
+    # 3*12*2*4; scores and sum 2*2 for each pair: 12*12 in one layer, 8*8 + 4*4 in two
+    encoder = 12 * 6 + 3 * (192 + 288) + 4 * (144 + 2 * 80) + 2 * 3 * (64 + 40)
+    assert encoder_flops(shape, 3, [2, 1]) == 2 * encoder
+    # q and output 2*3*5*6, k and v 2*3*5, MLP 3*3*35, attention 2*9*6; head 55
+    assert language_model_flops(shape, 3) == 2 * (180 + 30 + 315 + 108 + 55)
+    assert prefill_flops(shape, 3, 0, window_sizes=[2, 1]) == 2 * (encoder + 688)
+
+
+@pytest.mark.parametrize('window_sizes', [None, [], [2], [2, 2]])
+def test_windows_that_do_not_add_up_are_refused(window_sizes: list[int] | None) -> None:
+    shape = replace(ONE_LAYER, num_windowed_layers=1, window_size=2)
+    with pytest.raises(ValueError, match='of 3 visual tokens: give window_sizes'):
+        encoder_flops(shape, 3, window_sizes)
+
+
+def test_windows_by_hand() -> None:
+    # 3 x 3 tokens in windows of 2 x 2; the corner of the last window is kept
+    shape = replace(ONE_LAYER, num_windowed_layers=1, window_size=2)
+    sizes = shape.window_sizes(np.array([0, 2, 4, 8]), cols=3)
+    assert sizes is not None and sizes.tolist() == [2, 1, 1]
+    assert ONE_LAYER.window_sizes(np.array([0, 2, 4, 8]), cols=3) is None
+
+
+def test_published_shapes() -> None:
+    # as in config.json of Qwen2.5-VL-3B-Instruct and Qwen3-VL-2B-Instruct
+    windowed = ModelShape.from_config(Qwen2_5_VLConfig(vision_config={
+        'depth': 32, 'hidden_size': 1280, 'intermediate_size': 3420, 'window_size': 112,
+        'out_hidden_size': 2048, 'fullatt_block_indexes': [7, 15, 23, 31]}))
+    assert (windowed.num_windowed_layers, windowed.window_size, windowed.num_mergers) == (28, 4, 1)
+    deepstack = ModelShape.from_config(Qwen3VLConfig(
+        text_config={'hidden_size': 2048, 'num_attention_heads': 16, 'num_key_value_heads': 8,
+                     'head_dim': 128},
+        vision_config={'depth': 24, 'hidden_size': 1024, 'out_hidden_size': 2048,
+                       'deepstack_visual_indexes': [5, 11, 17]}))
+    assert (deepstack.num_windowed_layers, deepstack.num_mergers) == (0, 4)
+    assert (deepstack.query_dim, deepstack.key_value_dim) == (2048, 1024)
+    assert deepstack.patch_values == 3 * 2 * 16 * 16

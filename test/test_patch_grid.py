@@ -1,13 +1,17 @@
 """Token geometry against transformers' image processor; token sums against a pixel-wise loop."""
 
 from epvlm_ros.core.activity import ActivityGrid
-from epvlm_ros.core.patch_grid import PatchGeometry, PatchGrid, token_activity
+from epvlm_ros.core.patch_grid import (
+    order_by_window, PatchGeometry, PatchGrid, token_activity)
 from hypothesis import given, settings, strategies
 import numpy as np
 import pytest
+import torch
 from transformers import Qwen2VLImageProcessorPil
+from transformers.vision_utils import get_vision_window_index
 
 REAL = PatchGeometry(patch_size_px=14, merge_size=2, min_pixels=3136, max_pixels=12845056)
+QWEN3_VL = PatchGeometry(patch_size_px=16, merge_size=2, min_pixels=65536, max_pixels=16777216)
 
 
 def make_activity(
@@ -33,6 +37,15 @@ def test_known_sizes(height: int, width: int, rows: int, cols: int) -> None:
     assert (grid.resized_height, grid.resized_width) == (28 * rows, 28 * cols)
     assert grid.num_tokens == rows * cols
     assert grid.token_area_px * rows * cols == pytest.approx(height * width)
+
+
+@pytest.mark.parametrize('height, width, rows, cols', [
+    (480, 640, 15, 20), (720, 1280, 22, 40),  # 22.5 tokens high: halves are rounded to even
+    (1080, 1920, 34, 60), (256, 256, 8, 8), (100, 100, 8, 8)])
+def test_tokens_of_32_px(height: int, width: int, rows: int, cols: int) -> None:
+    grid = QWEN3_VL.grid(height, width)
+    assert (grid.rows, grid.cols, grid.token_size_px) == (rows, cols, 32)
+    assert (grid.resized_height, grid.resized_width) == (32 * rows, 32 * cols)
 
 
 @settings(max_examples=300, deadline=None)
@@ -131,3 +144,33 @@ def test_the_counts_stay_as_they_are() -> None:
     counts = np.arange(12, dtype=np.float32).reshape(3, 4)
     token_activity(make_activity(counts, 8, 24, 32), REAL.grid(24, 32))
     assert counts.tolist() == np.arange(12).reshape(3, 4).tolist()
+
+
+def test_windows_by_hand() -> None:
+    # 3 x 5 tokens in windows of 2 x 2, which number 0 1 2 / 3 4 5; no token of window 4 is kept
+    kept = np.array([0, 1, 3, 6, 9, 10, 14])  # in windows 0, 0, 1, 0, 2, 3, 5
+    order, sizes = order_by_window(kept, cols=5, window_size=2)
+    assert kept[order].tolist() == [0, 1, 6, 3, 9, 10, 14]
+    assert sizes.tolist() == [3, 1, 1, 1, 1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=strategies.integers(1, 13), cols=strategies.integers(1, 13),
+    window_size=strategies.integers(1, 5), seed=strategies.integers(0, 999))
+def test_windows_are_those_of_the_library(
+    rows: int, cols: int, window_size: int, seed: int,
+) -> None:
+    dense_order, ends = get_vision_window_index(
+        torch.tensor([[1, 2 * rows, 2 * cols]]), 2, window_size * 28, 14)
+    order, sizes = order_by_window(np.arange(rows * cols), cols, window_size)
+    assert order.tolist() == dense_order.tolist()
+    assert (4 * np.cumsum(sizes)).tolist() == ends[1:].tolist()
+
+    random = np.random.default_rng(seed)
+    kept = np.flatnonzero(random.random(rows * cols) < 0.3)
+    order, sizes = order_by_window(kept, cols, window_size)
+    assert kept[order].tolist() == [token for token in dense_order.tolist() if token in kept]
+    windows = np.split(dense_order.numpy(), ends[1:-1].numpy() // 4)
+    inside = [int(np.isin(window, kept).sum()) for window in windows]
+    assert sizes.tolist() == [number for number in inside if number]

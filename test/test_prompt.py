@@ -2,8 +2,8 @@
 
 from epvlm_ros.core.prompt import AnswerText, check_question, PromptBuilder
 import pytest
-from qwen_checkpoints import (
-    CHAT_TEMPLATE, IMAGE, make_prompt, make_tokenizer, SPECIAL_TOKENS, TURN_END)
+from qwen_checkpoints import CHAT_TEMPLATE, make_prompt, make_tokenizer
+from qwen_shapes import IMAGE, SPECIAL_TOKENS, TURN_END
 
 
 @pytest.fixture(scope='module', name='prompts')

@@ -1,4 +1,4 @@
-"""A Qwen2-VL checkpoint, loaded from a folder or the hub with errors that name the remedy."""
+"""A Qwen checkpoint, loaded from a folder or the hub with errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import epvlm_ros
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.patch_grid import PatchGeometry
-from epvlm_ros.core.sparse_qwen_vl import check_model_type, SparseQwenVl
+from epvlm_ros.core.sparse_qwen_vl import find_family, SparseQwenVl
 from safetensors import SafetensorError
 import torch
 from transformers import AutoConfig, AutoTokenizer, Qwen2VLImageProcessorPil
@@ -65,7 +65,8 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
     Raises
     ------
     ValueError
-        If there is no such model or device, it is no Qwen2-VL, or a part of it is missing.
+        If there is no such model or device, its family is not supported, or a part of it is
+        missing.
 
     """
     source = _find_source(config.model)
@@ -78,10 +79,10 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
         logging.disable_progress_bar()
     with _remedies(source, config):
         model_config = AutoConfig.from_pretrained(source, **options)
-        check_model_type(model_config.model_type)
+        find_family(model_config.model_type)  # before gigabytes of weights are read
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         chat_template = tokenizer.chat_template or _read_processor_template(source, options)
-        # the one without torchvision, so that pixels are the same on every machine
+        # the one of all families, without torchvision: pixels are the same on every machine
         image_processor = Qwen2VLImageProcessorPil.from_pretrained(source, **options)
         model = SparseQwenVl.from_pretrained(
             source, device=device, dtype=dtype, attn_implementation=config.attention,

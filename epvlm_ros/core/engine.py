@@ -246,16 +246,15 @@ class VlmEngine:
         end_s = self._now_s()
         self._num_answers += 1
         num_text_tokens = len(prompt_ids) - grid.num_tokens
-        num_kept = len(selection.kept_indices)
         return EngineAnswer(
             text=answer_text.text,
             kept_indices=selection.kept_indices,
             rows=grid.rows,
             cols=grid.cols,
             num_tokens=grid.num_tokens,
-            num_tokens_kept=num_kept,
-            flops_dense=prefill_flops(self._shape, grid.num_tokens, num_text_tokens),
-            flops_used=prefill_flops(self._shape, num_kept, num_text_tokens),
+            num_tokens_kept=len(selection.kept_indices),
+            flops_dense=self._count_flops(np.arange(grid.num_tokens), grid, num_text_tokens),
+            flops_used=self._count_flops(selection.kept_indices, grid, num_text_tokens),
             time_to_first_token_s=(end_s if first_token_s is None else first_token_s) - start_s,
             total_time_s=end_s - start_s,
             num_generated_tokens=len(answer_text.token_ids),
@@ -291,6 +290,11 @@ class VlmEngine:
         return select_tokens(
             scene, config.keep_ratio, policy=config.selection,
             static_scene_policy=config.static_scene_policy, is_static=is_static)
+
+    def _count_flops(self, indices: np.ndarray, grid: PatchGrid, num_text_tokens: int) -> int:
+        return prefill_flops(
+            self._shape, len(indices), num_text_tokens,
+            window_sizes=self._shape.window_sizes(indices, grid.cols))
 
     def _vision_input(
         self, image_rgb: np.ndarray, grid: PatchGrid, selection: Selection,

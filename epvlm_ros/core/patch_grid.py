@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from epvlm_ros.core.activity import ActivityGrid
 
-MAX_ASPECT_RATIO = 200  # longer images are refused by Qwen2-VL's image processor
+MAX_ASPECT_RATIO = 200  # longer images are refused by the image processor of Qwen2-VL and later
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,40 @@ def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
     over_rows = _overlap(grid.image_height, activity.cell_size_px, grid.rows)
     over_cols = _overlap(grid.image_width, activity.cell_size_px, grid.cols)
     return (over_rows @ activity.counts.astype(np.float64) @ over_cols.T).astype(np.float32)
+
+
+def order_by_window(
+    kept_indices: np.ndarray, cols: int, window_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Group kept tokens by the windows that an encoder attends in.
+
+    Windows are squares that start in the upper left corner of the full image; those at its right
+    and lower edge may be cut off. Windows follow each other row by row, and so do the tokens
+    inside each.
+
+    Parameters
+    ----------
+    kept_indices : numpy.ndarray
+        int64, ascending ``row * cols + col`` of the kept tokens; not changed.
+    cols : int
+        Columns of the grid of visual tokens.
+    window_size : int
+        Side of a window in tokens, at least 1.
+
+    Returns
+    -------
+    order : numpy.ndarray
+        int64, shape (kept,): ``kept_indices[order]`` lie window by window.
+    sizes : numpy.ndarray
+        int64, shape (windows with a kept token,): kept tokens of each, at least 1.
+
+    """
+    row, col = np.divmod(kept_indices, cols)
+    windows_across = -(-cols // window_size)
+    window = row // window_size * windows_across + col // window_size
+    _, sizes = np.unique(window, return_counts=True)
+    return np.argsort(window, kind='stable'), sizes
 
 
 @lru_cache(maxsize=64)

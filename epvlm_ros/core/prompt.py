@@ -41,7 +41,7 @@ class PromptBuilder:
         if self._place('?').count(image_token_id) != 1:
             raise ValueError(
                 'the chat template of the model does not place one image in the prompt: give a '
-                'checkpoint with the template of Qwen2-VL')
+                'checkpoint with the chat template of its family')
 
     def prompt_ids(self, question: str, num_visual_tokens: int) -> torch.Tensor:
         """

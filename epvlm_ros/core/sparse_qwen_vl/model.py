@@ -1,14 +1,4 @@
-"""
-A Qwen2-VL forward pass that computes on the kept visual tokens only.
-
-The only module that touches transformers' model classes; it changes none of them. What the
-library already has is called as it is: the encoder takes the positions and the sequence lengths
-of its patches as inputs, the language model takes embeddings and positions. So a dropped patch
-is never embedded or attended to, and a kept one is where it was in the full image: its row and
-column in the encoder's rotary embedding, its (time, height, width) in M-RoPE. Text and answer
-have the positions of the dense run as well. (EP-VLM, arXiv 2506.07627, sections on
-sparsification and position-preserving tokenization.)
-"""
+"""The forward pass that all families share."""
 
 from __future__ import annotations
 
@@ -16,50 +6,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from epvlm_ros.core.sparse_qwen_vl.families import find_family
+from epvlm_ros.core.sparse_qwen_vl.vision_input import VisionInput, VisualFeatures
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, Qwen2VLForConditionalGeneration
-
-
-@dataclass(frozen=True)
-class VisionInput:
-    """
-    One image, resized and cut by the image processor, and the tokens of it to compute on.
-
-    Parameters
-    ----------
-    pixel_values : torch.Tensor
-        float, shape (rows * cols * merge_size ** 2, patch values), patches of the whole image in
-        the order of the image processor: the patches of one visual token follow each other.
-    rows, cols : int
-        The grid of visual tokens.
-    kept_indices : numpy.ndarray
-        int64, indices ``row * cols + col`` of the kept tokens, ascending, at least one.
-
-    Raises
-    ------
-    ValueError
-        If the indices are not as above or the patches do not fill the grid.
-
-    """
-
-    pixel_values: Tensor
-    rows: int
-    cols: int
-    kept_indices: np.ndarray
-
-    def __post_init__(self) -> None:
-        kept, num_tokens = self.kept_indices, self.rows * self.cols
-        if kept.ndim != 1 or kept.size == 0 or not np.issubdtype(kept.dtype, np.integer):
-            raise ValueError('kept_indices: give a 1-D integer array with at least one token')
-        if kept[0] < 0 or kept[-1] >= num_tokens or np.any(np.diff(kept) <= 0):
-            raise ValueError(
-                f'kept_indices: give ascending indices of {num_tokens} tokens, each once')
-        if self.pixel_values.ndim != 2 or self.pixel_values.shape[0] % num_tokens:
-            raise ValueError(
-                f'pixel_values has shape {tuple(self.pixel_values.shape)}: give the patches of '
-                f'{self.rows} x {self.cols} tokens')
+from transformers import AutoModelForImageTextToText, Cache, DynamicCache, PreTrainedModel
 
 
 @dataclass
@@ -85,26 +37,27 @@ class DecodingState:
 
 class SparseQwenVl:
     """
-    A Qwen2-VL model and its sparse forward pass, for one image at a time.
+    A Qwen vision-language model and its sparse forward pass, for one image at a time.
 
     Parameters
     ----------
-    model : transformers.Qwen2VLForConditionalGeneration
-        In evaluation mode, any attention implementation; not changed.
+    model : transformers.PreTrainedModel
+        The library's model for conditional generation of one of ``families.FAMILIES``, in
+        evaluation mode, with any attention implementation; not changed.
 
     Raises
     ------
     ValueError
-        If the model is no Qwen2-VL, or attends in a sliding window: that counts tokens, not
-        positions, so dropping tokens would change what each one sees.
+        If the model is of no such family, or attends in a sliding window: that counts tokens,
+        not positions, so dropping tokens would change what each one sees.
 
     """
 
-    def __init__(self, model: Qwen2VLForConditionalGeneration) -> None:
-        check_model_type(getattr(model.config, 'model_type', None))
-        self._model = model
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._family = find_family(getattr(model.config, 'model_type', None))
+        self._model: Any = model
         self._text_config = self.config.text_config
-        if 'sliding_attention' in self._text_config.layer_types:
+        if 'sliding_attention' in (getattr(self._text_config, 'layer_types', None) or ()):
             raise ValueError(
                 'use_sliding_window is true in this checkpoint: sparse prefill needs full '
                 'attention, give a checkpoint without it')
@@ -127,7 +80,7 @@ class SparseQwenVl:
         dtype : torch.dtype
             Number type of the weights.
         **options
-            For ``transformers.Qwen2VLForConditionalGeneration.from_pretrained``.
+            For ``transformers.AutoModelForImageTextToText.from_pretrained``.
 
         Raises
         ------
@@ -135,7 +88,7 @@ class SparseQwenVl:
             If weights of the model are missing: the library fills them with random numbers.
 
         """
-        loaded: Any = Qwen2VLForConditionalGeneration.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, output_loading_info=True, **options)
         model, report = loaded
         if report['missing_keys']:
@@ -147,7 +100,7 @@ class SparseQwenVl:
 
     @property
     def config(self) -> Any:
-        """Return the ``transformers.Qwen2VLConfig`` of the checkpoint; not to be changed."""
+        """Return the library's configuration of the checkpoint; not to be changed."""
         return self._model.config
 
     @property
@@ -202,36 +155,25 @@ class SparseQwenVl:
         return positions[:, 0]
 
     @torch.inference_mode()
-    def encode(self, vision: VisionInput) -> Tensor:
-        """
-        Run the encoder and the patch merger on the kept tokens.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (kept tokens, hidden size of the language model), in the order of
-            ``vision.kept_indices``.
-
-        """
-        device = self.device
-        num_tokens, group_size = vision.rows * vision.cols, self.merge_size ** 2
-        kept = torch.from_numpy(vision.kept_indices)
-        patches = vision.pixel_values.unflatten(0, (num_tokens, group_size))
-        kept_patches = patches[kept.to(patches.device)].flatten(0, 1)  # (kept patches, values)
-        encoder = self._model.model.visual
-        # The encoder derives these three from the grid unless they are given, which is the
-        # library's way for graph capture. Were they ignored, shapes would not fit: no silent
-        # wrong positions.
+    def encode(self, vision: VisionInput) -> VisualFeatures:
+        """Run the encoder and the patch merger on the kept tokens."""
+        device, encoder = self.device, self._model.model.visual
+        kept_patches = vision.keep(vision.pixel_values)  # (kept patches, values)
+        inputs = {
+            'grid_thw': self._grid_thw(vision.rows, vision.cols),
+            'position_ids': self._patch_positions(vision),
+            'cu_seqlens': torch.tensor([0, len(kept_patches)], dtype=torch.int32),
+            **self._family.encoder_inputs(encoder, vision)}
         output = encoder(
-            kept_patches.to(device=device, dtype=encoder.dtype),
-            grid_thw=self._grid_thw(vision.rows, vision.cols).to(device),
-            position_ids=self._patch_positions(vision).to(device),
-            cu_seqlens=torch.tensor([0, len(kept_patches)], dtype=torch.int32, device=device),
-            max_seqlen=len(kept_patches))
-        return output.pooler_output
+            kept_patches.to(device=device, dtype=encoder.dtype), max_seqlen=len(kept_patches),
+            **{name: value.to(device) if isinstance(value, Tensor) else value
+               for name, value in inputs.items()})
+        return self._family.read_features(output)
 
     @torch.inference_mode()
-    def prefill(self, prompt_ids: Tensor, vision: VisionInput, features: Tensor) -> DecodingState:
+    def prefill(
+        self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
+    ) -> DecodingState:
         """
         Run the language model on the text and the kept tokens of the prompt.
 
@@ -241,7 +183,7 @@ class SparseQwenVl:
             int64, shape (tokens,), the dense prompt, see ``positions``.
         vision : VisionInput
             The image.
-        features : torch.Tensor
+        features : VisualFeatures
             What ``encode`` made of it.
 
         """
@@ -251,7 +193,7 @@ class SparseQwenVl:
 
     @torch.inference_mode()
     def prompt_logits(
-        self, prompt_ids: Tensor, vision: VisionInput, features: Tensor,
+        self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
     ) -> Tensor:
         """Return the logits of every kept token of the prompt, shape (kept, vocabulary)."""
         hidden, _, _ = self._run_prompt(prompt_ids, vision, features)
@@ -285,26 +227,28 @@ class SparseQwenVl:
                 self.step(state, token_id)
 
     def _run_prompt(
-        self, prompt_ids: Tensor, vision: VisionInput, features: Tensor,
+        self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
     ) -> tuple[Tensor, Cache, int]:
         prompt_ids = prompt_ids.cpu()
         positions = self.positions(prompt_ids, vision.rows, vision.cols)
         is_image = prompt_ids == self.image_token_id
         is_kept = ~is_image
         is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
+        is_visual = is_image[is_kept].to(self.device)
         embeddings = self._model.get_input_embeddings()(prompt_ids[is_kept].to(self.device))
-        embeddings[is_image[is_kept].to(self.device)] = features.to(embeddings.dtype)
+        embeddings[is_visual] = features.tokens.to(embeddings.dtype)
         cache = DynamicCache(config=self._text_config)
         hidden = self._run_language_model(
-            embeddings[None], positions[:, None, is_kept].to(self.device), cache)
+            embeddings[None], positions[:, None, is_kept].to(self.device), cache,
+            **self._family.prefill_inputs(features, is_visual))
         return hidden, cache, int(positions.max()) + 1
 
     def _run_language_model(
-        self, embeddings: Tensor, positions: Tensor, cache: Cache,
+        self, embeddings: Tensor, positions: Tensor, cache: Cache, **inputs: Any,
     ) -> Tensor:
         output = self._model.model.language_model(
             inputs_embeds=embeddings, position_ids=positions, past_key_values=cache,
-            use_cache=True)
+            use_cache=True, **inputs)
         return output.last_hidden_state  # (1, tokens, hidden)
 
     def _grid_thw(self, rows: int, cols: int) -> Tensor:
@@ -317,17 +261,3 @@ class SparseQwenVl:
         inside = np.indices((self.merge_size, self.merge_size)).reshape(2, -1).T
         patches = corners[:, None] + inside  # (kept tokens, patches of a token, 2)
         return torch.from_numpy(patches.reshape(-1, 2))
-
-
-def check_model_type(model_type: str | None) -> None:
-    """
-    Make sure that a checkpoint is a Qwen2-VL.
-
-    Raises
-    ------
-    ValueError
-        If it is not.
-
-    """
-    if model_type != 'qwen2_vl':
-        raise ValueError(f'the model is of type {model_type!r}: give a Qwen2-VL checkpoint')

@@ -1,0 +1,19 @@
+"""
+A forward pass of the Qwen vision-language models that computes on the kept visual tokens only.
+
+The only place that touches transformers' model classes; it changes none of them. What the
+library already has is called as it is: the encoder takes the positions and the sequence lengths
+of its patches as inputs, the language model takes embeddings and positions. So a dropped patch
+is never embedded or attended to, and a kept one is where it was in the full image: its row and
+column in the encoder's position embeddings, its (time, height, width) in M-RoPE. Text and answer
+have the positions of the dense run as well. (EP-VLM, arXiv 2506.07627, sections on
+sparsification and position-preserving tokenization.)
+
+``SparseQwenVl`` is the forward pass that all families share, ``families`` what differs.
+"""
+
+from epvlm_ros.core.sparse_qwen_vl.families import find_family
+from epvlm_ros.core.sparse_qwen_vl.model import DecodingState, SparseQwenVl
+from epvlm_ros.core.sparse_qwen_vl.vision_input import VisionInput, VisualFeatures
+
+__all__ = ['DecodingState', 'find_family', 'SparseQwenVl', 'VisionInput', 'VisualFeatures']
