@@ -68,6 +68,40 @@ def ask_command(options: argparse.Namespace) -> None:
           + (f', fallback: {result.fallback}' if result.fallback else ''), file=sys.stderr)
 
 
+def calibrate_command(options: argparse.Namespace) -> None:
+    """Measure where event pixels are in the image, and write the file for the node."""
+    from epvlm_ros.bag.calibrate import calibrate_bag
+    from epvlm_ros.bag.reader import BagReader
+    from epvlm_ros.core.calibration import draw_calibration
+    from epvlm_ros.core.registration import HomographyFile, save_registration
+    from tqdm import tqdm
+
+    with BagReader(options.bag) as bag:
+        measured = calibrate_bag(
+            bag, options.frames, options.window_length, options.event_topic,
+            options.image_topic, lambda steps: tqdm(steps, leave=False, disable=None))
+    result = measured.result
+    save_registration(options.output, HomographyFile(
+        result.homography, measured.sensor_size, measured.image_size, result.residual_px,
+        result.num_frames, result.window_offset_s))
+    if options.picture:
+        _write_picture(options.picture, draw_calibration(
+            measured.frames, result, measured.sensor_size, options.window_length))
+    for name, text in (
+            ('residual', f'{result.residual_px:.2f} px, on {result.num_held_out} other frames '
+                         f'in {result.num_blocks} parts of the image'),
+            ('frames', f'{result.num_frames}'),
+            ('correlation', f'{result.correlation:.2f}, was {result.correlation_before:.2f}'),
+            ('window offset', f'{result.window_offset_s * 1e3:+.1f} ms'),
+            ('homography', '\n'.join(
+                ('' if row is result.homography[0] else ' ' * 15)
+                + ' '.join(f'{number:12.6g}' for number in row) for row in result.homography))):
+        print(f'{name:<15}{text}')
+    print(f'written to {options.output}; give the node\n'
+          f'  registration:=file registration_file:={options.output.resolve()} '
+          f'window_offset:={result.window_offset_s:.4f}')
+
+
 def _report(question: str, guided: Any, result: Any) -> dict[str, Any]:
     return {
         'question': question,
@@ -94,14 +128,18 @@ def _report(question: str, guided: Any, result: Any) -> dict[str, Any]:
 def _write_overlay(
     path: Path, engine: Any, rgb: Any, guided: Any, question: str, result: Any,
 ) -> None:
-    import cv2
     from epvlm_ros.core.overlay import draw_overlay
 
-    overlay = draw_overlay(
+    _write_picture(path, draw_overlay(
         rgb, guided.activity, result.kept_indices, engine.patch_grid(*rgb.shape[:2]),
-        question=question, answer=result.text)
+        question=question, answer=result.text))
+
+
+def _write_picture(path: Path, rgb: Any) -> None:
+    import cv2
+
     try:
-        written = cv2.imwrite(str(path), cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
+        written = cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     except cv2.error as error:
         raise ValueError(f'cannot write {path}: give a name that ends in .png ({error})') from None
     if not written:
@@ -116,6 +154,8 @@ def _make_parser() -> argparse.ArgumentParser:
     info.add_argument('bag', type=Path, help='rosbag2 folder, or a .db3 or .mcap file')
     info.set_defaults(run=bag_info_command)
     _add_ask_options(commands.add_parser('ask', help='answer a question about a recording'))
+    _add_calibrate_options(commands.add_parser(
+        'calibrate', help='measure where the event pixels of a recording are in its images'))
     return parser
 
 
@@ -144,6 +184,22 @@ def _add_ask_options(ask: argparse.ArgumentParser) -> None:
                      help='write frame, events and kept tokens as a picture')
     ask.add_argument('--json', action='store_true', help='print one JSON object')
     ask.set_defaults(run=ask_command)
+
+
+def _add_calibrate_options(calibrate: argparse.ArgumentParser) -> None:
+    calibrate.add_argument('bag', type=Path, help='rosbag2 folder, or a .db3 or .mcap file')
+    calibrate.add_argument('--output', type=Path, default=Path('registration.yaml'),
+                           metavar='YAML', help='file to write (default: %(default)s)')
+    calibrate.add_argument('--picture', type=Path, metavar='PNG',
+                           help='draw edges in grey and events in colour, before and after')
+    calibrate.add_argument('--frames', type=int, default=32, metavar='NUMBER',
+                           help='frames to measure on (default: %(default)s)')
+    calibrate.add_argument('--window-length', type=float,
+                           default=EventSyncConfig().window_length, metavar='SECONDS',
+                           help='of the event window (default: %(default)s)')
+    calibrate.add_argument('--event-topic', help='default: the only one of its type')
+    calibrate.add_argument('--image-topic', help='default: the only one of its type')
+    calibrate.set_defaults(run=calibrate_command)
 
 
 if __name__ == '__main__':

@@ -16,6 +16,9 @@ PARAMETERS = [
     ('compressed', 'event_sync_node', bool, 'whether the image topic is compressed'),
     ('window_length', 'event_sync_node', float, 'length of the event window in seconds'),
     ('window_offset', 'event_sync_node', float, 'its centre after the frame stamp in seconds'),
+    ('sync_mode', 'event_sync_node', str, 'free_running, hardware_trigger or common_clock'),
+    ('registration', 'event_sync_node', str, 'homography, file or camera_info'),
+    ('registration_file', 'event_sync_node', str, 'what epvlm calibrate wrote'),
 ]
 
 
@@ -28,6 +31,12 @@ def generate_launch_description():
         DeclareLaunchArgument(
             'image_topic', default_value='/camera/image_raw',
             description='topic of sensor_msgs/Image'),
+        DeclareLaunchArgument(
+            'event_camera_info_topic', default_value='/event_camera/camera_info',
+            description='calibration of the event camera, for registration:=camera_info'),
+        DeclareLaunchArgument(
+            'image_camera_info_topic', default_value='/camera/camera_info',
+            description='calibration of the camera, for registration:=camera_info'),
         DeclareLaunchArgument(
             'use_sim_time', default_value='false', choices=['true', 'false'],
             description='take the time from /clock, as in replays and simulations'),
@@ -47,7 +56,9 @@ def start_nodes(context):
     return [
         make_node(context, 'event_sync_node', {
             'events': LaunchConfiguration('events_topic'),
-            'image': LaunchConfiguration('image_topic')}),
+            'image': LaunchConfiguration('image_topic'),
+            'event_camera_info': LaunchConfiguration('event_camera_info_topic'),
+            'image_camera_info': LaunchConfiguration('image_camera_info_topic')}),
         make_node(context, 'vlm_node', {}),
     ]
 

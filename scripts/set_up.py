@@ -147,9 +147,10 @@ def build_in_workspace(python: Path) -> None:
         stop('no colcon: install it (Debian, Ubuntu: apt install '
              'python3-colcon-common-extensions)')
     base_paths = [str(ROOT / 'interfaces' / 'epvlm_interfaces')]
-    if subprocess.run([str(python), '-c', 'import event_camera_msgs'],
-                      capture_output=True).returncode:
-        base_paths.append(str(ROOT / 'interfaces' / 'event_camera_msgs'))
+    # A second definition would hide what the distribution has.
+    for name in ('event_camera_msgs', 'tf2_msgs'):
+        if subprocess.run([str(python), '-c', f'import {name}'], capture_output=True).returncode:
+            base_paths.append(str(ROOT / 'interfaces' / name))
     # Run by the environment's interpreter, colcon makes executables that start with it: `ros2 run`
     # then finds torch.
     run([str(python), '-m', 'colcon', '--log-base', str(ROOT / 'build' / 'log'), 'build',

@@ -10,12 +10,13 @@ WIDTH, HEIGHT = 40, 30  # addresses go a little beyond
 
 def random_packets(
     encoding: str, num_packets: int, seed: int, is_bigendian: bool = False,
-    is_dense: bool = False,
+    is_dense: bool = False, max_words: int = 120,
 ) -> list[EventPacket]:
     """
     Return packets of one stream, a few of them with trailing bytes or without any.
 
-    Times are as wild as the format allows or, if dense, a few ms from packet to packet.
+    Times are as wild as the format allows or, if dense, a few ms from packet to packet. A word
+    is an event in libcaer, mono and trigger.
     """
     random = np.random.default_rng(seed)
     make_words = {
@@ -23,7 +24,7 @@ def random_packets(
         'mono': _MonoWords, 'trigger': _MonoWords}[encoding](random, is_dense)
     packets = []
     for seq in range(num_packets):
-        num_words = 0 if random.random() < 0.02 else int(random.integers(1, 120))
+        num_words = 0 if random.random() < 0.02 else int(random.integers(1, max_words + 1))
         words = make_words(num_words)
         payload = words.astype(words.dtype.newbyteorder('>' if is_bigendian else '<')).tobytes()
         if random.random() < 0.1:

@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 240, 180
 
 def make_slider_depth_bag(
     source: str | Path, target: str | Path, storage: str = 'sqlite3',
-    end_ns: int | None = None,
+    end_ns: int | None = None, homography: np.ndarray | None = None,
 ) -> Path:
     """
     Write events and frames of the folder ``source`` as the recording ``target``.
@@ -36,6 +36,8 @@ def make_slider_depth_bag(
         'sqlite3' or 'mcap'.
     end_ns : int, optional
         Leave out what comes later than this time of the recording.
+    homography : numpy.ndarray, optional
+        3 x 3, moves the events to other pixels of the sensor; those that leave it are dropped.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def make_slider_depth_bag(
 
     """
     source, target = Path(source), Path(target)
-    entries = [*_packets(source, end_ns), *_images(source, end_ns)]
+    entries = [*_packets(source, end_ns, homography), *_images(source, end_ns)]
     entries.sort(key=lambda entry: entry[0])
     with BagWriter(target, storage) as bag:
         for record_time_ns, stamp_ns, content in entries:
@@ -63,8 +65,22 @@ def load_events(source: str | Path) -> Events:
     return Events(x, y, polarity, t_ns // 1000 * 1000)
 
 
-def _packets(source: Path, end_ns: int | None) -> list[tuple[int, int, EventPacket]]:
+def move_events(events: Events, homography: np.ndarray) -> Events:
+    """Return the events at the pixels that a homography moves them to."""
+    moved = homography @ np.stack([events.x, events.y, np.ones(events.x.size)])
+    x, y = np.rint(moved[:2] / moved[2]).astype(np.int64)
+    inside = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
+    return Events(
+        x[inside].astype(np.uint16), y[inside].astype(np.uint16), events.polarity[inside],
+        events.t_ns[inside])
+
+
+def _packets(
+    source: Path, end_ns: int | None, homography: np.ndarray | None,
+) -> list[tuple[int, int, EventPacket]]:
     events = load_events(source)
+    if homography is not None:
+        events = move_events(events, homography)
     last_ns = int(events.t_ns[-1]) + 1 if end_ns is None else end_ns
     starts_ns = np.arange(0, last_ns, PACKET_LENGTH_NS)
     edges = np.searchsorted(events.t_ns, [*starts_ns, last_ns])

@@ -124,7 +124,8 @@ def test_the_clock_runs_with_the_recording_and_jumps_back_in_a_loop(graph, recor
         'bag_player', str(recording), '--clock', '100', '--loop', '--rate', '2', '--topics',
         EVENT_TOPIC, '--wait-for-subscribers', '30')
     assert matched.wait(30), player.log.read_text()
-    wait_until(lambda: order.count(50) >= 3, 30, 'the third round')
+    wait_until(lambda: order.count(50) >= 3 and times_ns.count(START_NS) >= 3, 30,
+               'the third round')
     assert player.stop(signal.SIGINT) == 0, player.log.read_text()
     steps = np.diff(times_ns)
     # At 100 Hz and twice the speed, 20 ms of the recording from tick to tick.

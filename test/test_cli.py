@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import cv2
+from epvlm_ros.core.registration import load_homography_file
+import numpy as np
 import pytest
 from slider_depth_bag import make_slider_depth_bag
 
@@ -77,3 +79,34 @@ def test_a_folder_that_is_no_recording(tmp_path):
     result = epvlm('bag-info', tmp_path)
     assert result.returncode == 1
     assert 'metadata.yaml' in result.stderr and 'Traceback' not in result.stderr
+
+
+def test_calibrate_writes_the_file_and_says_how_to_use_it(shared_data, tmp_path):
+    shift = np.array([[1.0, 0.0, 6.0], [0.0, 1.0, -4.0], [0.0, 0.0, 1.0]])
+    bag = make_slider_depth_bag(
+        shared_data / 'slider_depth', tmp_path / 'bag', end_ns=600_000_000, homography=shift)
+    output, picture = tmp_path / 'found.yaml', tmp_path / 'found.png'
+    result = epvlm('calibrate', bag, '--output', output, '--picture', picture, '--frames', '8')
+    assert result.returncode == 0, result.stderr
+    content = load_homography_file(output)
+    # In the middle of the sensor it takes the shift back.
+    u, v, w = content.homography @ (125.5, 85.5, 1.0)
+    assert (u / w, v / w) == pytest.approx((119.5, 89.5), abs=1.0)
+    assert (content.sensor_size, content.image_size) == ((180, 240), (180, 240))
+    assert content.num_frames == 6
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith('residual') and f'{content.residual_px:.2f} px' in lines[0]
+    assert f'registration:=file registration_file:={output}' in lines[-1]
+    assert f'window_offset:={content.window_offset_s:.4f}' in lines[-1]
+    assert cv2.imread(str(picture)).std() > 10
+
+
+def test_calibrate_says_in_one_line_what_is_missing(shared_data, tmp_path):
+    for arguments, message in (
+            ([shared_data / 'evt3_640x480'], 'image topic'),
+            ([tmp_path], 'epvlm calibrate:'),
+            ([shared_data / 'evt3_640x480', '--frames', '2'], '2 frames: give 6 or more')):
+        result = epvlm('calibrate', *arguments, '--output', tmp_path / 'not.yaml')
+        assert result.returncode == 1
+        assert message in result.stderr and result.stderr.count('\n') == 1
+        assert not (tmp_path / 'not.yaml').exists()

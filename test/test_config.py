@@ -3,14 +3,14 @@
 from dataclasses import fields
 from pathlib import Path
 
-from epvlm_ros.core.config import EventSyncConfig, VlmConfig, VlmNodeConfig
+from epvlm_ros.core.config import EventSyncConfig, FilterConfig, VlmConfig, VlmNodeConfig
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize('config', [EventSyncConfig, VlmConfig, VlmNodeConfig])
+@pytest.mark.parametrize('config', [EventSyncConfig, FilterConfig, VlmConfig, VlmNodeConfig])
 def test_every_default_is_allowed_and_described(config):
     instance = config()
     for item in fields(config):
@@ -29,6 +29,9 @@ def test_every_default_is_allowed_and_described(config):
     (EventSyncConfig, 'homography', 'abc', 'list of numbers'),
     (EventSyncConfig, 'homography', (1, 0, 0, 0, 1, 0, 0, 0, float('inf')), 'finite'),
     (EventSyncConfig, 'window_length', -0.1, 'at least 0.001'),
+    (EventSyncConfig, 'max_wait', 1.5, 'give a longer history_length'),
+    (EventSyncConfig, 'registration', 'file', 'registration_file is empty'),
+    (EventSyncConfig, 'sync_mode', 'gps', 'one of free_running, hardware_trigger'),
     (VlmNodeConfig, 'max_queued_queries', 0, 'at least 1'),
 ])
 def test_a_wrong_value_is_refused_by_name(config, name, value, words):
@@ -45,7 +48,8 @@ def test_an_integer_is_taken_for_a_float():
 
 def test_the_deployment_file_holds_known_parameters_with_allowed_values():
     nodes = yaml.safe_load((ROOT / 'config' / 'epvlm.yaml').read_text())
-    homes = {'event_sync_node': [EventSyncConfig], 'vlm_node': [VlmConfig, VlmNodeConfig]}
+    homes = {'event_sync_node': [EventSyncConfig, FilterConfig],
+             'vlm_node': [VlmConfig, VlmNodeConfig]}
     assert set(nodes) == set(homes)
     for node, sections in nodes.items():
         given = dict(sections['ros__parameters'])

@@ -14,7 +14,8 @@ import sys
 class NoRos:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] in {'rclpy', 'epvlm_interfaces', 'event_camera_msgs', 'sensor_msgs',
-                                  'std_msgs', 'cv_bridge', 'rosbags'}:
+                                  'std_msgs', 'geometry_msgs', 'tf2_msgs', 'cv_bridge',
+                                  'rosbags'}:
             raise ImportError(f'{name} is not to be imported')
 
 

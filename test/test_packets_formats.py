@@ -1,11 +1,12 @@
 """Every format word by word, with expected values worked out by hand."""
 
 import array
+import copy
 import struct
 
 from epvlm_ros.core.activity import ActivityBins
 from epvlm_ros.core.packets import ENCODINGS, EventPacket, make_decoder, packet_from_message
-from epvlm_ros.core.registration import make_cell_lookup
+from epvlm_ros.core.registration import HomographyRegistration, make_cell_lookup
 import numpy as np
 import pytest
 
@@ -131,16 +132,107 @@ def test_evt3_vectors_are_cut_at_the_edge_of_the_sensor():
 
 def test_evt3_time_high_alone_tells_that_time_goes_on():
     decoder = make_decoder('evt3', 4, 4)
-    bins = ActivityBins(4, 4, 1, 1_000_000, 10_000_000, make_cell_lookup((4, 4), (4, 4), 1))
+    lookup = make_cell_lookup(HomographyRegistration(), (4, 4), (4, 4), 1)
+    bins = ActivityBins(4, 4, 1, 1_000_000, 10_000_000, lookup)
     times = decoder.accumulate(evt3_packet(0x8000, 0x6FFF, width=4, height=4), bins)
-    assert times == (4095 * US, 4095 * US, 0)
+    assert times[:3] == (4095 * US, 4095 * US, 0)
     # Repeated, it is older than the last complete time stamp.
     times = decoder.accumulate(evt3_packet(0x8000, width=4, height=4), bins)
-    assert times == (None, None, 0)
+    assert times[:3] == (None, None, 0)
     times = decoder.accumulate(evt3_packet(0x8002, width=4, height=4), bins)
-    assert times == (None, 2 * 4096 * US, 0)
+    assert times[:3] == (None, 2 * 4096 * US, 0)
     assert decoder.last_time_ns == bins.latest_ns == 2 * 4096 * US
     assert decoder.first_time_ns == 4095 * US
+
+
+def test_evt3_last_time_is_that_of_the_last_time_low_or_of_a_later_time_high():
+    decoder = make_decoder('evt3', 4, 4)
+    bins = ActivityBins(4, 4, 4, 1_000_000, 10_000_000, np.zeros((4, 4), np.int32))
+    for words, expected in [
+            ((0x8003, 0x6005), 3 * 4096 + 5), ((0x6007, 0x8002), 3 * 4096 + 7),  # a step back
+            ((0x8004,), 4 * 4096), ((0x8004, 0x6001), 4 * 4096 + 1),
+            ((0x6002, 0x8005, 0x8004), 5 * 4096), ((0x6000, 0x6003, 0x8004), 4 * 4096 + 3)]:
+        made = evt3_packet(*words, width=4, height=4)
+        skimmed = copy.deepcopy(decoder).skim(made)
+        assert decoder.accumulate(made, bins).last_ns == skimmed.last_ns == expected * US
+
+
+def test_evt3_the_base_of_vectors_survives_a_skim_and_any_number_of_vectors():
+    decoder = make_decoder('evt3', 640, 480)
+    decoder.decode(evt3_packet(0x8000, 0x6001, 0x0003))
+    decoder.skim(evt3_packet(0x3000, 0x380A, 0x4000, 0x5000, 0x0007))
+    assert tuples(decoder.decode(evt3_packet(0x5001))) == [(30, 7, 1, US)]
+    decoder.skim(evt3_packet(*[0x4FFF] * 60_000))
+    decoder.decode(evt3_packet(*[0x4FFF] * 60_000))
+    assert tuples(decoder.decode(evt3_packet(0x5001))) == []
+    assert decoder.counters.num_out_of_range == 60_000 * 12 + 1  # far outside, not unknown
+    assert tuples(decoder.decode(evt3_packet(0x3802, 0x5001))) == [(2, 7, 1, US)]
+
+
+def test_accumulate_and_skim_report_triggers():
+    words = evt3_packet(0x8000, 0x6009, 0x0001, 0x2001, 0xA301, 0x600A, 0xAF00)
+    bins = ActivityBins(4, 4, 4, 1_000_000, 10_000_000, np.zeros((480, 640), np.int32))
+    decoder = make_decoder('evt3', 640, 480)
+    for times, num_events in ((decoder.accumulate(words, bins), 1), (decoder.skim(words), 0)):
+        assert times.num_events == num_events
+        assert times.triggers.t_ns.tolist() == [9 * US, 10 * US]
+        assert times.triggers.edge.tolist() == [1, 0]
+        assert times.triggers.index.tolist() == [3, 15]
+    assert decoder.counters.num_events == 1
+    assert decoder.counters.num_triggers == 4
+    assert (decoder.counters.num_packets, decoder.counters.num_skimmed_packets) == (2, 1)
+    times = decoder.accumulate(evt3_packet(0x2001), bins)
+    assert [values.size for values in times.triggers] == [0, 0, 0]
+
+
+@pytest.mark.parametrize('encoding', ['evt3', 'mono'])
+def test_filters_see_runs_in_turn_before_they_are_counted(encoding):
+    class Log:
+
+        def __init__(self, name, keeps):
+            self.name, self.keeps = name, keeps
+
+        def apply(self, runs):
+            calls.append((self.name, int(runs.num_events), runs.records['mask'].tolist(),
+                          bins.latest_ns))
+            runs.records['mask'] &= self.keeps
+            return 0
+
+    calls = []
+    bins = ActivityBins(16, 16, 4, 1_000_000, 10_000_000, make_cell_lookup(
+        HomographyRegistration(), (16, 16), (16, 16), 4))
+    decoder = make_decoder(encoding, 16, 16)
+    if encoding == 'evt3':
+        words = np.array([0x8000, 0x6009, 0x0001, 0x3002, 0x5007, 0x600A, 0x2001], '<u2')
+        masks, kept = [0b111, 1], [0b110, 0]
+    else:
+        words = np.array([9 * US | 1 << 32, 10 * US | 5 << 32], '<u8')
+        masks, kept = [1, 1], [0, 0]
+    made = packet(encoding, words.tobytes(), width=16, height=16)
+    times = decoder.accumulate(made, bins, [Log('first', 0b110), Log('second', 0b101)])
+    total = sum(bin(mask).count('1') for mask in masks)
+    assert times.num_events == decoder.counters.num_events == total
+    assert calls == [('first', total, masks, 9 * US), ('second', total, kept, 9 * US)]
+    counts = bins.window(0, 1_000_000).counts
+    assert counts[0].tolist() == ([0, 1, 0, 0] if encoding == 'evt3' else [0, 0, 0, 0])
+    assert counts.sum() == counts[0].sum()
+    assert bins.latest_ns == 10 * US
+
+
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_aligned_payloads_are_read_in_place_and_others_copied_once(encoding):
+    decoder = make_decoder(encoding, 640, 480)
+    memory = np.zeros(64, np.uint8)
+    aligned = packet(encoding, memory[:32])
+    assert np.shares_memory(decoder._words(aligned), memory)
+    assert decoder._payload.size == 0
+    copies = [decoder._words(packet(encoding, memory[1:33])),
+              decoder._words(packet(encoding, memory[:24], is_bigendian=True)),
+              decoder._words(packet(encoding, memory[::2]))]
+    for words in copies:
+        assert not np.shares_memory(words, memory)
+        assert np.shares_memory(words, decoder._payload)
+        assert words.flags.aligned and not words.flags.writeable
 
 
 def test_libcaer_cmp_words():
@@ -210,7 +302,8 @@ def test_a_packet_without_payload(encoding):
 
 def test_a_sensor_without_pixels():
     decoder = make_decoder('evt3', 0, 0)
-    bins = ActivityBins(4, 4, 1, 1000, 1000, make_cell_lookup((0, 0), (4, 4), 1))
+    lookup = make_cell_lookup(HomographyRegistration(), (0, 0), (4, 4), 1)
+    bins = ActivityBins(4, 4, 1, 1000, 1000, lookup)
     empty = evt3_packet(0x8000, 0x6000, 0x0000, 0x2000, 0x3000, 0x4FFF, width=0, height=0)
     assert decoder.accumulate(empty, bins).num_events == 0
     assert decoder.counters.num_out_of_range == 13
@@ -243,7 +336,8 @@ def test_mistakes_of_the_caller():
         decoder.decode(evt3_packet(width=320))
     with pytest.raises(ValueError, match='mono of 640 x 480'):
         decoder.decode(packet('mono', b''))
-    bins = ActivityBins(4, 4, 1, 1000, 1000, make_cell_lookup((2, 2), (4, 4), 1))
+    lookup = make_cell_lookup(HomographyRegistration(), (2, 2), (4, 4), 1)
+    bins = ActivityBins(4, 4, 1, 1000, 1000, lookup)
     with pytest.raises(ValueError, match=r'\(2, 2\).*\(480, 640\)'):
         decoder.accumulate(evt3_packet(), bins)
     with pytest.raises(ValueError, match='no bytes'):

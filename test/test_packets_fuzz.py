@@ -1,8 +1,14 @@
 """Whatever the bytes are, decoders neither fail nor give events outside the sensor."""
 
+import os
+from pathlib import Path
+import subprocess
+import sys
+
 from epvlm_ros.core.activity import ActivityBins
 from epvlm_ros.core.packets import ENCODINGS, EventPacket, make_decoder
-from epvlm_ros.core.registration import make_cell_lookup
+from epvlm_ros.core.registration import HomographyRegistration, make_cell_lookup
+from fuzz_packets import Fuzzer
 from hypothesis import given, settings, strategies
 import numpy as np
 import pytest
@@ -19,7 +25,8 @@ def test_any_bytes(encoding, payloads, size, time_base, is_bigendian):
     height, width = size
     decoder = make_decoder(encoding, width, height)
     accumulating = make_decoder(encoding, width, height)
-    bins = ActivityBins(9, 9, 2, 10 ** 6, 10 ** 7, make_cell_lookup(size, (9, 9), 2))
+    lookup = make_cell_lookup(HomographyRegistration(), size, (9, 9), 2)
+    bins = ActivityBins(9, 9, 2, 10 ** 6, 10 ** 7, lookup)
     for payload in payloads:
         packet = EventPacket(0, width, height, 0, time_base, encoding, payload, is_bigendian)
         events, _ = decoder.decode(packet)
@@ -46,3 +53,23 @@ def test_large_random_payloads(encoding):
     assert decoder.counters.num_packets == 3
     is_words = encoding in ('evt3', 'libcaer_cmp')
     assert decoder.counters.num_truncated_bytes == (1 + 1 if is_words else 1 + 3)
+
+
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_garbage_writes_nowhere_and_the_next_good_packet_is_right(encoding):
+    fuzzer = Fuzzer(encoding, seed=7)
+    fuzzer.run(4000)
+    assert fuzzer.seen['payloads'] == 4000
+    assert fuzzer.seen['refused'] > 300
+    assert encoding == 'trigger' or fuzzer.seen['events'] > 1000
+
+
+def test_garbage_stays_inside_all_arrays(tmp_path):
+    """The same with loops that check every index, which takes a process of its own."""
+    environment = {
+        **os.environ, 'NUMBA_BOUNDSCHECK': '1', 'NUMBA_CACHE_DIR': str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / 'fuzz_packets.py'), '--payloads', '1000'],
+        env=environment, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("'payloads': 1000") == len(ENCODINGS)

@@ -1,9 +1,11 @@
 """Frames leave once, in order, with exactly the events of their windows."""
 
-from epvlm_ros.core.config import EventSyncConfig
+from epvlm_ros.core.config import EventSyncConfig, FilterConfig
 from epvlm_ros.core.coverage import Missing
+from epvlm_ros.core.guided_frame import Frame
 from epvlm_ros.core.packets import encode_evt3, EventPacket, Events
-from epvlm_ros.core.synchronizer import Frame, FrameSynchronizer
+from epvlm_ros.core.registration import HomographyRegistration
+from epvlm_ros.core.synchronizer import FrameSynchronizer
 import numpy as np
 import pytest
 
@@ -214,3 +216,146 @@ def test_a_new_image_size_makes_a_new_grid_and_keeps_the_waiting_frames():
 def test_a_frame_without_pixels_is_refused():
     with pytest.raises(ValueError, match='0 x 24 pixels'):
         synchronizer().add_frame(Frame(0, 24, 0), 0.0)
+
+
+@pytest.mark.parametrize('stamped_at, centre_ms', [('start', 24), ('middle', 20), ('end', 16)])
+def test_the_window_is_centred_on_the_middle_of_the_exposure(stamped_at, centre_ms):
+    sync = synchronizer(exposure_time=0.008, stamped_at=stamped_at, window_length=0.004)
+    sync.add_frame(frame(20), 0.0)
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4 + ms for ms in (0, 1, 2, 3)]), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.COMPLETE
+    assert guided.activity.window_start_ns - guided.frame.stamp_ns == (centre_ms - 2 - 20) * MS
+    assert guided.activity.window_end_ns - guided.frame.stamp_ns == (centre_ms + 2 - 20) * MS
+    assert guided.activity.num_events == 4
+
+
+def test_a_window_of_so_many_events_ends_where_one_of_time_does():
+    sync = synchronizer(window_mode='count', window_events=3, max_window_length=0.02)
+    sync.add_frame(frame(20), 0.0)  # ends at 25 ms
+    for seq, times in enumerate([[1], [], [9], [13, 14], [], [], [24, 25], [28]]):
+        sync.add_packet(packet(seq, times), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.COMPLETE
+    # Back from 25 ms (excluded): 24, 14 and 13 ms.
+    assert guided.activity.num_events == 3
+    stamp_ns = guided.frame.stamp_ns
+    assert guided.activity.window_start_ns - stamp_ns == pytest.approx((13 - 20) * MS, abs=2)
+    assert guided.activity.window_end_ns - stamp_ns == pytest.approx((25 - 20) * MS, abs=2)
+
+
+def test_a_window_of_so_many_events_says_that_the_stream_began_inside_it():
+    sync = synchronizer(window_mode='count', window_events=100, max_window_length=0.05)
+    sync.add_frame(frame(20), 0.0)
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.WINDOW_START_MISSING
+    assert guided.coverage == pytest.approx(0.5)  # from 0 of -25 to 25 ms
+    assert guided.activity.num_events == 6
+
+
+def test_a_window_of_enough_activity():
+    # 2 of 12 cells.
+    sync = synchronizer(window_mode='activity', window_activity=0.17, max_window_length=0.02)
+    sync.add_frame(frame(20), 0.0)
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4 + 2.5], x=9 if seq == 3 else 0), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.COMPLETE
+    # 22.5 and 18.5 ms are in one cell, 14.5 ms is in another.
+    assert np.count_nonzero(guided.activity.counts) == 2 and guided.activity.num_events == 3
+    assert guided.activity.window_start_ns - guided.frame.stamp_ns == \
+        pytest.approx((14 - 20) * MS, abs=2)
+
+
+def test_a_frame_says_that_events_of_its_window_were_shed():
+    sync = synchronizer()
+    sync.add_frame(frame(20), 0.0)  # 15 to 25 ms
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4, seq * 4 + 3.999]), 0.0, shed=seq == 4)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.EVENTS_SHED
+    assert guided.coverage == pytest.approx(0.6, abs=0.001)  # all but 16 to 20 ms
+    assert guided.activity.num_events == pytest.approx(1 + 2 + 1)
+    assert sync.counters.num_shed_packets == 1 and sync.counters.num_late_frames == 0
+
+
+def test_a_frame_that_went_without_its_events_is_counted_as_late():
+    sync = synchronizer()
+    sync.add_frame(frame(20), 0.0)
+    sync.add_packet(packet(0, [1]), 0.0)
+    assert len(sync.poll(0.2)) == 1
+    assert sync.counters.num_late_frames == sync.counters.num_incomplete_frames == 1
+    sync.add_frame(frame(24), 0.2)
+    for seq in range(1, 9):
+        sync.add_packet(packet(seq, [seq * 4]), 0.2)
+    assert len(sync.poll(0.2)) == 1
+    assert sync.counters.num_late_frames == 1
+
+
+def test_without_trigger_edges_a_frame_is_placed_by_its_stamp_and_says_so():
+    sync = synchronizer(sync_mode='hardware_trigger')
+    sync.add_frame(frame(20), 0.0)
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.NOT_TRIGGERED
+    assert guided.activity.num_events == 2 and guided.coverage == 1.0
+    assert guided.sync_error_ns is None and sync.sync_error_ns is None
+    assert sync.counters.num_unmatched_frames == 1
+
+
+def test_frames_on_the_clock_of_the_sensor():
+    # Stamps of the camera are sensor time plus 100 s; those of packets are of no use.
+    sync = synchronizer(sync_mode='common_clock', clock_offset=100.0)
+    sync.add_frame(Frame(100_020 * MS, 24, 32), 0.0)
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4 + 2], stamp_ns=seq * 977 * MS), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.COMPLETE
+    assert guided.activity.num_events == 2  # 18 and 22 ms
+    assert guided.activity.window_start_ns == 100_015 * MS
+
+
+def test_frames_wait_for_a_registration_that_comes_later():
+    sync = synchronizer(registration='camera_info')
+    sync.add_frame(frame(20), 0.0)
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4 + 2], x=9), 0.0)
+    guided, = sync.poll(0.2)
+    assert guided.missing == Missing.NO_EVENT_STREAM
+    sync.add_frame(frame(20), 0.2)
+    sync.set_registration(HomographyRegistration([1, 0, 8, 0, 1, 0, 0, 0, 1]))
+    guided, = sync.poll(0.2)
+    assert guided.missing == Missing.COMPLETE
+    assert guided.activity.counts[0, 2] == guided.activity.num_events == 2  # 8 px to the right
+
+
+def test_new_settings_hold_from_the_next_frame_on():
+    sync = synchronizer()
+    for seq in range(8):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    config = EventSyncConfig(window_length=0.004, cell_size=8)
+    sync.reconfigure(config, FilterConfig(ego_motion_filter=True))
+    sync.add_frame(frame(20), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.activity.window_end_ns - guided.activity.window_start_ns == 4 * MS
+
+
+@pytest.mark.parametrize('is_on', [False, True])
+def test_the_activity_of_a_moving_camera_is_taken_off(is_on):
+    sync = FrameSynchronizer(
+        EventSyncConfig(window_length=0.010, cell_size=1),
+        FilterConfig(ego_motion_filter=is_on))
+    sync.add_frame(frame(20), 0.0)
+    y, x = (part.ravel().astype(np.uint16) for part in np.mgrid[:24, :32])
+    everywhere = Events(x, y, np.ones(x.size, np.uint8), np.full(x.size, 18 * MS))
+    for seq in range(8):
+        payload = encode_evt3(everywhere, start_ns=16 * MS) if seq == 4 else None
+        changes = {} if payload is None else {'events': payload}
+        sync.add_packet(packet(seq, **changes), 0.0)
+    guided, = sync.poll(0.0)
+    assert guided.missing == Missing.COMPLETE
+    assert guided.activity.num_events == (0 if is_on else 24 * 32)

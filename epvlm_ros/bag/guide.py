@@ -9,8 +9,9 @@ from epvlm_ros.bag.reader import BagMessage, BagReader
 from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.config import EventSyncConfig
 from epvlm_ros.core.coverage import Missing
+from epvlm_ros.core.guided_frame import Frame, GuidedFrame
 from epvlm_ros.core.packets import packet_from_message
-from epvlm_ros.core.synchronizer import Frame, FrameSynchronizer, GuidedFrame
+from epvlm_ros.core.synchronizer import FrameSynchronizer
 
 
 def guided_frames(

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epvlm_ros.core.compiled import compiled
+from epvlm_ros.core.bin_counts import (
+    add_separable, add_stretches, advance, BinRing, count_back, PixelCounter, STATE_DTYPE,
+    sum_window)
+from epvlm_ros.core.cell_table import (
+    make_separable_table, make_stretch_table, SeparableTable, StretchTable)
 from epvlm_ros.core.packets.runs import PixelRuns
 import numpy as np
 
-_MAX_COUNT = 65535
-
-_STATE_DTYPE = np.dtype([
-    ('newest_bin', np.int64),  # time divided by the length of a bin
-    ('oldest_ns', np.int64),
-    ('latest_ns', np.int64),
-    ('is_started', np.bool_),
-    ('num_too_old', np.int64),
-    ('num_out_of_image', np.int64),
-    ('num_saturated', np.int64),
-])
+_OUTSIDE = -1 << 30  # stays negative when a cell is added
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +113,14 @@ class ActivityBins:
         # One more bin than the history: the newest one has only begun.
         num_bins = -(-int(history_length_ns) // self.bin_length_ns) + 1
         self._lookup = np.ascontiguousarray(cell_lookup, np.int32)
-        self._counts = np.zeros((num_bins, num_cells), np.uint16)
-        self._state = np.zeros(1, _STATE_DTYPE)
+        self._pixel_counter: PixelCounter | None = None
+        self._tables: dict[bool, SeparableTable | StretchTable] = {}  # by direction of runs
+        # Behind the cells there is room for nothing: loops add zeros there.
+        self._num_cells = num_cells
+        self._ring = BinRing(
+            np.zeros((num_bins, num_cells + 3 * self.shape[1]), np.uint16),
+            np.zeros(num_bins, np.int64), np.zeros(1, STATE_DTYPE), self.bin_length_ns)
+        self._state = self._ring.states
 
     @property
     def latest_ns(self) -> int | None:
@@ -133,7 +133,7 @@ class ActivityBins:
         state = self._state[0]
         if not state['is_started']:
             return None
-        oldest_bin = int(state['newest_bin']) - self._counts.shape[0] + 1
+        oldest_bin = int(state['newest_bin']) - self._ring.totals.size + 1
         return max(int(state['oldest_ns']), oldest_bin * self.bin_length_ns)
 
     @property
@@ -153,12 +153,13 @@ class ActivityBins:
 
     def reset(self) -> None:
         """Forget all events and times; the numbers of dropped events go on."""
-        self._counts.fill(0)
+        self._ring.counts.fill(0)
+        self._ring.totals.fill(0)
         self._state['is_started'] = False
 
     def advance(self, sensor_time_ns: int) -> None:
         """Let time pass up to ``sensor_time_ns`` without events; a past time changes nothing."""
-        _advance(self._counts, self._state, self.bin_length_ns, sensor_time_ns)
+        advance(self._ring, sensor_time_ns)
 
     def check_sensor_size(self, height: int, width: int) -> None:
         """
@@ -181,9 +182,37 @@ class ActivityBins:
 
         A decoder's ``accumulate`` calls this.
         """
-        _add_runs(
-            runs.records, runs.is_vertical, self._lookup, self._counts, self._state,
-            self.bin_length_ns)
+        table = self._table(runs.is_vertical)
+        add = add_separable if isinstance(table, SeparableTable) else add_stretches
+        add(self._ring, runs.records, runs.is_vertical, table)
+
+    def pixel_counter(self) -> PixelCounter:
+        """
+        Return what a decoder of single events needs to count them without making runs.
+
+        A decoder's ``accumulate`` calls this.
+        """
+        if self._pixel_counter is None:
+            table, none = self._table(False), np.zeros(0, np.int32)
+            if isinstance(table, SeparableTable):
+                x = np.arange(self._lookup.shape[1])
+                is_inside = (x >= table.start) & (x < table.stop)
+                self._pixel_counter = PixelCounter(
+                    self._ring, np.where(table.line_cells < 0, _OUTSIDE, table.line_cells),
+                    np.where(is_inside, table.positions['cell'], _OUTSIDE),
+                    np.zeros((0, 0), np.int32))
+            else:
+                self._pixel_counter = PixelCounter(self._ring, none, none, self._lookup)
+        return self._pixel_counter
+
+    def _table(self, is_vertical: bool) -> SeparableTable | StretchTable:
+        """Return the table for runs of a direction, made when it is first asked for."""
+        if is_vertical not in self._tables:
+            lookup = self._lookup.T if is_vertical else self._lookup
+            step = self.shape[1] if is_vertical else 1
+            self._tables[is_vertical] = \
+                make_separable_table(lookup, step) or make_stretch_table(lookup)
+        return self._tables[is_vertical]
 
     def window(self, start_ns: int, end_ns: int) -> ActivityGrid:
         """
@@ -208,92 +237,51 @@ class ActivityBins:
         """
         if end_ns < start_ns:
             raise ValueError(f'the window ends at {end_ns} ns, before its start at {start_ns} ns')
-        total = np.zeros(self._counts.shape[1], np.float32)
-        _sum_window(self._counts, self._state, self.bin_length_ns, start_ns, end_ns, total)
+        total = np.zeros(self._num_cells, np.float32)
+        sum_window(self._ring, start_ns, end_ns, total)
         return ActivityGrid(
             total.reshape(self.shape), self.cell_size_px, self.image_height, self.image_width,
             start_ns, end_ns)
 
+    def count_back(
+        self, end_ns: int, earliest_ns: int, num_events: int | None = None,
+        num_active_cells: int | None = None,
+    ) -> int:
+        """
+        Find how far back a window has to reach to hold enough activity.
 
-@compiled
-def _open_bin(counts, state, bin_length_ns, t_ns):  # type: ignore[no-untyped-def]
-    """Return the row of ``counts`` for a time, cleared if it is new, or -1 if it is too old."""
-    num_bins = counts.shape[0]
-    time_bin = t_ns // bin_length_ns
-    if not state.is_started:
-        state.is_started = True
-        state.newest_bin = time_bin
-        state.oldest_ns = t_ns
-        state.latest_ns = t_ns
-    elif time_bin > state.newest_bin:
-        num_new = min(time_bin - state.newest_bin, num_bins)
-        for fresh in range(time_bin - num_new + 1, time_bin + 1):
-            counts[fresh % num_bins, :] = 0
-        state.newest_bin = time_bin
-    if t_ns > state.latest_ns:
-        state.latest_ns = t_ns
-    if time_bin <= state.newest_bin - num_bins:
-        return -1
-    if t_ns < state.oldest_ns:
-        state.oldest_ns = t_ns
-    return time_bin % num_bins
+        Parameters
+        ----------
+        end_ns : int
+            End of the window, in sensor time (exclusive). A bin that it cuts counts by the share
+            before it, as in `window`.
+        earliest_ns : int
+            The window starts no earlier than this.
+        num_events : int, optional
+            Number of events that the window should hold.
+        num_active_cells : int, optional
+            Number of cells with events that the window should hold.
 
+        Returns
+        -------
+        int
+            The latest start of a bin, in ns, from which the window holds what was asked for (both,
+            if both were given); ``earliest_ns`` if none does, or only one before it.
 
-@compiled
-def _advance(counts, states, bin_length_ns, t_ns):  # type: ignore[no-untyped-def]
-    state = states[0]
-    if not state.is_started or t_ns > state.latest_ns:
-        _open_bin(counts, state, bin_length_ns, t_ns)
+        Raises
+        ------
+        ValueError
+            If the window ends before ``earliest_ns``, or if no number, or one below 1, is given.
 
-
-@compiled
-def _add_runs(  # type: ignore[no-untyped-def]
-    records, is_vertical, lookup, counts, states, bin_length_ns,
-):
-    state = states[0]
-    num_too_old, num_out, num_saturated = 0, 0, 0
-    row, t_ns = -1, np.int64(0)
-    for i in range(records.size):
-        run = records[i]
-        if i == 0 or run.t_ns != t_ns:
-            t_ns = run.t_ns
-            row = _open_bin(counts, state, bin_length_ns, t_ns)
-        mask = np.int64(run.mask)
-        x, y = np.int64(run.x), np.int64(run.y)
-        while mask:
-            if mask & 1:
-                cell = lookup[y, x]
-                if row < 0:
-                    num_too_old += 1
-                elif cell < 0:
-                    num_out += 1
-                elif counts[row, cell] == _MAX_COUNT:
-                    num_saturated += 1
-                else:
-                    counts[row, cell] += 1
-            mask >>= 1
-            if is_vertical:
-                y += 1
-            else:
-                x += 1
-    state.num_too_old += num_too_old
-    state.num_out_of_image += num_out
-    state.num_saturated += num_saturated
-
-
-@compiled
-def _sum_window(counts, states, bin_length_ns, start_ns, end_ns, total):
-    # type: ignore[no-untyped-def]
-    state = states[0]
-    if not state.is_started or end_ns <= start_ns:
-        return
-    num_bins = counts.shape[0]
-    first = max(start_ns // bin_length_ns, state.newest_bin - num_bins + 1)
-    last = min((end_ns - 1) // bin_length_ns, state.newest_bin)
-    for time_bin in range(first, last + 1):
-        inside_ns = min(end_ns, (time_bin + 1) * bin_length_ns) - max(
-            start_ns, time_bin * bin_length_ns)
-        weight = np.float32(inside_ns / bin_length_ns)
-        row = time_bin % num_bins
-        for cell in range(total.size):
-            total[cell] += weight * counts[row, cell]
+        """
+        if end_ns < earliest_ns:
+            raise ValueError(
+                f'the window ends at {end_ns} ns, before its earliest start at {earliest_ns} ns')
+        wanted = [number for number in (num_events, num_active_cells) if number is not None]
+        if not wanted or min(wanted) < 1:
+            raise ValueError(
+                f'{num_events} events and {num_active_cells} active cells are wanted: give one or '
+                'both, 1 or more')
+        is_active = np.zeros(self._num_cells, np.bool_)
+        return int(count_back(
+            self._ring, end_ns, earliest_ns, num_events or 0, num_active_cells or 0, is_active))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntFlag
+from typing import NamedTuple
 
-MAX_GAPS = 64
+MAX_GAPS = 1024  # seconds of a stream of which every second packet is shed
 
 
 class Missing(IntFlag):
@@ -16,31 +17,54 @@ class Missing(IntFlag):
     WINDOW_START_MISSING = 2
     WINDOW_END_MISSING = 4
     PACKETS_LOST = 8
+    EVENTS_SHED = 16
+    NOT_TRIGGERED = 32
+
+
+class _Gap(NamedTuple):
+    start_ns: int
+    end_ns: int
+    why: Missing
 
 
 class StreamCoverage:
     """
-    Remembers where the event stream began, how far it got and what was lost on the way.
+    Remembers where the event stream began, how far it got and what was lost or shed on the way.
 
-    All times are sensor time in ns.
+    All times are sensor time in ns. Of gaps only the last ``MAX_GAPS`` are remembered.
     """
 
     def __init__(self) -> None:
         self.begin_ns: int | None = None
         self.latest_ns: int | None = None
-        self._gaps: deque[tuple[int, int]] = deque(maxlen=MAX_GAPS)
+        self._gaps: deque[_Gap] = deque(maxlen=MAX_GAPS)  # in order, without overlap
 
-    def extend(self, first_ns: int, last_ns: int, after_loss: bool) -> None:
-        """Take the times of one packet, and whether packets before it were lost."""
+    def extend(
+        self, first_ns: int, last_ns: int, after_loss: bool, shed: bool = False,
+    ) -> None:
+        """
+        Take the times of one packet.
+
+        Parameters
+        ----------
+        first_ns, last_ns : int
+            First time stamp and last time in the packet.
+        after_loss : bool
+            Whether packets between the one before and this were lost.
+        shed : bool
+            Whether the events of the packet were not counted. Those before its first time stamp
+            may be of any time since the packet before.
+
+        """
         if self.begin_ns is None:
             self.begin_ns = first_ns
-        elif after_loss and self.latest_ns is not None and first_ns > self.latest_ns:
-            self._gaps.append((self.latest_ns, first_ns))
-        self.latest_ns = last_ns if self.latest_ns is None else max(self.latest_ns, last_ns)
-
-    def reaches(self, time_ns: int) -> bool:
-        """Whether the stream got to ``time_ns``."""
-        return self.latest_ns is not None and time_ns <= self.latest_ns
+        if self.latest_ns is None:
+            self.latest_ns = first_ns
+        elif after_loss:
+            self._add_gap(first_ns, Missing.PACKETS_LOST)
+        if shed:
+            self._add_gap(last_ns, Missing.EVENTS_SHED)
+        self.latest_ns = max(self.latest_ns, last_ns)
 
     def judge(self, start_ns: int, end_ns: int, oldest_ns: int) -> tuple[Missing, float]:
         """
@@ -72,8 +96,23 @@ class StreamCoverage:
             missing |= Missing.WINDOW_START_MISSING
         if seen_end < end_ns:
             missing |= Missing.WINDOW_END_MISSING
-        lost = sum(max(0, min(seen_end, gap_end) - max(seen_start, gap_start))
-                   for gap_start, gap_end in self._gaps)
-        if lost:
-            missing |= Missing.PACKETS_LOST
-        return missing, (seen_end - seen_start - lost) / (end_ns - start_ns)
+        lost_ns = 0
+        for gap in reversed(self._gaps):
+            if gap.end_ns <= seen_start:
+                break
+            inside_ns = min(seen_end, gap.end_ns) - max(seen_start, gap.start_ns)
+            if inside_ns > 0:
+                missing |= gap.why
+                lost_ns += inside_ns
+        return missing, (seen_end - seen_start - lost_ns) / (end_ns - start_ns)
+
+    def _add_gap(self, end_ns: int, why: Missing) -> None:
+        """Let what comes between the latest time and ``end_ns`` be missing."""
+        assert self.latest_ns is not None
+        if end_ns <= self.latest_ns:
+            return
+        if self._gaps and self._gaps[-1].end_ns == self.latest_ns and self._gaps[-1].why == why:
+            self._gaps[-1] = self._gaps[-1]._replace(end_ns=end_ns)
+        else:
+            self._gaps.append(_Gap(self.latest_ns, end_ns, why))
+        self.latest_ns = end_ns

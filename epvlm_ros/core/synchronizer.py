@@ -10,77 +10,40 @@ what time it is.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from statistics import median_low
 
-from epvlm_ros.core.activity import ActivityBins, ActivityGrid, grid_shape
+from epvlm_ros.core.activity import ActivityGrid, grid_shape
 from epvlm_ros.core.clock import SECOND, SensorClock
-from epvlm_ros.core.config import EventSyncConfig
-from epvlm_ros.core.coverage import Missing, StreamCoverage
-from epvlm_ros.core.packets import ENCODINGS, EventPacket, make_decoder, PacketDecoder
-from epvlm_ros.core.registration import find_pixel_density, make_cell_lookup
+from epvlm_ros.core.config import EventSyncConfig, FilterConfig
+from epvlm_ros.core.coverage import Missing
+from epvlm_ros.core.ego_motion import remove_ego_motion
+from epvlm_ros.core.event_stream import BACKWARD_JUMP_NS, EventStream, StreamCounters
+from epvlm_ros.core.filters import EventFilter
+from epvlm_ros.core.guided_frame import Frame, GuidedFrame
+from epvlm_ros.core.packets import DecoderCounters, ENCODINGS, EventPacket, PacketDecoder
+from epvlm_ros.core.registration import make_registration, Registration
+from epvlm_ros.core.window import Moment, window_bounds
 import numpy as np
 
-MAX_EARLY_PACKETS = 256  # about a second, kept until the first frame tells the image's size
-# Stamps of one stream come in order but for jitter; further back means that time was set back.
-BACKWARD_JUMP_NS = SECOND // 10
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A camera frame: its stamp in ns of ROS time, its size in pixels, and what it is."""
-
-    stamp_ns: int
-    height: int
-    width: int
-    payload: Any = None
-
-
-@dataclass(frozen=True)
-class GuidedFrame:
-    """
-    A frame with the event activity around it.
-
-    Attributes
-    ----------
-    frame : Frame
-        The frame as it was given.
-    activity : ActivityGrid
-        Counts of the window; the window's bounds are ROS time in ns.
-    missing : Missing
-        What was missing or late.
-    coverage : float
-        Share of the window that events were received for, 0 to 1.
-    wait_s : float
-        Time that the frame waited, in seconds.
-
-    """
-
-    frame: Frame
-    activity: ActivityGrid
-    missing: Missing
-    coverage: float
-    wait_s: float
+_NUM_SYNC_ERRORS = 31  # latest frames
 
 
 @dataclass
-class SyncCounters:
-    """What happened since the start."""
+class SyncCounters(StreamCounters):
+    """What happened to packets and frames since the start."""
 
-    num_packets: int = 0
-    num_events: int = 0
-    num_bad_packets: int = 0
-    num_lost_packets: int = 0
     num_frames: int = 0
     num_incomplete_frames: int = 0
-    num_resets: int = 0
+    num_late_frames: int = 0  # went before all was there, after max_wait or as one too many
+    num_unmatched_frames: int = 0  # without a trigger edge
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Waiting:
     frame: Frame
     arrival_s: float
-    window: tuple[int, int]  # ROS time in ns
+    moment: Moment | None = None  # once its trigger edge was found, or found missing
 
 
 class FrameSynchronizer:
@@ -93,38 +56,64 @@ class FrameSynchronizer:
     Parameters
     ----------
     config : EventSyncConfig
-        Window, wait, grid and registration.
+        Window, wait, grid and clocks.
+    filters : FilterConfig
+        Which events count.
+    registration : Registration, optional
+        Where event pixels are in the image; made from ``config`` if left out. Where that is
+        possible only later (``camera_info``), frames leave without events until
+        `set_registration` was called.
 
     """
 
-    def __init__(self, config: EventSyncConfig) -> None:
+    def __init__(
+        self, config: EventSyncConfig, filters: FilterConfig = FilterConfig(),
+        registration: Registration | None = None,
+    ) -> None:
         self.config = config
         self.counters = SyncCounters()
-        self.clock = SensorClock()
-        self._decoder: PacketDecoder | None = None
-        self._bins: ActivityBins | None = None
+        self._filter_config = filters
+        if registration is None:
+            registration = make_registration(config)
+        self._stream = EventStream(config, filters, registration, self.counters)
         self._image_size: tuple[int, int] | None = None
-        self._pixel_density = 1.0
-        self._early: deque[EventPacket] = deque(maxlen=MAX_EARLY_PACKETS)
         self._waiting: deque[_Waiting] = deque()
         self._ready: list[GuidedFrame] = []
+        self._sync_errors_ns: deque[int] = deque(maxlen=_NUM_SYNC_ERRORS)
         self._last_frame_ns: int | None = None
-        self._last_packet_ns: int | None = None
-        self._last_seq: int | None = None
         self._round_lead = 0  # 1 when frames were set back in time and events not yet, or -1
-        self._forget_stream()
+
+    @property
+    def clock(self) -> SensorClock:
+        """Return the clock of the sensor, estimated from the stamps of the packets."""
+        return self._stream.clock
 
     @property
     def decoder(self) -> PacketDecoder | None:
-        """Return the decoder with its counters, None before the first packet."""
-        return self._decoder
+        """Return the decoder, None before the first packet."""
+        return self._stream.decoder
+
+    @property
+    def decoder_counters(self) -> DecoderCounters:
+        """Return what was seen and dropped in the packets, by all decoders so far."""
+        return self._stream.decoder_counters
+
+    @property
+    def filters(self) -> tuple[EventFilter, ...]:
+        """Return the filters that are on, none before the first packet."""
+        return self._stream.filters
 
     @property
     def last_packet_ns(self) -> int | None:
         """Return the stamp of the latest packet in ns, None before the first one."""
-        return self._last_packet_ns
+        return self._stream.last_packet_ns
 
-    def add_packet(self, packet: EventPacket, now_s: float) -> None:
+    @property
+    def sync_error_ns(self) -> int | None:
+        """Return the median of the latest frames' `GuidedFrame.sync_error_ns`, None at first."""
+        return median_low(self._sync_errors_ns) if self._sync_errors_ns else None
+
+    def add_packet(self, packet: EventPacket, now_s: float, shed: bool = False) -> None:
         """
         Accumulate one event packet.
 
@@ -134,6 +123,9 @@ class FrameSynchronizer:
             The packet; its stamp is ROS time.
         now_s : float
             A steady clock's time in seconds.
+        shed : bool
+            Whether the packet's events are left out to save time: its times are read all the
+            same, and frames whose windows lack its events say so.
 
         Raises
         ------
@@ -142,20 +134,9 @@ class FrameSynchronizer:
             good one is taken as usual.
 
         """
-        self.counters.num_packets += 1
-        if self._last_packet_ns is not None and \
-                packet.stamp_ns < self._last_packet_ns - BACKWARD_JUMP_NS:
+        if self._stream.is_set_back_by(packet):
             self._restart_events(now_s)
-        self._last_packet_ns = packet.stamp_ns
-        try:
-            self._prepare_decoder(packet)
-        except ValueError:
-            self.counters.num_bad_packets += 1
-            raise
-        if self._image_size is None:
-            self._early.append(packet)
-        else:
-            self._accumulate(packet)
+        self._stream.add(packet, shed)
 
     def add_frame(self, frame: Frame, now_s: float) -> None:
         """
@@ -185,10 +166,8 @@ class FrameSynchronizer:
         if (frame.height, frame.width) != self._image_size:
             self._release_all(now_s)
             self._image_size = (frame.height, frame.width)
-            self._bins = None
-            while self._early:
-                self._accumulate(self._early.popleft())
-        self._waiting.append(_Waiting(frame, now_s, self._window_of(frame)))
+            self._stream.set_image_size(self._image_size)
+        self._waiting.append(_Waiting(frame, now_s))
 
     def poll(self, now_s: float) -> list[GuidedFrame]:
         """
@@ -200,137 +179,126 @@ class FrameSynchronizer:
             first = self._waiting[0]
             late = now_s - first.arrival_s >= self.config.max_wait
             crowded = len(self._waiting) > self.config.max_pending_frames
-            if not (late or crowded or self._has_seen(first.window)):
+            has_seen = self._has_seen(first)
+            if not (late or crowded or has_seen):
                 break
+            self.counters.num_late_frames += not has_seen
             self._ready.append(self._guide(self._waiting.popleft(), now_s))
         ready, self._ready = self._ready, []
         return ready
 
-    def reconfigure(self, config: EventSyncConfig) -> None:
-        """Take new values for window and wait; the grid stays as it was made."""
+    def reconfigure(self, config: EventSyncConfig, filters: FilterConfig | None = None) -> None:
+        """Take new values for window and wait; the grid and the other filters stay."""
         self.config = config
+        self._filter_config = filters or self._filter_config
+        self._stream.reconfigure(config)
 
-    def _window_of(self, frame: Frame) -> tuple[int, int]:
-        centre = frame.stamp_ns + round(self.config.window_offset * SECOND)
-        half = round(self.config.window_length * SECOND / 2)
-        return centre - half, centre + half
+    def set_registration(self, registration: Registration | None) -> None:
+        """Count events where this registration puts them; those counted so far are forgotten."""
+        self._stream.set_registration(registration)
 
-    def _prepare_decoder(self, packet: EventPacket) -> None:
-        decoder = self._decoder
-        if decoder is not None and (decoder.encoding, decoder.height, decoder.width) == \
-                (packet.encoding, packet.height, packet.width):
-            return
-        self._decoder = make_decoder(packet.encoding, packet.width, packet.height)
-        self._bins = None
-        self._early.clear()
-        self._forget_stream()
-        self._last_packet_ns = packet.stamp_ns
+    def _find_moment(self, waiting: _Waiting, must_be_settled: bool) -> Moment | None:
+        """Return when a frame was stamped; None if that cannot be known, or only later."""
+        stream = self._stream
+        if waiting.moment is not None or not stream.has_time:
+            return waiting.moment
+        stamp_ns = stream.to_sensor(waiting.frame.stamp_ns)
+        if self.config.sync_mode != 'hardware_trigger':
+            # Of the clock as it is now: not kept.
+            return Moment(stamp_ns, waiting.frame.stamp_ns, None)
+        if must_be_settled and not (
+                stream.latest_ns is not None
+                and stream.triggers.is_settled(stamp_ns, stream.latest_ns)):
+            return None
+        edge_ns = stream.triggers.match(stamp_ns)
+        late_ns = stamp_ns - edge_ns if edge_ns is not None else stream.triggers.delay_ns or 0
+        waiting.moment = Moment(
+            stamp_ns - late_ns, waiting.frame.stamp_ns - late_ns,
+            late_ns if edge_ns is not None else None)
+        return waiting.moment
 
-    def _accumulate(self, packet: EventPacket) -> None:
-        assert self._decoder is not None
-        bins = self._bins if self._bins is not None else self._make_bins()
-        if self._last_seq is not None and packet.seq > self._last_seq + 1:
-            self.counters.num_lost_packets += packet.seq - self._last_seq - 1
-            self._after_loss = True
-        self._last_seq = packet.seq
-        times = self._decoder.accumulate(packet, bins)
-        self.counters.num_events += times.num_events
-        if times.first_ns is None or times.last_ns is None:
-            return
-        if self.clock.observe(times.first_ns, packet.stamp_ns):
-            # The sensor started anew. Its new time runs from the end of this packet, whose own
-            # events went where the old time was.
-            self.counters.num_resets += 1
-            bins.reset()
-            self._coverage = StreamCoverage()
-            self._coverage.extend(times.last_ns, times.last_ns, False)
-        else:
-            self._coverage.extend(times.first_ns, times.last_ns, self._after_loss)
-        self._after_loss = False
-
-    def _make_bins(self) -> ActivityBins:
-        assert self._decoder is not None and self._image_size is not None
-        height, width = self._image_size
-        config = self.config
-        sensor_size = (self._decoder.height, self._decoder.width)
-        lookup = make_cell_lookup(
-            sensor_size, self._image_size, config.cell_size, config.homography,
-            config.scale_to_image)
-        self._pixel_density = find_pixel_density(
-            sensor_size, self._image_size, config.homography, config.scale_to_image)
-        self._bins = ActivityBins(
-            height, width, config.cell_size, round(config.bin_length * SECOND),
-            round(config.history_length * SECOND), lookup)
-        self._coverage = StreamCoverage()
-        return self._bins
-
-    def _has_seen(self, window: tuple[int, int]) -> bool:
+    def _has_seen(self, waiting: _Waiting) -> bool:
         """Whether events were seen up to the end of the window and are still remembered."""
-        oldest_ns = self._bins.oldest_ns if self._bins is not None else None
-        if oldest_ns is None or self.clock.offset_ns is None:
+        stream = self._stream
+        moment = self._find_moment(waiting, must_be_settled=True)
+        if moment is None or stream.oldest_ns is None or stream.latest_ns is None:
             return False
-        end_ns = self.clock.to_sensor(window[1])
         # A window from before what is remembered belongs to a time that was set back: the
         # packets of that time are still on their way.
-        return self._coverage.reaches(end_ns) and end_ns > oldest_ns
+        end_ns = moment.sensor_ns + window_bounds(self.config)[1]
+        return stream.oldest_ns < end_ns <= stream.latest_ns
 
     def _guide(self, waiting: _Waiting, now_s: float) -> GuidedFrame:
-        frame, window = waiting.frame, waiting.window
+        frame, config = waiting.frame, self.config
+        moment = self._find_moment(waiting, must_be_settled=False)
         missing, coverage = Missing.NO_EVENT_STREAM, 0.0
-        cell = self.config.cell_size
-        counts = np.zeros(grid_shape(frame.height, frame.width, cell), np.float32)
-        if self._bins is not None and self._bins.oldest_ns is not None and \
-                self.clock.offset_ns is not None:
-            start_ns, end_ns = (self.clock.to_sensor(bound) for bound in window)
-            missing, coverage = self._coverage.judge(start_ns, end_ns, self._bins.oldest_ns)
+        activity = self._make_silence(frame)
+        if moment is not None:
+            start_ns, end_ns = (moment.sensor_ns + bound for bound in window_bounds(config))
+            start_ns = self._stream.find_start(start_ns, end_ns)
+            missing, coverage = self._stream.judge(start_ns, end_ns)
             if missing != Missing.NO_EVENT_STREAM:
-                counts = self._bins.window(start_ns, end_ns).counts
+                activity = self._stream.window(start_ns, end_ns)
+                if self._filter_config.ego_motion_filter:
+                    activity = remove_ego_motion(activity)
+            to_ros_ns = moment.ros_ns - moment.sensor_ns
+            activity = replace(
+                activity, pixel_density=self._stream.pixel_density,
+                window_start_ns=start_ns + to_ros_ns, window_end_ns=end_ns + to_ros_ns)
+        sync_error_ns = moment.sync_error_ns if moment is not None else None
+        if sync_error_ns is not None:
+            self._sync_errors_ns.append(sync_error_ns)
+        elif config.sync_mode == 'hardware_trigger':
+            missing |= Missing.NOT_TRIGGERED
+            self.counters.num_unmatched_frames += 1
         self.counters.num_frames += 1
         self.counters.num_incomplete_frames += missing != Missing.COMPLETE
-        activity = ActivityGrid(
-            counts, cell, frame.height, frame.width, *window, self._pixel_density)
-        return GuidedFrame(frame, activity, missing, coverage, now_s - waiting.arrival_s)
+        return GuidedFrame(
+            frame, activity, missing, coverage, now_s - waiting.arrival_s, sync_error_ns)
+
+    def _make_silence(self, frame: Frame) -> ActivityGrid:
+        """Return the activity of a frame without events."""
+        cell_size = self.config.cell_size
+        start_ns, end_ns = window_bounds(self.config)
+        return ActivityGrid(
+            np.zeros(grid_shape(frame.height, frame.width, cell_size), np.float32), cell_size,
+            frame.height, frame.width, frame.stamp_ns + start_ns, frame.stamp_ns + end_ns,
+            self._stream.pixel_density)
 
     def _restart_events(self, now_s: float) -> None:
         """Start the event stream afresh: time was set back, as when a bag loops."""
-        self.counters.num_resets += 1
         # Frames of the time before will see no more events. When the frames were set back first,
         # those that wait are of the new time, and wait on.
         if self._round_lead <= 0:
             self._release_all(now_s)
         self._round_lead = max(self._round_lead - 1, -1)
-        if self._decoder is not None:
-            self._decoder.reset()
-        if self._bins is not None:
-            self._bins.reset()
-        self._early.clear()
-        self._forget_stream()
+        self._stream.restart()
 
     def _release_all(self, now_s: float) -> None:
         """Let all waiting frames leave at the next poll as they are."""
         while self._waiting:
             self._ready.append(self._guide(self._waiting.popleft(), now_s))
 
-    def _forget_stream(self) -> None:
-        self.clock.reset()
-        self._coverage = StreamCoverage()
-        self._last_packet_ns = None
-        self._last_seq = None
-        self._after_loss = False
 
-
-def warm_up() -> None:
+def warm_up(filters: FilterConfig = FilterConfig()) -> None:
     """
-    Compile the loops of every decoder and of the bins, so that no packet waits for it later.
+    Compile the loops of every decoder, of the bins and of the filters that are on.
 
-    Takes seconds on a fresh machine and a fraction of one when the compiled code is in the cache.
+    Then no packet waits for it later. Takes seconds on a fresh machine and a fraction of one when
+    the compiled code is in the cache.
     """
     for encoding in ENCODINGS:
-        synchronizer = FrameSynchronizer(EventSyncConfig())
-        synchronizer.add_frame(Frame(0, 8, 8), 0.0)
-        for seq in range(2):
-            payload = np.zeros(16, np.uint8)
-            synchronizer.add_packet(EventPacket(0, 8, 8, seq, 0, encoding, payload), 0.0)
-        bins = synchronizer._make_bins()
-        bins.advance(SECOND)
-        bins.window(0, 2 * SECOND)
+        for mode in ('count', 'activity'):
+            synchronizer = FrameSynchronizer(
+                EventSyncConfig(window_mode=mode, max_wait=0.0), filters)
+            synchronizer.add_frame(Frame(0, 8, 8), 0.0)
+            # A libcaer event; in the other formats at least it passes through the loops.
+            payload = np.array([1, 0, 0, 0, 0, 0, 0, 0] * 2, np.uint8)
+            for seq in range(4):
+                synchronizer.add_packet(
+                    EventPacket(0, 8, 8, seq, 0, encoding, payload), 0.0, shed=seq == 3)
+            synchronizer.poll(0.0)
+            bins = synchronizer._stream._make_bins()
+            bins.advance(SECOND)
+            bins.window(0, 2 * SECOND)
+            bins.count_back(SECOND, 0, num_events=1)

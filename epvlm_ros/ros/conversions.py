@@ -8,7 +8,7 @@ from builtin_interfaces.msg import Duration, Time
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.core.activity import ActivityGrid
 from epvlm_ros.core.clock import SECOND
-from epvlm_ros.core.synchronizer import GuidedFrame
+from epvlm_ros.core.guided_frame import GuidedFrame
 import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header

@@ -1,4 +1,4 @@
-"""What the synchronizer counted, as diagnostic messages."""
+"""What the event side counted and measured, as diagnostic messages."""
 
 from __future__ import annotations
 
@@ -7,31 +7,148 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from epvlm_ros.core.backlog import Backlog
+from epvlm_ros.core.clock import SECOND
+from epvlm_ros.core.guided_frame import GuidedFrame
+from epvlm_ros.core.registration import RegistrationMonitor
 from epvlm_ros.core.synchronizer import FrameSynchronizer
+import numpy as np
 from std_msgs.msg import Header
 
+# Totals of which any more within a period makes the level a warning, and what the text says.
+_EVENT_FAULTS = {
+    'num_lost_packets': 'packets were lost on the way',
+    'num_bad_packets': 'packets are of no known encoding or size',
+    'num_shed_packets': 'events come faster than they can be processed',
+    'num_dropped_packets': 'events come faster than they can be processed',
+    'decoder_num_unknown_words': 'packets hold words of unknown meaning',
+    'decoder_num_out_of_range': 'events lie outside the sensor',
+}
+_FRAME_FAULTS = {
+    'num_late_frames': 'frames had to go without waiting for all of their events',
+    'num_incomplete_frames': 'frames lack events',
+    'num_dropped_frames': 'frames come faster than they can be processed',
+    'num_unmatched_frames': 'frames have no trigger edge',
+}
 
-def sync_diagnostics(
-    name: str, stamp: Time, synchronizer: FrameSynchronizer,
-) -> DiagnosticArray:
-    """
-    Return the counters of a synchronizer and its decoder.
 
-    The level is a warning while no packet or no frame has come, or when packets were lost or bad.
+class SyncDiagnostics:
     """
-    counters = synchronizer.counters
-    values: dict[str, Any] = {**asdict(counters), 'clock_offset_ns': synchronizer.clock.offset_ns}
-    if synchronizer.decoder is not None:
-        decoder = asdict(synchronizer.decoder.counters)
-        values.update({f'decoder_{key}': value for key, value in decoder.items()})
-    level, message = DiagnosticStatus.OK, 'in sync'
-    if counters.num_lost_packets or counters.num_bad_packets:
-        level, message = DiagnosticStatus.WARN, 'packets were lost or unusable'
-    if not counters.num_packets:
-        level, message = DiagnosticStatus.WARN, 'no event packet yet'
-    elif not counters.num_frames:
-        level, message = DiagnosticStatus.WARN, 'no frame yet'
-    status = DiagnosticStatus(
-        level=level, name=f'{name.lstrip("/")}: synchronisation', message=message,
-        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
-    return DiagnosticArray(header=Header(stamp=stamp), status=[status])
+    Makes the report of a period: levels and rates are about it, numbers since the start.
+
+    Parameters
+    ----------
+    name : str
+        Full name of the node.
+
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name.lstrip('/')
+        self._waits_s: list[float] = []
+        self._latencies_s: list[float] = []
+        self._totals: dict[str, int] = {}
+        self._made_s: float | None = None
+
+    def add_frame(self, guided: GuidedFrame, now_ns: int) -> None:
+        """Take a guided frame that left at ``now_ns``, in ns of ROS time."""
+        self._waits_s.append(guided.wait_s)
+        self._latencies_s.append((now_ns - guided.frame.stamp_ns) / SECOND)
+
+    def make(
+        self, stamp: Time, now_s: float, synchronizer: FrameSynchronizer, backlog: Backlog,
+        monitor: RegistrationMonitor,
+    ) -> DiagnosticArray:
+        """Return what happened since the last call, in four parts."""
+        totals = _totals(synchronizer, backlog)
+        news = {key: value - self._totals.get(key, 0) for key, value in totals.items()}
+        period_s = now_s - self._made_s if self._made_s is not None else None
+        rates = {f'{key[4:]}_per_s': news[key] / period_s if period_s else None
+                 for key in ('num_packets', 'num_events', 'num_bytes', 'num_frames')}
+        status = [
+            self._events(totals, news, rates, synchronizer, backlog),
+            self._clock(synchronizer),
+            self._frames(totals, news, rates),
+            self._registration(monitor),
+        ]
+        self._totals, self._made_s = totals, now_s
+        self._waits_s.clear()
+        self._latencies_s.clear()
+        return DiagnosticArray(header=Header(stamp=stamp), status=status)
+
+    def _events(
+        self, totals: dict[str, int], news: dict[str, int], rates: dict[str, Any],
+        synchronizer: FrameSynchronizer, backlog: Backlog,
+    ) -> DiagnosticStatus:
+        values: dict[str, Any] = {
+            key: rates[key] for key in ('packets_per_s', 'events_per_s', 'bytes_per_s')}
+        values['backlog_bytes'] = backlog.num_bytes
+        values.update({key: value for key, value in totals.items() if 'frames' not in key})
+        faults = _faults(_EVENT_FAULTS, news)
+        if not totals['num_packets']:
+            faults = ['no event packet yet']
+        elif not news['num_packets']:
+            faults = ['no event packet lately']
+        return self._status('events', faults, values)
+
+    def _clock(self, synchronizer: FrameSynchronizer) -> DiagnosticStatus:
+        clock = synchronizer.clock
+        values = {
+            'sync_mode': synchronizer.config.sync_mode, 'offset_ns': clock.offset_ns,
+            'drift_ppm': clock.drift_ppm, 'residual_ns': clock.residual_ns,
+            'sync_error_ns': synchronizer.sync_error_ns,
+            'num_resets': synchronizer.counters.num_resets}
+        faults = ['the time of the sensor is not known yet'] if clock.offset_ns is None else []
+        return self._status('clock', faults, values)
+
+    def _frames(
+        self, totals: dict[str, int], news: dict[str, int], rates: dict[str, Any],
+    ) -> DiagnosticStatus:
+        values: dict[str, Any] = {'frames_per_s': rates['frames_per_s']}
+        values.update({key: value for key, value in totals.items() if 'frames' in key})
+        for name, samples in (('wait', self._waits_s), ('latency', self._latencies_s)):
+            for label, percent in (('median', 50), ('p99', 99)):
+                values[f'{name}_{label}_s'] = \
+                    float(np.percentile(samples, percent)) if samples else None
+        faults = _faults(_FRAME_FAULTS, news)
+        if not totals['num_frames']:
+            faults = ['no frame yet']
+        elif not news['num_frames']:
+            faults = ['no frame lately']
+        return self._status('frames', faults, values)
+
+    def _registration(self, monitor: RegistrationMonitor) -> DiagnosticStatus:
+        rows, cols = monitor.shift_px or (None, None)
+        return self._status(
+            'registration', [monitor.warning] if monitor.warning else [],
+            {'shift_rows_px': rows, 'shift_cols_px': cols})
+
+    def _status(
+        self, part: str, faults: list[str], values: dict[str, Any],
+    ) -> DiagnosticStatus:
+        return DiagnosticStatus(
+            level=DiagnosticStatus.WARN if faults else DiagnosticStatus.OK,
+            name=f'{self._name}: {part}', message='; '.join(faults) or 'good',
+            values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()])
+
+
+def _totals(synchronizer: FrameSynchronizer, backlog: Backlog) -> dict[str, int]:
+    totals = {**asdict(synchronizer.counters), **asdict(backlog.counters)}
+    totals.update({
+        f'decoder_{key}': value
+        for key, value in asdict(synchronizer.decoder_counters).items()})
+    totals.update({
+        f'removed_by_{event_filter.name}': event_filter.num_removed
+        for event_filter in synchronizer.filters})
+    return totals
+
+
+def _faults(texts: dict[str, str], news: dict[str, int]) -> list[str]:
+    """Return what went wrong in the period, each text once."""
+    return list(dict.fromkeys(text for key, text in texts.items() if news.get(key)))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return 'unknown'
+    return f'{value:.6g}' if isinstance(value, float) else str(value)

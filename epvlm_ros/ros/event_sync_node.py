@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import EventGuidedFrame
+from epvlm_ros.core.backlog import Backlog, Kind, Turn
 from epvlm_ros.core.clock import SECOND
-from epvlm_ros.core.config import EventSyncConfig
+from epvlm_ros.core.config import EventSyncConfig, FilterConfig
 from epvlm_ros.core.coverage import Missing
+from epvlm_ros.core.guided_frame import Frame, GuidedFrame
 from epvlm_ros.core.packets import packet_from_message
-from epvlm_ros.core.synchronizer import Frame, FrameSynchronizer, GuidedFrame, warm_up
-from epvlm_ros.images import compressed_to_rgb
+from epvlm_ros.core.registration import CameraRegistration, make_registration, RegistrationMonitor
+from epvlm_ros.core.synchronizer import FrameSynchronizer, warm_up
+from epvlm_ros.images import compressed_to_rgb, image_to_rgb
+from epvlm_ros.ros.calibration_source import CalibrationSource
 from epvlm_ros.ros.conversions import rgb_to_image, to_guided_frame_message, to_ns
-from epvlm_ros.ros.diagnostics import sync_diagnostics
+from epvlm_ros.ros.diagnostics import SyncDiagnostics
 from epvlm_ros.ros.parameters import NodeParameters
 from epvlm_ros.ros.quality import EVENTS, FRAMES, publisher_options, subscription_options
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
@@ -23,6 +29,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 POLL_PERIOD_S = 0.002
 LOG_PERIOD_S = 5.0
+REPORT_PERIOD_S = 1.0
+MEGABYTE = 1_000_000
 
 
 class EventSyncNode(Node):
@@ -30,20 +38,53 @@ class EventSyncNode(Node):
     Publishes an EventGuidedFrame for every frame.
 
     Subscribes to ``events`` (event_camera_msgs/EventPacket) and ``image`` (sensor_msgs/Image, or
-    CompressedImage with the parameter ``compressed``); publishes ``event_guided_frame`` and
-    ``/diagnostics``. Parameters are the fields of `epvlm_ros.core.config.EventSyncConfig`.
+    CompressedImage with the parameter ``compressed``), and with registration ``camera_info`` to
+    two calibrations and their transform; publishes ``event_guided_frame`` and ``/diagnostics``.
+    Parameters are the fields of `epvlm_ros.core.config.EventSyncConfig` and ``FilterConfig``.
+
+    Callbacks only put what they get into a bounded line; one thread takes it from there and owns
+    everything else.
     """
+
+    _thread: threading.Thread | None = None
 
     def __init__(self, **options) -> None:
         super().__init__('event_sync_node', **options)
-        self._settings = NodeParameters(self, EventSyncConfig, on_change=self._reconfigure)
-        config = self._settings.get(EventSyncConfig)
-        warm_up()
-        self._synchronizer = FrameSynchronizer(config)
+        self._settings = NodeParameters(
+            self, EventSyncConfig, FilterConfig, on_change=self._reconfigure)
+        config, filters = self._settings.get(EventSyncConfig), self._settings.get(FilterConfig)
+        warm_up(filters)
+        image_to_rgb(Image(height=1, width=1, encoding='mono8', step=1, data=b'0'))
+        self._synchronizer = FrameSynchronizer(config, filters, make_registration(config))
+        self._backlog = Backlog(round(config.max_backlog * MEGABYTE), config.max_pending_frames)
+        self._monitor = RegistrationMonitor()
+        self._report = SyncDiagnostics(self.get_fully_qualified_name())
+        self._next_report_s = time.monotonic() + REPORT_PERIOD_S
+        self._watched_s = time.monotonic()  # when the registration was last looked at
         self._publisher = self.create_publisher(
             EventGuidedFrame, 'event_guided_frame', FRAMES,
             **publisher_options(self, 'event_guided_frame'))
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._subscribe(config)
+        self._failure: BaseException | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='event_sync', daemon=True)
+        self._thread.start()
+        self.create_timer(
+            REPORT_PERIOD_S, self._raise_failure, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(
+            f'{self.resolve_topic_name("events")} and {self.resolve_topic_name("image")} to '
+            f'{self.resolve_topic_name("event_guided_frame")}, windows of '
+            f'{config.window_length * 1e3:g} ms, {config.sync_mode}')
+
+    def destroy_node(self) -> None:
+        """End the thread, if the node got as far as having one, then the node."""
+        if self._thread is not None:
+            self._stopping.set()
+            self._thread.join()
+        super().destroy_node()
+
+    def _subscribe(self, config: EventSyncConfig) -> None:
         self.create_subscription(
             EventPacketMessage, 'events', self._on_packet, EVENTS,
             **subscription_options(self, 'events'))
@@ -52,25 +93,15 @@ class EventSyncNode(Node):
             (Image, self._on_image)
         self.create_subscription(
             image_type, 'image', on_image, FRAMES, **subscription_options(self, 'image'))
-        # Waits are bounded in real time, also when ROS time is simulated and stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(POLL_PERIOD_S, self._publish_ready, clock=steady)
-        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
-        self.get_logger().info(
-            f'{self.resolve_topic_name("events")} and {self.resolve_topic_name("image")} to '
-            f'{self.resolve_topic_name("event_guided_frame")}, windows of '
-            f'{config.window_length * 1e3:g} ms')
+        self._calibration: CalibrationSource | None = None
+        if config.registration == 'camera_info':
+            self._calibration = CalibrationSource(
+                self, config.scene_depth, self._on_registration)
 
-    def _reconfigure(self) -> None:
-        self._synchronizer.reconfigure(self._settings.get(EventSyncConfig))
+    # On the executor's thread.
 
     def _on_packet(self, message: EventPacketMessage) -> None:
-        try:
-            self._synchronizer.add_packet(packet_from_message(message), time.monotonic())
-        except ValueError as error:
-            self.get_logger().error(
-                f'event packet dropped: {error}', throttle_duration_sec=LOG_PERIOD_S)
-        self._publish_ready()
+        self._backlog.put_packet(packet_from_message(message), time.monotonic())
 
     def _on_compressed(self, message: CompressedImage) -> None:
         try:
@@ -82,33 +113,94 @@ class EventSyncNode(Node):
         self._on_image(rgb_to_image(message.header, rgb))
 
     def _on_image(self, message: Image) -> None:
-        stamp_ns = to_ns(message.header.stamp)
-        try:
-            self._synchronizer.add_frame(
-                Frame(stamp_ns, message.height, message.width, message), time.monotonic())
-        except ValueError as error:
-            self.get_logger().error(
-                f'frame dropped: {error}', throttle_duration_sec=LOG_PERIOD_S)
-        self._publish_ready()
+        frame = Frame(to_ns(message.header.stamp), message.height, message.width, message)
+        self._backlog.put_frame(frame, time.monotonic())
 
-    def _publish_ready(self) -> None:
-        for guided in self._synchronizer.poll(time.monotonic()):
-            self._publisher.publish(to_guided_frame_message(guided))
-            if guided.missing != Missing.COMPLETE:
-                self.get_logger().warning(
-                    self._explain(guided), throttle_duration_sec=LOG_PERIOD_S)
+    def _on_registration(self, registration: CameraRegistration) -> None:
+        self._backlog.put_call(lambda: self._register(registration))
+
+    def _reconfigure(self) -> None:
+        config, filters = self._settings.get(EventSyncConfig), self._settings.get(FilterConfig)
+        self._backlog.put_call(lambda: self._synchronizer.reconfigure(config, filters))
+        if self._calibration is not None:
+            self._calibration.scene_depth_m = config.scene_depth
+
+    def _raise_failure(self) -> None:
+        """Let an error of the thread end the node: it must not live on without its work."""
+        if self._failure is not None:
+            raise self._failure
+
+    # On the thread that owns the synchronizer.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                turn = self._backlog.get(POLL_PERIOD_S)
+                if turn is not None:
+                    self._take(turn)
+                for guided in self._synchronizer.poll(time.monotonic()):
+                    self._publish(guided)
+                if time.monotonic() >= self._next_report_s:
+                    self._publish_report()
+        except BaseException as error:
+            self._failure = error
+
+    def _take(self, turn: Turn) -> None:
+        try:
+            if turn.kind is Kind.CALL:
+                turn.item()
+            elif turn.kind is Kind.FRAME:
+                self._synchronizer.add_frame(turn.item, turn.arrival_s)
+            else:
+                self._synchronizer.add_packet(turn.item, time.monotonic(), turn.shed)
+        except ValueError as error:
+            what = 'event packet' if turn.kind is Kind.PACKET else 'frame'
+            self.get_logger().error(
+                f'{what} dropped: {error}', throttle_duration_sec=LOG_PERIOD_S)
+
+    def _register(self, registration: CameraRegistration) -> None:
+        self._synchronizer.set_registration(registration)
+        self._monitor.reset()
+
+    def _publish(self, guided: GuidedFrame) -> None:
+        self._publisher.publish(to_guided_frame_message(guided))
+        self._report.add_frame(guided, self.get_clock().now().nanoseconds)
+        if guided.missing != Missing.COMPLETE:
+            self.get_logger().warning(
+                self._explain(guided), throttle_duration_sec=LOG_PERIOD_S)
+        if time.monotonic() - self._watched_s >= REPORT_PERIOD_S:
+            self._watched_s = time.monotonic()
+            self._watch_registration(guided)
+
+    def _watch_registration(self, guided: GuidedFrame) -> None:
+        try:
+            rgb = image_to_rgb(guided.frame.payload)
+        except ValueError:
+            return  # the node that uses the image will say so
+        self._monitor.observe(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), guided.activity)
+        if self._monitor.warning:
+            self.get_logger().warning(
+                self._monitor.warning, throttle_duration_sec=12 * LOG_PERIOD_S)
 
     def _explain(self, guided: GuidedFrame) -> str:
         """Say what a frame lacked and where to look."""
         names = ', '.join(str(flag.name) for flag in Missing if flag and flag in guided.missing)
         text = f'incomplete frame: {names}, {guided.coverage:.0%} of its window covered'
         packet_ns = self._synchronizer.last_packet_ns
+        if self._calibration is not None and self._calibration.waiting_for:
+            return f'{text}; no registration yet, waiting for {self._calibration.waiting_for}'
         if packet_ns is None:
             return f'{text}; no event packet yet on {self.resolve_topic_name("events")}'
+        if guided.missing & Missing.EVENTS_SHED:
+            return (f'{text}; events come faster than they can be processed: '
+                    f'{self._synchronizer.counters.num_shed_packets} packets were skimmed and '
+                    f'{self._backlog.counters.num_dropped_packets} dropped so far')
         ahead_s = (guided.frame.stamp_ns - packet_ns) / SECOND
         return f'{text}; its stamp is {ahead_s:+.3f} s from that of the latest event packet'
 
-    def _publish_diagnostics(self) -> None:
-        self._diagnostics.publish(sync_diagnostics(
-            self.get_fully_qualified_name(), self.get_clock().now().to_msg(),
-            self._synchronizer))
+    def _publish_report(self) -> None:
+        now_s = time.monotonic()
+        self._next_report_s = now_s + REPORT_PERIOD_S
+        self._diagnostics.publish(self._report.make(
+            self.get_clock().now().to_msg(), now_s, self._synchronizer, self._backlog,
+            self._monitor))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, Callable, TypeVar
 
-from epvlm_ros.core.config import check_value
+from epvlm_ros.core.parameter import check_value
 from rcl_interfaces.msg import (
     FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
 from rclpy.exceptions import (

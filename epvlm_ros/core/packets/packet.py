@@ -78,6 +78,9 @@ class Triggers(NamedTuple):
     index: np.ndarray  # type: ignore[assignment]
 
 
+NO_TRIGGERS = Triggers(np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.uint8))
+
+
 class DecodedPacket(NamedTuple):
     """Everything that one packet held."""
 
@@ -91,12 +94,14 @@ class PacketTimes(NamedTuple):
 
     ``first_ns`` is the first complete time stamp in the packet and ``last_ns`` the sensor time at
     its end, both in the order of the stream; None where the packet completed no time stamp.
-    ``num_events`` counts the events inside the sensor's geometry.
+    ``num_events`` counts the events inside the sensor's geometry, before any filter; 0 where the
+    packet was only skimmed. ``triggers`` mostly has arrays of size 0.
     """
 
     first_ns: int | None
     last_ns: int | None
     num_events: int
+    triggers: Triggers = NO_TRIGGERS
 
 
 @dataclass
@@ -104,6 +109,7 @@ class DecoderCounters:
     """What a decoder has seen and dropped since it was made."""
 
     num_packets: int = 0
+    num_skimmed_packets: int = 0  # of these; what they held but for triggers is not counted
     num_events: int = 0  # inside the geometry
     num_triggers: int = 0
     num_unknown_words: int = 0  # their code has no meaning in the format

@@ -41,7 +41,11 @@ TALLY_DTYPE = np.dtype([
 
 
 class PixelRuns(NamedTuple):
-    """Runs of one packet, ``records`` of RUN_DTYPE and shape (num_runs,)."""
+    """
+    Runs of one packet, ``records`` of RUN_DTYPE and shape (num_runs,).
+
+    ``num_events`` is the number of bits in all masks, as parsed.
+    """
 
     records: np.ndarray
     num_events: int
@@ -61,26 +65,6 @@ def records_to_triggers(records: np.ndarray) -> Triggers:
     """Copy trigger records, of TRIGGER_DTYPE, into arrays of their own."""
     return Triggers(
         t_ns=records['t_ns'].copy(), edge=records['edge'].copy(), index=records['index'].copy())
-
-
-@compiled
-def count_bits(mask):  # type: ignore[no-untyped-def]
-    """Return the number of set bits of a 16-bit mask."""
-    mask = mask - ((mask >> 1) & 0x5555)
-    mask = (mask & 0x3333) + ((mask >> 2) & 0x3333)
-    mask = (mask + (mask >> 4)) & 0x0F0F
-    return (mask + (mask >> 8)) & 0x1F
-
-
-@compiled
-def clip_mask(mask, start, size):  # type: ignore[no-untyped-def]
-    """Clear the bits of a 16-bit mask that lie at or beyond ``size``, with bit 0 at ``start``."""
-    room = size - start
-    if room >= 16:
-        return mask
-    if room <= 0:
-        return mask & 0
-    return mask & ((1 << room) - 1)
 
 
 @compiled

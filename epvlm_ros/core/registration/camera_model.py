@@ -1,0 +1,219 @@
+"""A calibrated camera: pixels to rays and back, with the distortion of its lens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+# Numbers of coefficients that each model of sensor_msgs/CameraInfo may have.
+_NUM_COEFFICIENTS = {
+    'plumb_bob': (0, 4, 5), 'rational_polynomial': (0, 8, 12, 14), 'equidistant': (0, 4)}
+_SAME_MODEL = {'': 'plumb_bob', 'fisheye': 'equidistant'}
+_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-4)  # steps, pixels
+_EXACT_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-9)  # steps, radians
+_MAX_ROUND_TRIP_PX = 0.05
+_MAX_RADIUS = 20.0  # x / z: 87 degrees off the axis
+
+
+def fits_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Return whether two sizes (height, width) have one ratio, up to rounding to whole pixels."""
+    (height, width), (other_height, other_width) = size, other
+    scale = max(other_height, other_width) / max(height, width)
+    return abs(height * scale - other_height) <= 1.0 and abs(width * scale - other_width) <= 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class CameraModel:
+    """
+    One camera as ``sensor_msgs/CameraInfo`` describes it.
+
+    Attributes
+    ----------
+    height, width : int
+        Size of the pictures that it was calibrated with, in pixels.
+    matrix : numpy.ndarray
+        3 x 3 in pixels (K): focal lengths and principal point; pixel centres are whole.
+    distortion : array_like
+        Coefficients (D) in OpenCV's order; none is a lens without distortion.
+    distortion_model : str
+        'plumb_bob', 'rational_polynomial' or 'equidistant' ('fisheye' is the same).
+
+    Raises
+    ------
+    ValueError
+        If the camera is not calibrated (K is zero), the model is unknown or a number is wrong.
+
+    """
+
+    height: int
+    width: int
+    matrix: np.ndarray
+    distortion: np.ndarray = field(default_factory=lambda: np.empty(0))
+    distortion_model: str = 'plumb_bob'
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.matrix, np.float64)
+        distortion = np.array(self.distortion, np.float64).ravel()
+        model = _SAME_MODEL.get(self.distortion_model, self.distortion_model)
+        if min(self.height, self.width) < 1:
+            raise ValueError(
+                f'the calibration is for {self.width} x {self.height} px: calibrate the camera')
+        if matrix.size != 9 or not np.all(np.isfinite(matrix)):
+            raise ValueError(f'K is {matrix.tolist()}: give 9 finite numbers, row by row')
+        matrix = matrix.reshape(3, 3)
+        if matrix[0, 0] <= 0 or matrix[1, 1] <= 0 or not np.array_equal(matrix[2], (0, 0, 1)):
+            raise ValueError(f'K is {matrix.tolist()}: the camera is not calibrated, calibrate it')
+        if model not in _NUM_COEFFICIENTS:
+            raise ValueError(
+                f'distortion_model is {self.distortion_model!r}: give one of '
+                f'{", ".join(_NUM_COEFFICIENTS)}')
+        if distortion.size not in _NUM_COEFFICIENTS[model] or not np.all(np.isfinite(distortion)):
+            numbers = ' or '.join(map(str, _NUM_COEFFICIENTS[model]))
+            raise ValueError(
+                f'D of {model} is {distortion.tolist()}: give {numbers} finite numbers')
+        object.__setattr__(self, 'matrix', matrix)
+        object.__setattr__(self, 'distortion', distortion)
+        object.__setattr__(self, 'distortion_model', model)
+
+    def scaled_to(self, size: tuple[int, int]) -> CameraModel:
+        """
+        Return the model for pictures of another size (height, width) with the same field of view.
+
+        Raises
+        ------
+        ValueError
+            If the sides have another ratio: the pictures are cut, and nothing says where.
+
+        """
+        height, width = size
+        if (height, width) == (self.height, self.width):
+            return self
+        if min(size) < 1 or not fits_aspect((self.height, self.width), size):
+            raise ValueError(
+                f'the calibration is for {self.width} x {self.height} px, the stream has '
+                f'{width} x {height}: calibrate the camera at this size')
+        scale = np.array([width / self.width, height / self.height])
+        matrix = self.matrix.copy()
+        matrix[0, 1] *= scale[0]
+        matrix[[0, 1], [0, 1]] *= scale
+        matrix[:2, 2] = (matrix[:2, 2] + 0.5) * scale - 0.5
+        return replace(self, height=height, width=width, matrix=matrix)
+
+    def to_rays(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Return where the rays of pixels meet the plane at distance 1.
+
+        Parameters
+        ----------
+        u, v : numpy.ndarray
+            Column and row in pixels, of shape (num,).
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            x / z and y / z, float64 of shape (num,); NaN where the model has no such ray.
+
+        """
+        x, y = self._undistort(u, v)
+        u_again, v_again = self._distort(x, y)
+        # False for NaN, too. Iteration may have gone astray beyond the model's validity.
+        is_good = np.hypot(u_again - u, v_again - v) < _MAX_ROUND_TRIP_PX
+        is_good &= np.hypot(x, y) < self._max_radius()
+        return np.where(is_good, x, np.nan), np.where(is_good, y, np.nan)
+
+    def to_pixels(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Return the pixels that see the points (x, y, 1).
+
+        Parameters
+        ----------
+        x, y : numpy.ndarray
+            x / z and y / z, of shape (num,); NaN gives NaN.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            Column and row, float64 of shape (num,), not bounded by the picture; NaN where the
+            model does not hold any more.
+
+        """
+        u, v = self._distort(x, y)
+        # False for NaN, too.
+        is_good = np.hypot(x, y) < self._max_radius()
+        return np.where(is_good, u, np.nan), np.where(is_good, v, np.nan)
+
+    def _max_radius(self) -> float:
+        """
+        Return how far out, in x / z, the distortion goes outwards only.
+
+        Farther out a polynomial turns round and brings points back into the picture that no lens
+        would.
+        """
+        radius = np.linspace(0.0, _MAX_RADIUS, 20001)
+        u, _ = self._distort(radius, np.zeros_like(radius))
+        inwards = np.flatnonzero(np.diff(u) <= 0)
+        return float(radius[inwards[0]]) if inwards.size else _MAX_RADIUS
+
+    def _undistort(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = _as_points(u, v)
+        if points.size == 0:
+            return points[:, 0, 0], points[:, 0, 1]
+        if self.distortion_model == 'equidistant':
+            rays = cv2.fisheye.undistortPoints(
+                points, self.matrix, self._four_coefficients, criteria=_EXACT_CRITERIA)
+        else:
+            rays = cv2.undistortPointsIter(
+                points, self.matrix, self.distortion, np.eye(3), np.eye(3), _CRITERIA)
+        return rays[:, 0, 0], rays[:, 0, 1]
+
+    def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = _as_points(x, y)
+        if points.size == 0:
+            return points[:, 0, 0], points[:, 0, 1]
+        if self.distortion_model == 'equidistant':
+            pixels = cv2.fisheye.distortPoints(points, self.matrix, self._four_coefficients)
+        else:
+            ahead = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1)
+            no_motion = np.zeros(3)
+            pixels = cv2.projectPoints(
+                ahead, no_motion, no_motion, self.matrix, self.distortion)[0]
+        return pixels[:, 0, 0], pixels[:, 0, 1]
+
+    @property
+    def _four_coefficients(self) -> np.ndarray:
+        return np.resize(self.distortion, 4) if self.distortion.size else np.zeros(4)
+
+
+def camera_from_info(message: Any) -> CameraModel:
+    """
+    Make the model of a camera from its ``sensor_msgs/CameraInfo``.
+
+    Binning is taken into account by the size of the stream, as `CameraModel.scaled_to` does it.
+
+    Raises
+    ------
+    ValueError
+        If the camera is not calibrated, or its region of interest is not the whole picture.
+
+    """
+    binning = max(message.binning_x, 1), max(message.binning_y, 1)
+    if binning[0] != binning[1]:
+        raise ValueError(f'binning is {binning[0]} x {binning[1]}: bin rows and columns alike')
+    roi = message.roi
+    is_whole = (roi.x_offset, roi.y_offset) == (0, 0) and (
+        (roi.width, roi.height) in ((0, 0), (message.width, message.height)))
+    if not is_whole:
+        raise ValueError(
+            f'the region of interest is {roi.width} x {roi.height} px at ({roi.x_offset}, '
+            f'{roi.y_offset}) of {message.width} x {message.height}: send whole pictures')
+    return CameraModel(
+        message.height, message.width, np.array(message.k, np.float64),
+        np.array(message.d, np.float64), message.distortion_model)
+
+
+def _as_points(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return two columns of numbers as OpenCV wants its points: (num, 1, 2)."""
+    return np.stack([np.asarray(x, np.float64), np.asarray(y, np.float64)], axis=-1)[:, None]
