@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from epvlm_ros.core.config import EventSyncConfig, VlmConfig
+from epvlm_ros.eval.command import add_eval_options
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -156,6 +157,8 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_ask_options(commands.add_parser('ask', help='answer a question about a recording'))
     _add_calibrate_options(commands.add_parser(
         'calibrate', help='measure where the event pixels of a recording are in its images'))
+    add_eval_options(commands.add_parser(
+        'eval', help='measure accuracy against FLOPs on a set of questions'))
     return parser
 
 

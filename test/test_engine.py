@@ -98,6 +98,7 @@ def test_every_family_computes_on_the_busy_tokens_and_counts_it(
 def test_an_answer_says_what_it_is_about_and_what_it_cost(
     engine: VlmEngine, image: np.ndarray,
 ) -> None:
+    engine.reconfigure(replace(engine.config, selection='events'))
     # cells (4, 5) and (14, 22) lie around (45, 55) and (145, 225) px; tokens are 30 x 28.75 px
     answer = engine.answer(image, QUESTION, make_activity((4, 5), (14, 22)), keep_ratio=0.075)
     assert (answer.rows, answer.cols, answer.num_tokens) == (5, 8, 40)
@@ -123,7 +124,7 @@ def test_only_the_kept_part_of_the_image_matters(engine: VlmEngine, image: np.nd
     assert ask(elsewhere) == ask(image) != ask(there)
 
 
-@pytest.mark.parametrize('policy, num_kept', [('dense', 40), ('uniform', 20)])
+@pytest.mark.parametrize('policy, num_kept', [('dense', 40), ('uniform', 20), ('detail', 20)])
 def test_still_scenes_fall_back_by_name(
     engine: VlmEngine, image: np.ndarray, policy: str, num_kept: int,
 ) -> None:
@@ -144,13 +145,14 @@ def test_the_static_rate_is_per_pixel_and_second(engine: VlmEngine, image: np.nd
 
 def test_policies_without_events(engine: VlmEngine, image: np.ndarray) -> None:
     kept = {}
-    for policy in ('uniform', 'random'):
+    for policy in ('uniform', 'random', 'centre', 'detail'):
         engine.reconfigure(replace(engine.config, selection=policy))
         answers = [engine.answer(image, QUESTION, None) for _ in range(2)]
         assert [answer.fallback for answer in answers] == ['', '']
         kept[policy] = [answer.kept_indices.tolist() for answer in answers]
         assert len(kept[policy][0]) == 20
-    assert kept['uniform'][0] == kept['uniform'][1]
+    for policy in ('uniform', 'centre', 'detail'):
+        assert kept[policy][0] == kept[policy][1]
     assert kept['random'][0] != kept['random'][1]
 
 

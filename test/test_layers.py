@@ -32,7 +32,7 @@ def modules(package):
         yield '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
 
-@pytest.mark.parametrize('package', ['epvlm_ros/core', 'epvlm_ros/sim'])
+@pytest.mark.parametrize('package', ['epvlm_ros/core', 'epvlm_ros/eval', 'epvlm_ros/sim'])
 def test_a_package_imports_without_ros(package):
     # What writes recordings is the one place where the simulator meets the bags.
     names = [name for name in modules(package) if name != 'epvlm_ros.sim.recording']

@@ -160,16 +160,24 @@ class VlmConfig(Validated):
         0.5, 'Share of the visual tokens that is computed on; 1.0 is the dense model.',
         minimum=0.01, maximum=1.0, dynamic=True)
     selection: str = parameter(
-        'events', 'How tokens are chosen: events (the most active ones), uniform (a regular '
-        'pattern) or random.',
-        choices=('events', 'uniform', 'random'), dynamic=True)
+        'events_and_detail',
+        'How tokens are chosen: events (the most active ones), events_and_detail (the moving '
+        'ones, and still_share for the detail of the still scene), events_and_coverage (moving '
+        'regions, and still_share for even coverage), detail, centre, uniform (a regular pattern) '
+        'or random.',
+        choices=('events', 'events_and_detail', 'events_and_coverage', 'detail', 'centre',
+                 'uniform', 'random'), dynamic=True)
+    still_share: float = parameter(
+        0.25, 'Share of the kept tokens for what stands still, in selection events_and_detail '
+        'and events_and_coverage.', minimum=0.0, maximum=1.0, dynamic=True)
     static_scene_policy: str = parameter(
-        'dense', 'What is computed when hardly any events came: dense (all tokens) or uniform '
-        '(a regular pattern of keep_ratio).',
-        choices=('dense', 'uniform'), dynamic=True)
+        'dense', 'What is computed when hardly any events came: dense (all tokens), uniform (a '
+        'regular pattern of keep_ratio) or detail (keep_ratio, where the image shows most).',
+        choices=('dense', 'uniform', 'detail'), dynamic=True)
     static_scene_rate: float = parameter(
-        2.0, 'A scene is static when no visual token sees more than this many events per pixel '
-        'of the event sensor and second.', minimum=0.0, dynamic=True)
+        2.0, 'Nothing moves in a visual token that sees no more than this many events per pixel '
+        'of the event sensor and second; a scene is static where that holds for all tokens.',
+        minimum=0.0, dynamic=True)
     max_new_tokens: int = parameter(
         64, 'Most tokens that an answer is made of.', minimum=1, maximum=4096, dynamic=True)
     max_question_length: int = parameter(

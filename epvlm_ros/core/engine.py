@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from epvlm_ros.core.checkpoint import Checkpoint, load_checkpoint
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.flops import ModelShape, prefill_flops
-from epvlm_ros.core.patch_grid import PatchGrid, token_activity
+from epvlm_ros.core.patch_grid import PatchGrid
 from epvlm_ros.core.prompt import AnswerText, check_question, PromptBuilder
-from epvlm_ros.core.selection import is_static_scene, select_tokens, Selection, TokenScene
+from epvlm_ros.core.selection import select_for_frame, Selection
 from epvlm_ros.core.sparse_qwen_vl import VisionInput
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ import torch
 if TYPE_CHECKING:
     from epvlm_ros.core.activity import ActivityGrid
 
-NANOSECOND = 1e-9  # in seconds
 WARM_UP_SIZE_PX = 224
 
 
@@ -238,7 +237,7 @@ class VlmEngine:
         check_question(question, config.max_question_length)
         grid = self._check_image(image_rgb)
         prompt_ids = self._prompts.prompt_ids(question, grid.num_tokens)
-        selection = self._select(grid, activity, config)
+        selection = select_for_frame(image_rgb, grid, activity, config, self._num_answers)
         vision = self._vision_input(image_rgb, grid, selection)
         answer_text = AnswerText(self._tokenizer, on_text)
         first_token_s, stopped = self._generate(
@@ -275,21 +274,6 @@ class VlmEngine:
                 f'the image is {image_rgb.dtype} of shape {image_rgb.shape}: give uint8 of shape '
                 '(height, width, 3), red first')
         return self.patch_grid(*image_rgb.shape[:2])
-
-    def _select(
-        self, grid: PatchGrid, activity: ActivityGrid | None, config: VlmConfig,
-    ) -> Selection:
-        per_token, is_static = None, False
-        if activity is not None:
-            per_token = token_activity(activity, grid)
-            window_length_s = (activity.window_end_ns - activity.window_start_ns) * NANOSECOND
-            is_static = is_static_scene(
-                per_token, grid, window_length_s, config.static_scene_rate,
-                activity.pixel_density)
-        scene = TokenScene(grid.rows, grid.cols, per_token, seed=self._num_answers)
-        return select_tokens(
-            scene, config.keep_ratio, policy=config.selection,
-            static_scene_policy=config.static_scene_policy, is_static=is_static)
 
     def _count_flops(self, indices: np.ndarray, grid: PatchGrid, num_text_tokens: int) -> int:
         return prefill_flops(

@@ -1,0 +1,16 @@
+"""
+Which visual tokens are computed on: activity per token -> indices of the kept tokens.
+
+A policy is a ranking of the tokens, best first; the budget keeps the head of it. So the number of
+kept tokens is exact, and a smaller budget keeps a part of what a larger one keeps.
+"""
+
+from epvlm_ros.core.selection.rankings import POLICIES, rank_uniformly
+from epvlm_ros.core.selection.rule import (
+    FALLBACKS, is_static_scene, noise_floor, select_for_frame, select_tokens, Selection,
+    token_budget)
+from epvlm_ros.core.selection.scene import image_detail, TokenScene
+
+__all__ = [
+    'FALLBACKS', 'image_detail', 'is_static_scene', 'noise_floor', 'POLICIES', 'rank_uniformly',
+    'select_for_frame', 'select_tokens', 'Selection', 'token_budget', 'TokenScene']

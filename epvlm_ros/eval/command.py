@@ -1,0 +1,163 @@
+"""The command ``epvlm eval``; libraries are loaded when it runs, not with its options."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+import json
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from epvlm_ros.core.config import VlmConfig
+
+if TYPE_CHECKING:
+    from epvlm_ros.eval.question_set import QuestionSet
+
+SIMULATED = 'simulated'
+DEFAULT_POLICIES = ('random', 'uniform', 'centre', 'detail', 'frame_difference', 'events',
+                    'events_and_coverage', 'events_and_detail', 'oracle')
+DEFAULT_KEEP = (0.5, 0.3, 0.2)
+
+
+def add_eval_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    model = VlmConfig()
+    parser.add_argument(
+        'source', help=f'{SIMULATED}, or a .jsonl or .parquet file, or a folder of them, with '
+        'the columns image, question and answer, such as RealWorldQA')
+    parser.add_argument('--output', type=Path, default=Path('evaluation'), metavar='FOLDER',
+                        help='folder of answers, summary and plot (default: %(default)s)')
+    parser.add_argument('--questions', type=int, default=0, metavar='NUMBER',
+                        help='most questions (default: 1000 simulated ones, a whole file)')
+    parser.add_argument('--policies', nargs='+', metavar='NAME',
+                        help='default: all that the source allows')
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument('--keep', type=float, nargs='+', metavar='RATIO',
+                        help='shares of the visual tokens to compute on (default: 0.5 0.3 0.2)')
+    budget.add_argument('--saved', type=float, nargs='+', metavar='SHARE',
+                        help='shares of the FLOPs of encoder and prefill to save instead')
+    parser.add_argument('--wording', choices=('options', 'question'), default='options',
+                        help='of questions from a file: with their options, or without, for '
+                        'models that know no options (default: %(default)s)')
+    parser.add_argument('--events', choices=('sensor', 'microsaccade'), default='sensor',
+                        help='of simulated questions: of an event camera in the scene, or of a '
+                        'small motion over the image, as for files (default: %(default)s)')
+    parser.add_argument('--first-scene', type=int, default=0, metavar='NUMBER',
+                        help='of the simulated test scenes (default: %(default)s)')
+    parser.add_argument('--model', default=model.model,
+                        help='folder or hub name (default: the embedded one)')
+    parser.add_argument('--device', default=model.device, help='default: %(default)s')
+    parser.add_argument('--max-pixels', type=int, default=model.max_pixels,
+                        help='of the resized image; 0 leaves it to the model')
+    parser.add_argument('--max-new-tokens', type=int, default=model.max_new_tokens,
+                        help='most tokens of an answer (default: %(default)s)')
+    parser.add_argument('--allow-download', action='store_true',
+                        help='fetch a model that is not on this machine')
+    parser.add_argument('--num-threads', type=int, default=model.num_threads,
+                        help='CPU threads of torch; 0 leaves it to torch')
+    parser.add_argument('--no-plot', action='store_true', help='draw no plot')
+    parser.add_argument('--export', type=Path, metavar='FILE',
+                        help='only write the simulated questions to a .jsonl or .parquet file '
+                        "with RealWorldQA's columns")
+    parser.set_defaults(run=eval_command)
+
+
+def eval_command(options: argparse.Namespace) -> None:
+    """Evaluate, or export the questions."""
+    from epvlm_ros.eval.export import export_questions
+
+    questions = open_questions(options)
+    if options.export:
+        if options.source != SIMULATED:
+            raise ValueError(f'--export writes simulated questions: give the source {SIMULATED}')
+        print(f'{export_questions(questions, options.export)} questions in {options.export}')
+        return
+    evaluate(options, questions)
+
+
+def open_questions(options: argparse.Namespace) -> QuestionSet:
+    """Return the questions that the options name."""
+    from epvlm_ros.eval.question_files import FileSet
+    from epvlm_ros.eval.simulated import SimulatedSet, SimulationConfig
+
+    if options.questions < 0:
+        raise ValueError(f'--questions is {options.questions}: give at least 0')
+    if options.source != SIMULATED:
+        return FileSet(Path(options.source), options.wording, options.questions)
+    return SimulatedSet(SimulationConfig(
+        num_questions=options.questions or 1000, first_scene=options.first_scene,
+        events=options.events))
+
+
+def evaluate(options: argparse.Namespace, questions: QuestionSet) -> None:
+    """Ask all questions, write answers, summary and plot, print the tables."""
+    from epvlm_ros.core.checkpoint import load_checkpoint
+    from epvlm_ros.eval.plot import draw_plot
+    from epvlm_ros.eval.report import format_report, summarise
+    from epvlm_ros.eval.runner import ANSWERS_FILE, AnswerFile, make_settings, run_all, Runner
+    import torch
+    from tqdm import tqdm
+
+    config = VlmConfig(
+        model=options.model, device=options.device, max_pixels=options.max_pixels,
+        max_new_tokens=options.max_new_tokens, allow_download=options.allow_download,
+        num_threads=options.num_threads)
+    settings = make_settings(choose_policies(options), choose_budgets(options))
+    description = describe_run(config, questions, [item.name for item in settings])
+    options.output.mkdir(parents=True, exist_ok=True)
+    answers = AnswerFile(options.output / ANSWERS_FILE, description)
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    runner = Runner(load_checkpoint(config), config, settings)
+    runner.warm_up()
+    records = run_all(runner, questions, answers, lambda items: tqdm(
+        items, total=len(questions), unit='question', disable=None))
+    if not records:
+        reason = ''.join(f'; row {item.row}: {item.reason}' for item in questions.problems[:1])
+        raise ValueError(f'none of the {len(questions)} questions could be asked{reason}')
+    summary = summarise(records, questions.problems, description)
+    (options.output / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
+    report = format_report(summary)
+    (options.output / 'report.md').write_text(report + '\n')
+    print(report)
+    if not options.no_plot:
+        draw_plot(summary, options.output / 'accuracy.png')
+    print(f'\nanswers, summary, report and plot: {options.output}')
+
+
+def choose_policies(options: argparse.Namespace) -> list[str]:
+    """Return the policies to compare, checked."""
+    from epvlm_ros.eval.policies import NEEDS_SIMULATION, POLICIES
+
+    possible = [name for name in POLICIES
+                if options.source == SIMULATED or name not in NEEDS_SIMULATION]
+    chosen = options.policies or [name for name in DEFAULT_POLICIES if name in possible]
+    for name in chosen:
+        if name not in possible:
+            raise ValueError(f'--policies {name}: give some of {", ".join(possible)}')
+    return list(dict.fromkeys(chosen))
+
+
+def choose_budgets(options: argparse.Namespace) -> list[Any]:
+    """Return the budgets to compare."""
+    from epvlm_ros.eval.budget import Budget
+
+    if options.saved:
+        return [Budget('saved', value) for value in dict.fromkeys(options.saved)]
+    return [Budget('keep', value) for value in dict.fromkeys(options.keep or DEFAULT_KEEP)]
+
+
+def describe_run(
+    config: VlmConfig, questions: QuestionSet, settings: list[str],
+) -> dict[str, Any]:
+    """Return what the answers depend on, in JSON."""
+    from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
+
+    weights = EMBEDDED_MODEL if not config.model else Path(config.model).expanduser()
+    sizes = sorted((file.name, file.stat().st_size) for file in weights.glob('*.safetensors')) \
+        if weights.is_dir() else []
+    model = {name: value for name, value in asdict(config).items()
+             if name not in ('num_threads', 'allow_download', 'keep_ratio', 'selection',
+                             'static_scene_policy')}
+    return {'questions': questions.describe(), 'model': model,
+            'weights': [list(item) for item in sizes], 'settings': settings}

@@ -1,0 +1,83 @@
+"""
+The policies of an evaluation: those of the robot, and controls that only an evaluation has.
+
+A control is a map of scores on the image that takes the place of the events: the engine
+keeps the tokens with the highest sums, by the same rule and at the same budget as with events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import cv2
+from epvlm_ros.core.activity import ActivityGrid, grid_shape
+from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.eval.question_set import Case, ImageView
+import numpy as np
+
+DENSE = 'dense'
+RANDOM = 'random'
+_CELL_SIZE_PX = 4
+_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
+_SECOND_NS = 1_000_000_000
+
+ScoreMap = Callable[[ImageView, Case], ActivityGrid]
+
+
+def score_by_frame_difference(view: ImageView, case: Case) -> ActivityGrid:
+    """Score by the change of brightness since the frame before: no event camera needed."""
+    assert view.previous_rgb is not None
+    before, now = (cv2.transform(rgb, _LUMA).astype(np.float32)
+                   for rgb in (view.previous_rgb, view.rgb))
+    return _sum_over_cells(np.abs(now - before))
+
+
+def score_by_objects(view: ImageView, case: Case) -> ActivityGrid:
+    """Score by how much of the true objects is covered: what no robot knows, a ceiling."""
+    assert view.object_mask is not None
+    return _sum_over_cells(view.object_mask.astype(np.float32))
+
+
+def score_at_random(view: ImageView, case: Case) -> ActivityGrid:
+    """Score at random, the same way for a case in every run."""
+    height, width = view.rgb.shape[:2]
+    shape = grid_shape(height, width, _CELL_SIZE_PX)
+    counts = np.random.default_rng([25, case.number]).random(shape).astype(np.float32)
+    return _make_grid(counts, height, width)
+
+
+CONTROLS: dict[str, ScoreMap] = {
+    RANDOM: score_at_random,
+    'frame_difference': score_by_frame_difference,
+    'oracle': score_by_objects,
+}
+# What a still image does not have: policies that cannot be run on it.
+NEEDS_SIMULATION = ('frame_difference', 'oracle')
+_SELECTIONS = next(
+    item.metadata['choices'] for item in fields(VlmConfig) if item.name == 'selection')
+POLICIES = tuple(name for name in _SELECTIONS if name != RANDOM) + tuple(CONTROLS)
+
+
+def selection_of(policy: str) -> str:
+    """Return the value of ``VlmConfig.selection`` that a policy is run with."""
+    return 'events' if policy in CONTROLS or policy == DENSE else policy
+
+
+def activity_for(policy: str, view: ImageView, case: Case) -> ActivityGrid:
+    """Return what the engine is to take for the events of an image."""
+    return CONTROLS[policy](view, case) if policy in CONTROLS else view.activity
+
+
+def _sum_over_cells(values: np.ndarray) -> ActivityGrid:
+    """Sum values of pixels (height, width) over the cells of a grid."""
+    height, width = values.shape
+    rows, cols = grid_shape(height, width, _CELL_SIZE_PX)
+    padded = np.pad(values, ((0, rows * _CELL_SIZE_PX - height),
+                             (0, cols * _CELL_SIZE_PX - width)))
+    cells = padded.reshape(rows, _CELL_SIZE_PX, cols, _CELL_SIZE_PX).sum(axis=(1, 3))
+    return _make_grid(cells.astype(np.float32), height, width)
+
+
+def _make_grid(counts: np.ndarray, height: int, width: int) -> ActivityGrid:
+    return ActivityGrid(counts, _CELL_SIZE_PX, height, width, 0, _SECOND_NS)

@@ -1,0 +1,208 @@
+"""
+Question sets in files: JSON lines or parquet with the columns image, question and answer.
+
+``image`` is a path (from the folder of the file), or the bytes of a picture and a path, as
+``{'bytes': ..., 'path': ...}``: how RealWorldQA and others are published; in JSON lines the bytes
+are base64. ``options``, where there is such a column, is a list of texts or a text per letter;
+otherwise options are looked for in the question. ``answer`` is the letter of an option or a text.
+``family`` or ``category``, where there is such a column, is what tables are split by.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+from epvlm_ros.eval.multiple_choice import (
+    join_question, LETTER_INSTRUCTION, read_options, read_truth, split_question)
+from epvlm_ros.eval.question_set import Case, ImageView, Problem
+from epvlm_ros.eval.still_image_events import still_image_activity
+import numpy as np
+
+Row = dict[str, Any]
+WORDINGS = ('options', 'question')
+
+
+class FileSet:
+    """
+    The questions of a file.
+
+    Parameters
+    ----------
+    path : Path
+        A file that ends in .jsonl or .parquet, or a folder of such files, read in the order of
+        their names as one: data sets are published in several.
+    wording : str
+        'options' asks as the file does, with options and instruction; 'question' asks the
+        question alone, for models that know no options, and the answer is read by its text.
+    limit : int
+        Most rows to read; 0 for all.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, it is of another kind or cannot be read as a whole.
+
+    """
+
+    def __init__(self, path: Path, wording: str = 'options', limit: int = 0) -> None:
+        if wording not in WORDINGS:
+            raise ValueError(f'wording is {wording!r}: give one of {", ".join(WORDINGS)}')
+        self._files = _find_files(path)
+        self._path, self._wording, self._limit = path, wording, limit
+        self._num_rows = sum(_count_rows(file) for file in self._files)
+        self._picture: tuple[str, Any] = ('', None)
+        self.problems: list[Problem] = []
+
+    def describe(self) -> dict[str, Any]:
+        """Return the name of the file and what is in it, as a checksum."""
+        checksum = hashlib.sha256()
+        for path in self._files:
+            with path.open('rb') as file:
+                while chunk := file.read(1 << 20):
+                    checksum.update(chunk)
+        return {'kind': 'file', 'name': self._path.name, 'sha256': checksum.hexdigest(),
+                'wording': self._wording}
+
+    def __len__(self) -> int:
+        """Return the number of rows to read."""
+        return min(self._num_rows, self._limit or self._num_rows)
+
+    def __iter__(self) -> Iterator[Case]:
+        """Yield the cases; ``problems`` starts anew."""
+        self.problems = []
+        contents = (content for file in self._files for content in _READERS[file.suffix](file))
+        for row, content in enumerate(contents, 1):
+            if self._limit and row > self._limit:
+                return
+            try:
+                case = _make_case(row, content, self._wording)
+            except ValueError as error:
+                self.problems.append(Problem(row, str(error)))
+                continue
+            assert not isinstance(content, ValueError)
+            self._picture = (case.image, content['image'])
+            yield case
+
+    def view(self, case: Case) -> ImageView | None:
+        """Return image and events of the case that was yielded last."""
+        assert self._picture[0] == case.image
+        try:
+            rgb = _read_image(self._picture[1], self._files[0].parent)
+        except ValueError as error:
+            self.problems.append(Problem(case.number, str(error)))
+            return None
+        return ImageView(rgb, still_image_activity(rgb))
+
+
+def _find_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in _READERS)
+        if not files:
+            raise ValueError(f'there is no .jsonl or .parquet file in {path}')
+        return files
+    if not path.is_file():
+        raise ValueError(f'there is no file {path}: give a .jsonl or .parquet file')
+    if path.suffix not in _READERS:
+        raise ValueError(f'{path} is neither .jsonl nor .parquet: give one of these')
+    return [path]
+
+
+def _make_case(row: int, content: Any, wording: str) -> Case:
+    if isinstance(content, ValueError):
+        raise content
+    if not isinstance(content, dict):
+        raise ValueError(f'the row is {content!r:.40}: give an object with columns')
+    missing = [name for name in ('image', 'question', 'answer') if content.get(name) is None]
+    if missing:
+        raise ValueError(f'the row has no {", ".join(missing)}')
+    if not isinstance(content['question'], str) or not content['question'].strip():
+        raise ValueError(f'the question is {content["question"]!r:.40}: give a text')
+    if isinstance(content['answer'], (bool, bytes, dict, list)):
+        raise ValueError(f'the answer is {content["answer"]!r:.40}: give a text or a number')
+    asked = split_question(content['question'])
+    options = read_options(content.get('options')) or asked.options
+    question = content['question'].strip()
+    if wording == 'question':
+        question = asked.stem
+    elif options and not asked.options:
+        question = join_question(asked.stem, options, asked.instruction or LETTER_INSTRUCTION)
+    family = content.get('family') or content.get('category') or 'all'
+    return Case(
+        row, _name_image(content['image']), question, read_truth(str(content['answer']), options),
+        str(family), options)
+
+
+def _name_image(image: Any) -> str:
+    """Return one name for equal images, whatever form they come in."""
+    if isinstance(image, dict) and image.get('bytes'):
+        data = image['bytes']
+        return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
+    return str(image.get('path') if isinstance(image, dict) else image)
+
+
+def _read_image(image: Any, folder: Path) -> np.ndarray:
+    """Return the picture of a row, uint8 (height, width, 3), red first."""
+    content = image if isinstance(image, dict) else {'path': image}
+    data, path = content.get('bytes'), content.get('path')
+    if isinstance(data, str):
+        try:
+            data = base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("the image's bytes are not valid base64") from None
+    if not data:
+        if not isinstance(path, str) or not path:
+            raise ValueError('the image has neither bytes nor a path')
+        try:
+            data = (folder / path).read_bytes()
+        except OSError as error:
+            raise ValueError(f'the image {path} cannot be read: {error.strerror}') from None
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if picture is None:
+        raise ValueError(f'the image {path or "in bytes"} is no picture that can be decoded')
+    return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def _count_rows(path: Path) -> int:
+    if path.suffix == '.parquet':
+        try:
+            return int(_open_parquet(path).metadata.num_rows)
+        except (OSError, ValueError) as error:
+            raise ValueError(f'{path} cannot be read as parquet: {error}') from None
+    with path.open('rb') as file:
+        return sum(1 for line in file if line.strip())
+
+
+def _read_json_lines(path: Path) -> Iterator[Row | ValueError]:
+    with path.open('rb') as file:
+        for line in file:
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError as error:  # of JSON or of UTF-8
+                    yield ValueError(f'the line is no JSON: {error}')
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    for batch in _open_parquet(path).iter_batches(batch_size=16):
+        yield from batch.to_pylist()
+
+
+def _open_parquet(path: Path) -> Any:
+    try:
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise ValueError(
+            f'{path} is parquet, which needs pyarrow: pip install pyarrow, or give the same '
+            'columns as JSON lines') from None
+    return ParquetFile(path)
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
+    '.jsonl': _read_json_lines, '.parquet': _read_parquet}

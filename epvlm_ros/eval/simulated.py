@@ -1,0 +1,197 @@
+"""
+The simulated benchmark: held-out scenes with their images, events and questions.
+
+An image is what the recorder of ``epvlm_ros.sim.recording`` would write: motion blur of the
+exposure and noise. Events come from the event camera simulator, in a window about the middle of
+the exposure. Scenes are those of the split 'test', which training never sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from epvlm_ros.core.packets import Events
+from epvlm_ros.eval.question_set import Case, ImageView, Problem, STILL_GROUP
+from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
+from epvlm_ros.sim.event_simulator import EventSimulator
+from epvlm_ros.sim.question_maker import make_question
+from epvlm_ros.sim.questions import FAMILIES, Question, SceneView, view_scene
+from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
+from epvlm_ros.sim.scene import sample_scene, Scene
+import numpy as np
+import torch
+
+_NUM_EXPOSURE_SAMPLES = 5
+_MAX_STEP_S = 0.002  # between two pictures that the event camera sees
+_ATTEMPTS = 6  # to find a question of a family in a scene
+_NOT_ABOUT_OBJECTS = ('unknown', 'motion')
+_TIME_RANGE_S = (0.1, 3.0)
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """
+    The cameras of the simulated benchmark; times in the unit of the name.
+
+    ``events`` is 'sensor' for the event camera in the scene, or 'microsaccade' for what
+    ``still_image_events`` makes of the image alone, as for images from a file.
+    """
+
+    num_questions: int = 1000
+    split: str = 'test'
+    first_scene: int = 0
+    image_height: int = 480
+    image_width: int = 640
+    sensor_height: int = 240
+    sensor_width: int = 320
+    exposure_s: float = 0.008
+    frame_period_s: float = 1.0 / 30.0
+    window_s: float = 0.04
+    image_noise: float = 0.008
+    events: str = 'sensor'
+
+    def __post_init__(self) -> None:
+        if self.num_questions < 1:
+            raise ValueError(f'num_questions is {self.num_questions}: give at least 1')
+        if self.events not in ('sensor', 'microsaccade'):
+            raise ValueError(f'events is {self.events!r}: give sensor or microsaccade')
+
+
+class SimulatedSet:
+    """
+    Questions about simulated scenes, one of every family that a scene has an answer for.
+
+    Parameters
+    ----------
+    config : SimulationConfig
+        Equal configurations give equal questions and images; fewer questions are the first ones.
+
+    """
+
+    def __init__(self, config: SimulationConfig) -> None:
+        self._config = config
+        self.problems: list[Problem] = []
+
+    def describe(self) -> dict[str, Any]:
+        """Return the configuration without the number of questions, which only ends the set."""
+        settings = asdict(self._config)
+        del settings['num_questions']
+        return {'kind': 'simulated', **settings}
+
+    def __len__(self) -> int:
+        """Return the number of questions."""
+        return self._config.num_questions
+
+    def __iter__(self) -> Iterator[Case]:
+        """Yield the questions, scene by scene."""
+        number, index = 1, self._config.first_scene
+        while True:
+            for case in self._ask_about(index, number):
+                if number > self._config.num_questions:
+                    return
+                yield case
+                number += 1
+            index += 1
+
+    def view(self, case: Case) -> ImageView:
+        """Take the image of a case, the frame before it and the events about it."""
+        scene, time_s = self._scene(int(case.image))
+        return take_view(scene, time_s, self._config, seed=int(case.image))
+
+    def _scene(self, index: int) -> tuple[Scene, float]:
+        config = self._config
+        scene = sample_scene(
+            config.split, index, aspect_ratio=config.image_width / config.image_height)
+        return scene, float(np.random.default_rng([21, index]).uniform(*_TIME_RANGE_S))
+
+    def _ask_about(self, index: int, number: int) -> Iterator[Case]:
+        scene, time_s = self._scene(index)
+        view = view_scene(scene, time_s)
+        random = np.random.default_rng([22, index])
+        for family in FAMILIES:
+            drawn = (make_question(family, view, random) for _ in range(_ATTEMPTS))
+            made = next((item for item in drawn if item is not None), None)
+            if made is not None:
+                group = STILL_GROUP if is_about_still(made[0], view, scene) else ''
+                yield Case(
+                    number, str(index), made[0].text + '?', made[1], family, group=group)
+                number += 1
+
+
+def is_about_still(question: Question, view: SceneView, scene: Scene) -> bool:
+    """
+    Tell whether the camera and everything that a question is about stand still.
+
+    A question that names no object, or none that is there, is about all objects; one that no
+    picture can answer is about none.
+    """
+    if question.family in _NOT_ABOUT_OBJECTS or scene.camera[0] > 0:
+        return False
+    names = () if question.about == 'description' else (question.subject, question.other)
+    named = [view.find(name) for name in names if name is not None]
+    about = np.concatenate(named) if named else np.empty(0, np.int64)
+    if not len(about):
+        about = np.arange(len(view.shape))
+    moves = (scene.orbit_radius > 0) | (scene.spin != 0)
+    return not moves[scene.radius > 0][about].any()
+
+
+def take_view(scene: Scene, time_s: float, config: SimulationConfig, seed: int) -> ImageView:
+    """
+    Take an image whose exposure has its middle at a time, and what belongs to it.
+
+    Parameters
+    ----------
+    scene : Scene
+        What is seen.
+    time_s : float
+        Since the start of the scene, at least 0.
+    config : SimulationConfig
+        The cameras.
+    seed : int
+        Determines the noise.
+
+    """
+    fields = stack_scenes([scene])
+    random = np.random.default_rng([23, seed])
+    camera = SceneRenderer(fields, config.image_height, config.image_width)
+    rgb, previous = (
+        _expose(camera, at_s, config, random) for at_s in (time_s, time_s - config.frame_period_s))
+    owner = camera.render(torch.tensor([[time_s]])).owner[0, 0].numpy()
+    if config.events == 'microsaccade':
+        return ImageView(rgb, still_image_activity(rgb), previous, owner >= 0)
+    events = _watch(fields, scene.max_speed, time_s, config, seed)
+    activity = activity_of_events(
+        events, (config.sensor_height, config.sensor_width),
+        (config.image_height, config.image_width), config.window_s)
+    return ImageView(rgb, activity, previous, owner >= 0)
+
+
+def _expose(
+    camera: SceneRenderer, time_s: float, config: SimulationConfig, random: np.random.Generator,
+) -> np.ndarray:
+    share = (np.arange(_NUM_EXPOSURE_SAMPLES) + 0.5) / _NUM_EXPOSURE_SAMPLES - 0.5
+    times_s = torch.from_numpy(time_s + share * config.exposure_s).float()
+    image = camera.render(times_s[None]).rgb[0].mean(dim=0).permute(1, 2, 0).numpy()
+    noise = random.normal(0.0, config.image_noise, image.shape[:2])[..., None]
+    return np.round(np.clip(image + noise, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _watch(
+    fields: dict[str, torch.Tensor], max_speed: float, time_s: float, config: SimulationConfig,
+    seed: int,
+) -> Events:
+    """Return the events of the window whose middle is a time."""
+    scale_px = min(config.sensor_height, config.sensor_width)
+    step_s = min(_MAX_STEP_S, 1.0 / max(1e-6, max_speed * scale_px))  # a pixel at most
+    num_steps = int(np.ceil(config.window_s / step_s))
+    offsets_s = np.linspace(-0.5, 0.5, num_steps + 1) * config.window_s
+    renderer = SceneRenderer(fields, config.sensor_height, config.sensor_width)
+    frames = renderer.render(torch.from_numpy(time_s + offsets_s).float()[None])
+    sensor = EventSimulator(config.sensor_height, config.sensor_width, seed=seed)
+    parts = [
+        sensor.step(picture, round((offset_s + config.window_s) * 1e9))
+        for picture, offset_s in zip(luminance(frames.rgb[0]).numpy(), offsets_s)]
+    return Events(*(np.concatenate(part) for part in zip(*parts)))

@@ -1,0 +1,98 @@
+"""Accuracies, their intervals and the tables made of them."""
+
+import math
+
+from epvlm_ros.eval.bootstrap import PairedBootstrap
+from epvlm_ros.eval.question_set import Problem
+from epvlm_ros.eval.report import format_report, summarise
+import numpy as np
+import pytest
+
+
+def slow_bootstrap(images, values, num_resamples):
+    """Draw images with all their questions, one resample after another."""
+    random = np.random.default_rng(0)
+    members = [np.flatnonzero(images == image) for image in range(images.max() + 1)]
+    means = []
+    for _ in range(num_resamples):
+        drawn = random.integers(len(members), size=len(members))
+        means.append(np.mean(np.concatenate([values[members[image]] for image in drawn])))
+    return np.percentile(means, [2.5, 97.5])
+
+
+def test_intervals_are_those_of_a_slow_bootstrap():
+    random = np.random.default_rng(1)
+    images = np.sort(random.integers(60, size=300))
+    images = np.unique(images, return_inverse=True)[1]
+    # answers about one image hang together
+    right = random.random(300) < np.where(images % 3 == 0, 0.4, 0.9)
+    other = right ^ (random.random(300) < 0.15)
+    bootstrap = PairedBootstrap(images)
+    found = bootstrap.accuracy(right)
+    assert found.value == pytest.approx(right.mean())
+    np.testing.assert_allclose(
+        [found.low, found.high], slow_bootstrap(images, right, 4000), atol=0.01)
+    apart = bootstrap.difference(right, other)
+    paired = right.astype(float) - other
+    assert apart.value == pytest.approx(paired.mean())
+    np.testing.assert_allclose(
+        [apart.low, apart.high], slow_bootstrap(images, paired, 4000), atol=0.01)
+    # two unpaired intervals would be far wider
+    assert apart.high - apart.low < found.high - found.low
+
+
+def test_what_is_the_same_differs_by_nothing():
+    right = np.array([True, False, True, True])
+    bootstrap = PairedBootstrap(np.array([0, 0, 1, 2]), num_resamples=700)
+    difference = bootstrap.difference(right, right)
+    assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+    retention = bootstrap.retention(right, right)
+    assert (retention.value, retention.low, retention.high) == (1.0, 1.0, 1.0)
+    half = bootstrap.retention(np.array([True, False, False, False]), right, right)
+    assert half.value == pytest.approx(1 / 3)
+
+
+def test_nothing_to_estimate_from_is_no_number():
+    bootstrap = PairedBootstrap(np.array([0, 1]))
+    none = bootstrap.accuracy(np.array([True, True]), np.array([False, False]))
+    assert math.isnan(none.value) and math.isnan(none.low)
+    assert math.isnan(bootstrap.retention(*np.zeros((2, 2), bool)).value)
+    with pytest.raises(ValueError, match='no answers'):
+        PairedBootstrap(np.array([], np.int64))
+
+
+def make_record(number, setting, right, **others):
+    policy, _, budget = setting.partition(', ')
+    return {'number': number, 'image': str(number // 2), 'family': 'count' if number else 'place',
+            'group': '', 'setting': setting, 'policy': policy, 'budget': budget, 'right': right,
+            'tokens': 100, 'tokens_kept': 100 if policy == 'dense' else 50, 'flops_dense': 1000,
+            'flops_used': 1000 if policy == 'dense' else 400, 'ttft_ms': 10.0 * (number + 1),
+            'fallback': '', **others}
+
+
+def test_a_summary_by_hand():
+    right = {'dense': [1, 1, 1, 0], 'random, keep 0.5': [0, 1, 0, 0],
+             'events, keep 0.5': [1, 1, 0, 0]}
+    records = [make_record(number, setting, bool(flags[number]))
+               for number in range(4) for setting, flags in right.items()]
+    records[2]['fallback'] = 'uniform: static scene'
+    summary = summarise(records, [Problem(7, 'the line is no JSON')], {'a': 1})
+    assert (summary['questions'], summary['images']) == (4, 2)
+    assert summary['questions_by_family'] == {'place': 1, 'count': 3}
+    events = summary['settings']['events, keep 0.5']
+    assert events['accuracy']['value'] == 0.5
+    assert events['retention']['value'] == pytest.approx(2 / 3)
+    assert events['difference_to_dense']['value'] == -0.25
+    assert events['difference_to_random']['value'] == 0.25
+    assert events['flops_saved'] == pytest.approx(0.6)
+    assert (events['tokens_kept'], events['median_ttft_ms'], events['fallbacks']) == (
+        50, 25, {'uniform: static scene': 1})
+    assert events['by_family']['count']['accuracy']['value'] == pytest.approx(1 / 3)
+    assert summary['settings']['random, keep 0.5']['difference_to_random'] is None
+    # image 0 or 1 only, or both: accuracies 1, 0 and 0.5 with chances 1/4, 1/4 and 1/2
+    assert (events['accuracy']['low'], events['accuracy']['high']) == (0.0, 1.0)
+    report = format_report(summary)
+    assert '| events, keep 0.5 | 50.0  | 66.7%    | 60.0%       | 50 of 100' in report
+    assert '-25.0 [' in report and '+25.0 [' in report
+    assert '1 rows could not be asked:\n  row 7: the line is no JSON' in report
+    assert 'events, keep 0.5: 1 answers by uniform: static scene' in report

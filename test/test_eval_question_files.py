@@ -1,0 +1,174 @@
+"""Question files: what is read of them, and what is reported instead."""
+
+import base64
+import json
+
+import cv2
+from epvlm_ros.eval.multiple_choice import (
+    join_question, LETTER_INSTRUCTION, read_options, read_truth, split_question, WORD_INSTRUCTION)
+from epvlm_ros.eval.question_files import FileSet
+import numpy as np
+import pytest
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+PNG = cv2.imencode('.png', PICTURE[:, :, ::-1])[1].tobytes()
+CHOICE = ('In which direction is the front wheel of the car facing?\n\nA. Left\nB. Straight\n'
+          'C. Right\n' + LETTER_INSTRUCTION)
+
+
+@pytest.mark.parametrize('text, stem, options, instruction', [
+    (CHOICE, 'In which direction is the front wheel of the car facing?',
+     (('A', 'Left'), ('B', 'Straight'), ('C', 'Right')), LETTER_INSTRUCTION),
+    ('Which one?\n(A) a bus\n(B) the A. B. C. shop', 'Which one?',
+     (('A', 'a bus'), ('B', 'the A. B. C. shop')), ''),
+    ('Is A. Jones up? A. yes B. no', 'Is A. Jones up?', (('A', 'yes'), ('B', 'no')), ''),
+    ('Which? A. up B. down\nC. neither', 'Which?', (('A', 'up'), ('B', 'down'), ('C', 'neither')),
+     ''),
+    ('How many cars?\n' + WORD_INSTRUCTION, 'How many cars?', (), WORD_INSTRUCTION),
+    ('What does plan A. say?', 'What does plan A. say?', (), ''),
+    ('Is B. Smith or A. Jones here?', 'Is B. Smith or A. Jones here?', (), ''),
+    ('Who is A. Jones?\nA) he\nB) she', 'Who is A. Jones?', (('A', 'he'), ('B', 'she')), '')])
+def test_inline_options(text, stem, options, instruction):
+    assert split_question(text) == (stem, options, instruction)
+
+
+def test_a_question_put_together_comes_apart_again():
+    options = (('A', 'red'), ('B', 'dark blue'))
+    text = join_question('what colour?', options, LETTER_INSTRUCTION)
+    assert split_question(text) == ('what colour?', options, LETTER_INSTRUCTION)
+
+
+def test_columns_of_options():
+    expected = (('A', 'yes'), ('B', '2'))
+    assert read_options(['yes', 2]) == read_options({'a': 'yes', 'B': 2, 'C': None}) == expected
+    assert read_options(None) == read_options('') == ()
+    for wrong in ('yes, no', 3, [['a']], {'first': 'yes'}):
+        with pytest.raises(ValueError, match='give a'):
+            read_options(wrong)
+
+
+@pytest.mark.parametrize('answer, letter', [('A', 'A'), ('b', 'B'), ('(B)', 'B'), ('B.', 'B'),
+                                            ('Left', 'A'), ('straight ', 'B')])
+def test_the_true_letter(answer, letter):
+    assert read_truth(answer, (('A', 'left'), ('B', 'Straight'))) == letter
+
+
+@pytest.mark.parametrize('answer', ['C', '', 'right', 'AB'])
+def test_an_answer_that_is_no_option_is_refused(answer):
+    with pytest.raises(ValueError, match='none of the options A, B|is empty'):
+        read_truth(answer, (('A', 'left'), ('B', 'Straight')))
+
+
+def write_lines(path, rows):
+    path.write_text('\n'.join(
+        row if isinstance(row, str) else json.dumps(row) for row in rows) + '\n')
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'car.png').write_bytes(PNG)
+    (tmp_path / 'broken.png').write_bytes(PNG[:40])
+    return tmp_path
+
+
+def test_every_bad_row_is_reported_and_the_others_are_read(folder):
+    good = {'image': 'car.png', 'question': CHOICE, 'answer': 'B'}
+    encoded = base64.b64encode(PNG).decode()
+    path = write_lines(folder / 'questions.jsonl', [
+        good,
+        '{"image": "car.png", "question"',                         # row 2
+        '["a", "list"]',                                           # row 3
+        {'question': 'where?', 'answer': 'here'},                  # row 4
+        {**good, 'answer': 'D'},                                   # row 5
+        {**good, 'image': 'lost.png'},                             # row 6
+        '',
+        {**good, 'image': 'broken.png'},                           # row 7, empty lines apart
+        {**good, 'image': {'bytes': 'no base64!', 'path': None}},  # row 8
+        {**good, 'question': ' '},                                 # row 9
+        {**good, 'answer': ['A']},                                 # row 10
+        {**good, 'options': 'A or B'},                             # row 11
+        {'image': {'bytes': encoded, 'path': 'x'}, 'question': 'how many?', 'answer': 2,
+         'family': 'count'}])                                      # row 12
+    questions = FileSet(path)
+    assert len(questions) == 12
+    seen = [(case, questions.view(case)) for case in questions]
+    assert [case.number for case, view in seen if view is not None] == [1, 12]
+    (first, view), (last, _) = seen[0], seen[-1]
+    np.testing.assert_array_equal(view.rgb, PICTURE)
+    assert (first.question, first.answer) == (CHOICE, 'B') and len(first.options) == 3
+    assert (last.question, last.answer, last.family) == ('how many?', '2', 'count')
+    reasons = {problem.row: problem.reason for problem in questions.problems}
+    words = {2: 'no JSON', 3: 'give an object', 4: 'has no image', 5: "'D' is none of",
+             6: 'lost.png cannot be read', 7: 'broken.png is no picture', 8: 'base64',
+             9: 'the question is', 10: 'the answer is', 11: 'options are'}
+    assert set(reasons) == set(words) and len(questions.problems) == len(words)
+    for row, word in words.items():
+        assert word in reasons[row]
+    assert len(list(questions)) == 5  # a second time: problems do not pile up
+    assert {problem.row for problem in questions.problems} == {2, 3, 4, 5, 9, 10, 11}
+
+
+def test_parquet_with_the_columns_of_realworldqa(tmp_path):
+    pyarrow = pytest.importorskip('pyarrow')
+    parquet = pytest.importorskip('pyarrow.parquet')
+    rows = [{'image': {'bytes': PNG, 'path': '0.png'}, 'question': CHOICE, 'answer': 'C'},
+            {'image': {'bytes': b'', 'path': None}, 'question': CHOICE, 'answer': 'C'},
+            {'image': {'bytes': PNG, 'path': '0.png'}, 'question': CHOICE, 'answer': None}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / 'test.parquet')
+    questions = FileSet(tmp_path / 'test.parquet')
+    found = [(case, questions.view(case)) for case in questions]
+    np.testing.assert_array_equal(found[0][1].rgb, PICTURE)
+    assert found[0][0].answer == 'C' and found[1][1] is None and len(found) == 2
+    assert [problem.row for problem in questions.problems] == [2, 3]
+    (tmp_path / 'no.parquet').write_bytes(b'PAR1 no')
+    with pytest.raises(ValueError, match='cannot be read as parquet'):
+        FileSet(tmp_path / 'no.parquet')
+
+
+def test_parquet_without_pyarrow_names_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / 'a.parquet').write_bytes(b'')
+    monkeypatch.setitem(__import__('sys').modules, 'pyarrow.parquet', None)
+    with pytest.raises(ValueError, match='pip install pyarrow, or give the same'):
+        FileSet(tmp_path / 'a.parquet')
+
+
+def test_a_column_of_options_is_asked_about(folder):
+    row = {'image': 'car.png', 'question': 'what is it?', 'answer': 'a car',
+           'options': ['a bus', 'a car']}
+    path = write_lines(folder / 'a.jsonl', [row])
+    asked, = FileSet(path)
+    assert asked.question == f'what is it?\nA. a bus\nB. a car\n{LETTER_INSTRUCTION}'
+    assert asked.answer == 'B'
+    alone, = FileSet(path, 'question')
+    assert (alone.question, alone.options) == ('what is it?', asked.options)
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    with pytest.raises(ValueError, match='there is no file'):
+        FileSet(tmp_path / 'a.jsonl')
+    (tmp_path / 'a.csv').write_text('image,question')
+    with pytest.raises(ValueError, match='neither .jsonl nor .parquet'):
+        FileSet(tmp_path / 'a.csv')
+
+
+def test_files_of_a_folder_are_read_as_one(folder):
+    rows = [{'image': 'car.png', 'question': f'what is {number}?', 'answer': 'x'}
+            for number in range(3)]
+    (folder / 'set').mkdir()
+    with pytest.raises(ValueError, match='there is no .jsonl'):
+        FileSet(folder / 'set')
+    write_lines(folder / 'set' / 'test-1.jsonl', [{**rows[2], 'image': 'lost.png'}])
+    write_lines(folder / 'set' / 'test-0.jsonl', rows[:2])
+    questions = FileSet(folder / 'set')
+    assert len(questions) == 3
+    assert [(case.number, case.question) for case in questions] == [
+        (1, 'what is 0?'), (2, 'what is 1?'), (3, 'what is 2?')]
+
+
+def test_a_description_follows_the_content(folder):
+    path = write_lines(folder / 'a.jsonl', [{'image': 'car.png', 'question': '?', 'answer': '1'}])
+    first = FileSet(path).describe()
+    assert FileSet(path, limit=1).describe() == first  # a limit only ends the set
+    write_lines(path, [{'image': 'car.png', 'question': '?', 'answer': '2'}])
+    assert FileSet(path).describe() != first
