@@ -80,7 +80,7 @@ class PacketTemplate:
 def _make_words(random: np.random.Generator, events_per_step: float) -> tuple[
         np.ndarray, np.ndarray]:
     """Return the words of a packet and where its TIME_LOW words are."""
-    rows_per_step = max(1, round(events_per_step / 12))
+    rows_per_step = max(1, -(-round(events_per_step) // 12))  # at least what was asked for
     chunks, low_at, length = [], [], 0
     for _ in range(STEPS):
         row_words = []

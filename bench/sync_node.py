@@ -212,7 +212,8 @@ def main() -> None:
                         help='million events a second')
     parser.add_argument('--seconds', type=float, default=5.0, help='of every rate')
     parser.add_argument('--overload', type=float, nargs='*', default=[],
-                        help='million events a second, for 5 s, and 20 again after it')
+                        help='million events a second, for 5 s, and --after it')
+    parser.add_argument('--after', type=float, default=20.0, help='million events a second')
     parser.add_argument('--parameters', nargs='*', default=[], help='of the node, as name:=value')
     parser.add_argument('--output', type=Path, help='JSON file to write')
     options = parser.parse_args()
@@ -234,7 +235,8 @@ def main() -> None:
                 print(describe(results[-1]), flush=True)
             overloads = []
             for rate in options.overload:
-                overloads.append(recover(feed, receiver, node, 20e6, rate * 1e6))
+                overloads.append(recover(
+                    feed, receiver, node, options.after * 1e6, rate * 1e6))
                 print(json.dumps(overloads[-1], indent=2), flush=True)
             feed.close()
             receiver.close()

@@ -10,7 +10,7 @@ from launch_ros.substitutions import FindPackageShare
 # Arguments that set a parameter: (name, node, type, description). Empty leaves the value to
 # the configuration file, so that the command line beats the file and the file the defaults.
 PARAMETERS = [
-    ('model', 'vlm_node', str, 'folder or hub name of a Qwen2-VL checkpoint'),
+    ('model', 'vlm_node', str, 'folder or hub name of a Qwen-VL checkpoint'),
     ('device', 'vlm_node', str, 'auto, cpu, cuda or cuda:N'),
     ('keep_ratio', 'vlm_node', float, 'share of the visual tokens to compute on'),
     ('compressed', 'event_sync_node', bool, 'whether the image topic is compressed'),

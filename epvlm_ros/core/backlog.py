@@ -10,15 +10,20 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import auto, Enum
+import math
 import threading
+import time
 from typing import Any, Callable, NamedTuple
 
 from epvlm_ros.core.packets import EventPacket
 
-# Of so many packets the events of one are counted, once this share of the room is taken. Beyond
-# the last share none are: then packets are only skimmed, which keeps their decoder in step.
-SHEDDING = ((1 / 8, 2), (1 / 4, 4))
-SKIM_ALL_FROM = 1 / 2
+# Of so many packets the events of one are counted, once a packet has waited for this share of the
+# longest delay. After the whole of it none are: then packets are only skimmed, which keeps their
+# decoder in step.
+SHEDDING = ((1 / 2, 2), (3 / 4, 4))
+# Packets that are late for less than this share of the delay were held up by a single thing, and
+# are soon caught up with.
+PATIENCE = 1 / 4
 PACKET_OVERHEAD = 1024  # bytes of a packet beside its payload: empty ones take room as well
 
 
@@ -63,16 +68,18 @@ class Backlog:
     """
     A first-in first-out line of event packets, frames and calls; may be used from any thread.
 
-    When packets come faster than they are taken, load is shed in this order, by how much waits
-    behind the packet whose turn it is: from an eighth of ``max_bytes`` on the events of every
-    second packet count, from a quarter on those of every fourth, from a half on none, but every
-    packet still passes through its decoder. When the line is full, the packets that have waited
-    longest are dropped whole. Thinning by packets keeps
-    what the activity is worth: where something moves stays more active than where nothing does.
-    Frames are dropped last: only when ``max_frames`` of them wait, the oldest first.
+    When packets come faster than they are taken, load is shed in this order, by how long the
+    packet has waited whose turn it is: from half of ``max_delay_s`` on the events of every second
+    packet count, from three quarters on those of every fourth, then none, but every packet still
+    passes through its decoder. When the line is full, the packets that have waited longest are
+    dropped whole. Thinning by packets keeps what the activity is worth: where something moves
+    stays more active than where nothing does. Frames are dropped last: only when ``max_frames``
+    of them wait, the oldest first.
 
     Parameters
     ----------
+    max_delay_s : float
+        How long packets may wait, in seconds of the monotonic clock.
     max_bytes : int
         Most bytes of packets that wait; a single packet may be larger.
     max_frames : int
@@ -85,15 +92,18 @@ class Backlog:
 
     """
 
-    def __init__(self, max_bytes: int, max_frames: int) -> None:
-        if min(max_bytes, max_frames) < 1:
+    def __init__(self, max_delay_s: float, max_bytes: int, max_frames: int) -> None:
+        if not max_delay_s > 0.0 or min(max_bytes, max_frames) < 1:
             raise ValueError(
-                f'a backlog of {max_bytes} bytes and {max_frames} frames: give 1 or more of each')
+                f'a backlog of {max_delay_s} s, {max_bytes} bytes and {max_frames} frames: give '
+                'more than 0 s, and 1 or more of the others')
+        self._max_delay_s = max_delay_s
         self._max_bytes, self._max_frames = max_bytes, max_frames
         self.counters = BacklogCounters()
         self._line: deque[_Entry] = deque()
         self._num_bytes = 0
         self._num_frames = 0
+        self._late_since_s = math.inf
         self._turn = 0  # of the packets whose turn came while load was shed
         self._changed = threading.Condition()
 
@@ -103,7 +113,11 @@ class Backlog:
         return self._num_bytes
 
     def put_packet(self, packet: EventPacket, now_s: float) -> None:
-        """Let a packet wait; those that have waited longest are dropped where it needs room."""
+        """
+        Let a packet wait; those that have waited longest are dropped where it needs room.
+
+        ``now_s`` is the monotonic clock's time, here and in `put_frame`.
+        """
         entry = _Entry(Kind.PACKET, packet, now_s, int(packet.events.size) + PACKET_OVERHEAD)
         with self._changed:
             while self._num_bytes and self._num_bytes + entry.num_bytes > self._max_bytes:
@@ -143,15 +157,22 @@ class Backlog:
             if not self._line and not self._changed.wait_for(lambda: self._line, timeout_s):
                 return None
             entry = self._remove(0)
-            shed = entry.kind is Kind.PACKET and self._sheds_this()
+            shed = entry.kind is Kind.PACKET and self._sheds(entry)
             return Turn(entry.kind, entry.item, entry.arrival_s, shed)
 
-    def _sheds_this(self) -> bool:
-        """Whether a packet is shed for what waits behind it."""
-        fill = self._num_bytes / self._max_bytes
-        keep_one_of = max((every for share, every in SHEDDING if fill >= share), default=1)
-        self._turn = self._turn + 1 if keep_one_of > 1 else 0
-        return fill >= SKIM_ALL_FROM or self._turn % keep_one_of != 0
+    def _sheds(self, entry: _Entry) -> bool:
+        """Whether a packet is shed for those that wait behind it."""
+        now_s = time.monotonic()
+        delay = (now_s - entry.arrival_s) / self._max_delay_s if self._num_bytes else 0.0
+        keep_one_of = max((every for share, every in SHEDDING if delay >= share), default=1)
+        if keep_one_of == 1:
+            self._late_since_s, self._turn = math.inf, 0
+            return False
+        self._late_since_s = min(self._late_since_s, now_s)
+        if delay < 1.0 and now_s - self._late_since_s < PATIENCE * self._max_delay_s:
+            return False
+        self._turn += 1
+        return delay >= 1.0 or self._turn % keep_one_of != 0
 
     def _drop_oldest(self, kind: Kind) -> None:
         # Packets and frames come in turns, so that the first of each is close to the front.

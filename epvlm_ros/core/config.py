@@ -97,9 +97,13 @@ class EventSyncConfig(Validated):
         'registration camera_info.', minimum=0.01, maximum=10000.0, dynamic=True)
 
     # What happens when too much comes.
+    max_event_delay: float = parameter(
+        0.08, 'Longest time that event packets wait to be processed, in seconds. From half of it '
+        'on, where that lasts, the events of every second packet are shed, from three quarters on '
+        'those of three of four, then all.', minimum=0.001, maximum=10.0)
     max_backlog: float = parameter(
-        32.0, 'Most event data that waits to be processed, in megabytes; events are shed, packet '
-        'by packet, long before.', minimum=0.1, maximum=4096.0)
+        32.0, 'Most event data that waits to be processed, in megabytes; what waits longest is '
+        'dropped.', minimum=0.1, maximum=4096.0)
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
@@ -145,7 +149,8 @@ class VlmConfig(Validated):
     """Which model answers, and how much of each frame it computes on."""
 
     model: str = parameter(
-        '', 'Folder or hub name of a Qwen2-VL checkpoint; empty is the embedded one.')
+        '', 'Folder or hub name of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint; empty is the '
+        'embedded one.')
     device: str = parameter(
         'auto', 'Device of the model: auto, cpu, cuda or cuda:N.')
     dtype: str = parameter(

@@ -22,9 +22,11 @@ from epvlm_ros.core.event_stream import BACKWARD_JUMP_NS, EventStream, StreamCou
 from epvlm_ros.core.filters import EventFilter
 from epvlm_ros.core.guided_frame import Frame, GuidedFrame
 from epvlm_ros.core.packets import DecoderCounters, ENCODINGS, EventPacket, PacketDecoder
-from epvlm_ros.core.registration import make_registration, Registration
+from epvlm_ros.core.registration import IDENTITY, make_registration, Registration
 from epvlm_ros.core.window import Moment, window_bounds
 import numpy as np
+
+_TURNED = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, 1.0)  # a homography that turns
 
 _NUM_SYNC_ERRORS = 31  # latest frames
 
@@ -288,12 +290,17 @@ def warm_up(filters: FilterConfig = FilterConfig()) -> None:
     the compiled code is in the cache.
     """
     for encoding in ENCODINGS:
-        for mode in ('count', 'activity'):
-            synchronizer = FrameSynchronizer(
-                EventSyncConfig(window_mode=mode, max_wait=0.0), filters)
+        # Both kinds of look-up tables, with and without filters.
+        for mode, homography, used in (
+                ('count', IDENTITY, filters), ('activity', _TURNED, filters),
+                ('count', IDENTITY, FilterConfig()), ('activity', _TURNED, FilterConfig())):
+            synchronizer = FrameSynchronizer(EventSyncConfig(
+                window_mode=mode, homography=homography, max_wait=0.0), used)
             synchronizer.add_frame(Frame(0, 8, 8), 0.0)
             # A libcaer event; in the other formats at least it passes through the loops.
             payload = np.array([1, 0, 0, 0, 0, 0, 0, 0] * 2, np.uint8)
+            if encoding == 'evt3':  # skims only once it knows the time
+                payload = np.array([0x8000, 0x6000, 0x0001, 0x2001], '<u2').view(np.uint8)
             for seq in range(4):
                 synchronizer.add_packet(
                     EventPacket(0, 8, 8, seq, 0, encoding, payload), 0.0, shed=seq == 3)

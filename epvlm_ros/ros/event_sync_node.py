@@ -56,7 +56,9 @@ class EventSyncNode(Node):
         warm_up(filters)
         image_to_rgb(Image(height=1, width=1, encoding='mono8', step=1, data=b'0'))
         self._synchronizer = FrameSynchronizer(config, filters, make_registration(config))
-        self._backlog = Backlog(round(config.max_backlog * MEGABYTE), config.max_pending_frames)
+        self._backlog = Backlog(
+            config.max_event_delay, round(config.max_backlog * MEGABYTE),
+            config.max_pending_frames)
         self._monitor = RegistrationMonitor()
         self._report = SyncDiagnostics(self.get_fully_qualified_name())
         self._next_report_s = time.monotonic() + REPORT_PERIOD_S

@@ -48,7 +48,7 @@ def make_cell_lookup(
     # Some rows at a time: the many arrays on the way stay in the cache.
     for top in range(0, sensor_height, _ROWS_AT_A_TIME):
         part = lookup[top:top + _ROWS_AT_A_TIME]
-        y, x = np.mgrid[top:top + len(part), :sensor_width].astype(np.float64)
+        y, x = np.ogrid[top:top + len(part), :sensor_width]
         u, v = registration.map_pixels(x, y, sensor_size, image_size)
         part[:] = _find_cells(u, v, image_size, cell_size_px, num_cols)
     return lookup
@@ -61,10 +61,10 @@ def _find_cells(
     # Edges of a pixel are half a pixel away from its centre.
     u, v = u + 0.5, v + 0.5
     # False for NaN, too.
-    is_visible = (u >= 0) & (u < image_width) & (v >= 0) & (v < image_height)
-    u, v = np.where(is_visible, u, 0.0), np.where(is_visible, v, 0.0)
-    cells = (v // cell_size_px) * num_cols + u // cell_size_px
-    return np.where(is_visible, cells, -1)
+    is_col, is_row = (u >= 0) & (u < image_width), (v >= 0) & (v < image_height)
+    col = (np.where(is_col, u, 0.0) // cell_size_px).astype(np.int32)
+    row = (np.where(is_row, v, 0.0) // cell_size_px).astype(np.int32)
+    return np.where(is_row & is_col, row * num_cols + col, -1)
 
 
 def find_pixel_density(

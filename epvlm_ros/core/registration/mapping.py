@@ -30,15 +30,17 @@ class Registration(ABC):
         Parameters
         ----------
         x, y : numpy.ndarray
-            Column and row on the sensor, in pixels, of any one shape; not changed.
+            Column and row on the sensor, in pixels, of shapes that go together by broadcasting;
+            not changed.
         sensor_size, image_size : tuple of int
             Height and width, in pixels.
 
         Returns
         -------
         tuple of numpy.ndarray
-            Column and row in the image, float64 of the shape of ``x``, not bounded by the image;
-            NaN where the pixel sees nothing that the camera could see.
+            Column and row in the image, float64, not bounded by the image, of shapes that go
+            together to that of ``x`` and ``y``; NaN where the pixel sees nothing that the camera
+            could see.
 
         Raises
         ------
@@ -93,11 +95,9 @@ class HomographyRegistration(Registration):
         if matrix[2] @ middle < 0:
             matrix = -matrix
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        depth = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
+        u, v, depth = (_weigh(row, x, y) for row in matrix)
         depth = np.where(depth > 0, depth, np.nan)
-        u = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / depth
-        v = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / depth
-        return u, v
+        return u / depth, v / depth
 
     def matrix(self, sensor_size: tuple[int, int], image_size: tuple[int, int]) -> np.ndarray:
         """
@@ -164,7 +164,8 @@ class CameraRegistration(Registration):
         image_size: tuple[int, int],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Map positions on the event sensor to positions in the image, see `Registration`."""
-        shape = np.shape(x)
+        x, y = np.broadcast_arrays(x, y)
+        shape = x.shape
         if np.size(x) == 0:
             return np.empty(shape), np.empty(shape)
         event_camera = self.event_camera.scaled_to(sensor_size)
@@ -220,6 +221,15 @@ def load_registration(path: str | Path) -> HomographyRegistration:
             made_for=(content.sensor_size, content.image_size))
     except ValueError as error:
         raise ValueError(f'{path}: key homography: {error}') from None
+
+
+def _weigh(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the weighted sum of x, y and 1; a weight of 0 leaves its array out of the work."""
+    total: np.ndarray = weights[2]
+    for weight, values in zip(weights, (x, y)):
+        if weight:
+            total = total + weight * values
+    return total
 
 
 def _scaling(from_size: tuple[int, int], to_size: tuple[int, int]) -> np.ndarray:

@@ -1,0 +1,53 @@
+"""After the warm-up nothing is compiled: no packet of a stream waits for that."""
+
+import subprocess
+import sys
+
+COUNT_NEW = """
+import gc
+
+from epvlm_ros.core.config import EventSyncConfig, FilterConfig
+from epvlm_ros.core.guided_frame import Frame
+from epvlm_ros.core.packets import encode_evt3, ENCODINGS, EventPacket, Events
+from epvlm_ros.core.synchronizer import FrameSynchronizer, warm_up
+from numba.core.dispatcher import Dispatcher
+import numpy as np
+
+
+def compiled():
+    return {(item.py_func.__module__, item.py_func.__name__, str(signature))
+            for item in gc.get_objects() if isinstance(item, Dispatcher)
+            for signature in item.signatures}
+
+
+filters = FilterConfig(
+    hot_pixel_filter=True, background_filter=True, flicker_filter=True, max_pixel_rate=100.0)
+warm_up(filters)
+before = compiled()
+random = np.random.default_rng(0)
+turned = (0.9, -0.1, 5.0, 0.1, 0.9, 3.0, 0.0, 0.0, 1.0)
+for encoding in ENCODINGS:
+    for config in (EventSyncConfig(max_wait=0.0), EventSyncConfig(max_wait=0.0, homography=turned),
+                   EventSyncConfig(max_wait=0.0, window_mode='activity')):
+        for used in (FilterConfig(), filters):
+            sync = FrameSynchronizer(config, used)
+            sync.add_frame(Frame(0, 48, 64), 0.0)
+            for seq in range(6):
+                payload = random.integers(0, 256, 4000).astype(np.uint8)
+                if encoding == 'evt3':
+                    events = Events(*(random.integers(0, 40, 500).astype(kind)
+                                      for kind in (np.uint16, np.uint16)),
+                                    np.ones(500, np.uint8), np.arange(500) * 1000)
+                    payload = encode_evt3(events, start_ns=0)
+                sync.add_packet(
+                    EventPacket(seq, 64, 48, seq, 0, encoding, payload), 0.0, shed=seq % 3 == 2)
+            sync.poll(1.0)
+new = {item for item in compiled() - before if not item[1].startswith('_encode')}
+print(sorted((item[0], item[1]) for item in new if 'encoder' not in item[0]))
+"""
+
+
+def test_after_the_warm_up_no_packet_waits_for_a_compiler():
+    done = subprocess.run(
+        [sys.executable, '-c', COUNT_NEW], capture_output=True, text=True)
+    assert done.stdout.strip() == '[]', done.stdout + done.stderr
