@@ -172,7 +172,7 @@ def _add_ask_options(ask: argparse.ArgumentParser) -> None:
     ask.add_argument('--keep', type=float, default=model.keep_ratio, metavar='RATIO',
                      help='share of the visual tokens to compute on (default: %(default)s)')
     ask.add_argument('--model', default=model.model,
-                     help='folder or hub name of a Qwen2-VL (default: the embedded one)')
+                     help='folder or hub name of a Qwen-VL (default: the embedded one)')
     ask.add_argument('--device', default=model.device, help='default: %(default)s')
     ask.add_argument('--max-new-tokens', type=int, default=model.max_new_tokens,
                      help='most tokens of the answer (default: %(default)s)')

@@ -92,8 +92,9 @@ def leave_row(ring, row, num_events, t_ns):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def enter_row(ring, t_ns):  # type: ignore[no-untyped-def]
-    """Return the row for a time (-1 if it is too old) and the end of its bin."""
+def change_row(ring, row, num_events, last_ns, t_ns):  # type: ignore[no-untyped-def]
+    """Leave a row for that of ``t_ns``; return it (-1 if it is too old) and the end of its bin."""
+    leave_row(ring, row, num_events, last_ns)
     row = _open_bin(ring, t_ns)
     return row, (t_ns // ring.bin_length_ns + 1) * ring.bin_length_ns
 
@@ -177,8 +178,7 @@ def add_separable(ring, records, is_vertical, table):  # type: ignore[no-untyped
         run = records[i]
         previous_ns, t_ns = t_ns, run.t_ns
         if t_ns >= end_ns or t_ns < previous_ns:
-            leave_row(ring, row, np.int64(num_in_row), previous_ns)
-            row, end_ns = enter_row(ring, t_ns)
+            row, end_ns = change_row(ring, row, np.int64(num_in_row), previous_ns, t_ns)
             row_start, num_in_row = np.uint64(row) * num_columns, np.uint64(0)
         mask = np.uint64(run.mask)
         position = np.uint64(run.y if is_vertical else run.x)
@@ -226,8 +226,7 @@ def add_stretches(ring, records, is_vertical, table):  # type: ignore[no-untyped
         run = records[i]
         previous_ns, t_ns = t_ns, run.t_ns
         if t_ns >= end_ns or t_ns < previous_ns:
-            leave_row(ring, row, np.int64(num_in_row), previous_ns)
-            row, end_ns = enter_row(ring, t_ns)
+            row, end_ns = change_row(ring, row, np.int64(num_in_row), previous_ns, t_ns)
             row_start, num_in_row = np.uint64(row) * num_columns, np.uint64(0)
         mask = np.uint64(run.mask)
         if row < 0:

@@ -28,7 +28,7 @@ from std_msgs.msg import String
 
 class VlmNode(LifecycleNode):
     """
-    Answers queries with a Qwen2-VL model that computes on the active patches only.
+    Answers queries with a Qwen-VL model that computes on the active patches only.
 
     Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame) and ``query``
     (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask), publishes ``answer``

@@ -8,7 +8,7 @@ the packet's ``time_base``.
 from __future__ import annotations
 
 from epvlm_ros.core.bin_counts import (
-    advance, count_event, enter_row, find_cell, leave_row, PixelCounter)
+    advance, change_row, count_event, find_cell, leave_row, PixelCounter)
 from epvlm_ros.core.compiled import compiled
 from epvlm_ros.core.packets.decoder import PacketDecoder
 import numpy as np
@@ -141,9 +141,9 @@ def _count_words(words, width, height, time_base, tallies, counter):
                 tally.first_ns, tally.has_first, tally.has_last = t_ns, True, True
                 advance(ring, t_ns)
             if x < width and y < height:
-                leave_row(ring, row, num_in_image - num_before, latest_ns)
+                row, end_ns = change_row(
+                    ring, row, num_in_image - num_before, latest_ns, t_ns)
                 num_before, latest_us = num_in_image, stamp_us
-                row, end_ns = enter_row(ring, t_ns)
                 first_us, num_stamps = _stamps_of_bin(
                     end_ns, ring.bin_length_ns, time_base, wrapped_us)
         last_us = stamp_us

@@ -7,7 +7,7 @@ Bits 0 to 31 are the time, 32 to 47 the column, 48 to 62 the row, 63 the polarit
 from __future__ import annotations
 
 from epvlm_ros.core.bin_counts import (
-    advance, count_event, enter_row, find_cell, leave_row, NO_TIME_NS, PixelCounter)
+    advance, change_row, count_event, find_cell, leave_row, NO_TIME_NS, PixelCounter)
 from epvlm_ros.core.compiled import compiled
 from epvlm_ros.core.packets.decoder import PacketDecoder
 import numpy as np
@@ -68,8 +68,7 @@ def _parse_words(  # type: ignore[no-untyped-def]
                 run.polarity = address >> 31 & 1
             else:
                 if t_ns >= end_ns or t_ns < counted_ns:
-                    leave_row(counter.ring, row, num_in_row, counted_ns)
-                    row, end_ns = enter_row(counter.ring, t_ns)
+                    row, end_ns = change_row(counter.ring, row, num_in_row, counted_ns, t_ns)
                     num_in_row = 0
                 counted_ns = t_ns
                 num_in_row += count_event(counter, counts, row, find_cell(counter, x, y))
