@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from epvlm_ros.eval.question_set import QuestionSet
 
 SIMULATED = 'simulated'
-DEFAULT_POLICIES = ('random', 'uniform', 'centre', 'detail', 'frame_difference', 'events',
-                    'events_and_coverage', 'events_and_detail', 'oracle')
+DEFAULT_POLICIES = (
+    'random', 'uniform', 'centre', 'detail', 'saliency', 'frame_difference', 'events',
+    'events_and_coverage', 'events_and_detail', 'events_and_saliency', 'oracle')
 DEFAULT_KEEP = (0.5, 0.3, 0.2)
 
 

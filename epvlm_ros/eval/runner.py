@@ -18,7 +18,7 @@ from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.engine import EngineAnswer, VlmEngine
 from epvlm_ros.core.flops import ModelShape
 from epvlm_ros.core.prompt import PromptBuilder
-from epvlm_ros.core.selection.rankings import DETAIL_POLICIES
+from epvlm_ros.core.selection import IMAGE_SCORES
 from epvlm_ros.eval.budget import Budget
 from epvlm_ros.eval.policies import activity_for, CONTROLS, DENSE, selection_of
 from epvlm_ros.eval.question_set import Case, ImageView, Problem, QuestionSet
@@ -131,7 +131,7 @@ def configure(config: VlmConfig, policy: str) -> VlmConfig:
     selection = selection_of(policy)
     return replace(
         config, selection=selection,
-        static_scene_policy='detail' if selection in DETAIL_POLICIES else 'uniform',
+        static_scene_policy=IMAGE_SCORES.get(selection, 'uniform'),
         static_scene_rate=0.0 if policy in CONTROLS else config.static_scene_rate)
 
 
