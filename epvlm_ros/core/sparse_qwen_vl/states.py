@@ -37,7 +37,7 @@ class PromptPrefix:
         """How many tokens were computed: those of the text and the kept ones of the image."""
         return self.keys_values[0][0].shape[2]
 
-    def text_after(self, prompt_ids: Tensor) -> Tensor | None:
+    def text_after(self, prompt_ids: Tensor) -> Tensor:
         """
         Return the part of a prompt that is to be computed after this prefix.
 
@@ -46,15 +46,19 @@ class PromptPrefix:
         prompt_ids : torch.Tensor
             int64 on the CPU, shape (tokens,), a dense prompt.
 
-        Returns
-        -------
-        torch.Tensor or None
-            At least one token; None if the prompt does not begin with this prefix.
+        Raises
+        ------
+        ValueError
+            If it does not begin with this prefix or nothing follows.
 
         """
         num_tokens = len(self.token_ids)
-        begins_so = torch.equal(prompt_ids[:num_tokens], self.token_ids)
-        return prompt_ids[num_tokens:] if begins_so and len(prompt_ids) > num_tokens else None
+        if len(prompt_ids) <= num_tokens or not torch.equal(
+                prompt_ids[:num_tokens], self.token_ids):
+            raise ValueError(
+                f'the prompt does not go on from the prefix of {num_tokens} tokens: give one '
+                'about the same image, with text after it')
+        return prompt_ids[num_tokens:]
 
     def make_cache(self, num_questions: int = 1) -> Cache:
         """Return a cache of the library, a copy that as many questions may write to."""

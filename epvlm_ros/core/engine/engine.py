@@ -1,19 +1,22 @@
-"""Frame + event activity + question -> answer, with timings and FLOPs."""
+"""The engine from frame, events and question to the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 import time
 from typing import TYPE_CHECKING
 
 from epvlm_ros.core.checkpoint import Checkpoint, load_checkpoint
 from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.flops import ModelShape, prefill_flops
+from epvlm_ros.core.engine.answer import AT_STOP, EngineAnswer
+from epvlm_ros.core.engine.drafts import Draft, finish_all, write_answers
+from epvlm_ros.core.engine.frame_encoder import FrameEncoder
+from epvlm_ros.core.engine.frame_memory import SelectedFrame
+from epvlm_ros.core.flops import language_model_flops, ModelShape, prefill_flops
 from epvlm_ros.core.patch_grid import PatchGrid
 from epvlm_ros.core.prompt import AnswerText, check_question, PromptBuilder
-from epvlm_ros.core.selection import select_for_frame, Selection
-from epvlm_ros.core.sparse_qwen_vl import VisionInput
+from epvlm_ros.core.sparse_qwen_vl import PromptPrefix
 import numpy as np
 import torch
 
@@ -21,57 +24,6 @@ if TYPE_CHECKING:
     from epvlm_ros.core.activity import ActivityGrid
 
 WARM_UP_SIZE_PX = 224
-
-
-@dataclass(frozen=True)
-class EngineAnswer:
-    """
-    An answer and what it cost.
-
-    Parameters
-    ----------
-    text : str
-        The answer; of an answer that was stopped, what there was.
-    kept_indices : numpy.ndarray
-        int64, ascending ``row * cols + col`` of the visual tokens that were computed on.
-    rows, cols : int
-        The grid of visual tokens.
-    num_tokens, num_tokens_kept : int
-        Visual tokens of the whole image, and those computed on.
-    flops_dense, flops_used : int
-        Encoder and prefill on all tokens, and on the kept ones, see ``flops``.
-    time_to_first_token_s : float
-        From the call to the first token of the answer, preprocessing included; the time to
-        the stop if there was none.
-    total_time_s : float
-        From the call to the end.
-    num_generated_tokens : int
-        Tokens of the text.
-    fallback : str
-        One of ``selection.FALLBACKS``: what was used in place of the configured rule.
-    stopped : bool
-        Whether ``should_stop`` ended it.
-
-    """
-
-    text: str
-    kept_indices: np.ndarray
-    rows: int
-    cols: int
-    num_tokens: int
-    num_tokens_kept: int
-    flops_dense: int
-    flops_used: int
-    time_to_first_token_s: float
-    total_time_s: float
-    num_generated_tokens: int
-    fallback: str
-    stopped: bool
-
-    @property
-    def flops_saved(self) -> float:
-        """Share of the dense prefill that was not computed, 0 to 1."""
-        return 1.0 - self.flops_used / self.flops_dense
 
 
 class VlmEngine:
@@ -93,10 +45,9 @@ class VlmEngine:
         self._config = config
         self._model = checkpoint.model
         self._tokenizer = checkpoint.tokenizer
-        self._image_processor = checkpoint.image_processor
-        self._geometry = checkpoint.geometry
         self._prompts = PromptBuilder(
             checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.image_token_id)
+        self._frames = FrameEncoder(checkpoint, remembers=self._prompts.image_comes_first)
         self._shape = ModelShape.from_config(checkpoint.model.config)
         self._end_token_ids = checkpoint.model.end_token_ids
         if not self._end_token_ids and checkpoint.tokenizer.eos_token_id is not None:
@@ -186,12 +137,7 @@ class VlmEngine:
             If the image is smaller than one token or too long for its width.
 
         """
-        smallest = self._geometry.token_size_px
-        if min(image_height, image_width) < smallest:
-            raise ValueError(
-                f'the image is {image_width} x {image_height} pixels: give one of at least '
-                f'{smallest} x {smallest}')
-        return self._geometry.grid(image_height, image_width)
+        return self._frames.patch_grid(image_height, image_width)
 
     def answer(
         self,
@@ -206,6 +152,9 @@ class VlmEngine:
     ) -> EngineAnswer:
         """
         Answer one question about one frame, by greedy decoding.
+
+        Of the frame that was asked about last, with the same parameters, nothing is computed
+        again: a further question costs its own text.
 
         Parameters
         ----------
@@ -232,33 +181,87 @@ class VlmEngine:
             If an argument is not as above; the text names the remedy.
 
         """
-        start_s = self._now_s()
+        draft = Draft(AnswerText(self._tokenizer, on_text), self._now_s())
         config = self._override(keep_ratio, max_new_tokens)
         check_question(question, config.max_question_length)
-        grid = self._check_image(image_rgb)
-        prompt_ids = self._prompts.prompt_ids(question, grid.num_tokens)
-        selection = select_for_frame(image_rgb, grid, activity, config, self._num_answers)
-        vision = self._vision_input(image_rgb, grid, selection)
-        answer_text = AnswerText(self._tokenizer, on_text)
-        first_token_s, stopped = self._generate(
-            prompt_ids, vision, config.max_new_tokens, should_stop, answer_text)
-        end_s = self._now_s()
+        frame, prefix = self._frames.look_at(image_rgb, activity, config, self._num_answers)
+        prompt_ids = self._prompts.prompt_ids(question, frame.grid.num_tokens)
+        should_stop = should_stop or (lambda: False)
+        state = None
+        if not should_stop():
+            if prefix is None:
+                state = self._frames.prefill(frame, prompt_ids, should_stop)
+            else:
+                state = self._model.ask(prefix, prefix.text_after(prompt_ids))
+        if state is None:
+            draft.finish(AT_STOP, self._now_s())
+        else:
+            token_ids = self._model.decode(state, self._end_token_ids, config.max_new_tokens)
+            write_answers([draft], ([(0, token_id)] for token_id in token_ids),
+                          config.max_new_tokens, should_stop, self._now_s)
         self._num_answers += 1
-        num_text_tokens = len(prompt_ids) - grid.num_tokens
-        return EngineAnswer(
-            text=answer_text.text,
-            kept_indices=selection.kept_indices,
-            rows=grid.rows,
-            cols=grid.cols,
-            num_tokens=grid.num_tokens,
-            num_tokens_kept=len(selection.kept_indices),
-            flops_dense=self._count_flops(np.arange(grid.num_tokens), grid, num_text_tokens),
-            flops_used=self._count_flops(selection.kept_indices, grid, num_text_tokens),
-            time_to_first_token_s=(end_s if first_token_s is None else first_token_s) - start_s,
-            total_time_s=end_s - start_s,
-            num_generated_tokens=len(answer_text.token_ids),
-            fallback=selection.fallback,
-            stopped=stopped)
+        return self._make_answer(draft, frame, prompt_ids, prefix)
+
+    def answer_all(
+        self,
+        image_rgb: np.ndarray,
+        questions: Sequence[str],
+        activity: ActivityGrid | None,
+        *,
+        keep_ratio: float | None = None,
+        max_new_tokens: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> list[EngineAnswer]:
+        """
+        Answer several questions about one frame at once, each as it is answered alone.
+
+        The frame is encoded once and all answers are written side by side, which takes little
+        longer than to write the longest of them. A random selection is the same for all.
+
+        Parameters
+        ----------
+        questions : sequence of str
+            Each as in ``answer``; none gives no answers.
+        image_rgb, activity, keep_ratio, max_new_tokens, should_stop
+            As in ``answer``; the limits hold for each answer.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as in ``answer``.
+
+        """
+        start_s = self._now_s()
+        config = self._override(keep_ratio, max_new_tokens)
+        for question in questions:
+            check_question(question, config.max_question_length)
+        if not questions:
+            return []
+        frame, prefix = self._frames.look_at(image_rgb, activity, config, self._num_answers)
+        prompts = [
+            self._prompts.prompt_ids(question, frame.grid.num_tokens) for question in questions]
+        if not self._prompts.image_comes_first:
+            return [
+                self.answer(image_rgb, question, activity, keep_ratio=keep_ratio,
+                            max_new_tokens=max_new_tokens, should_stop=should_stop)
+                for question in questions]
+        should_stop = should_stop or (lambda: False)
+        is_known = prefix is not None
+        if prefix is None and not should_stop():
+            prefix = self._frames.prefill_image(frame, prompts[0], should_stop)
+        drafts = [Draft(AnswerText(self._tokenizer), start_s) for _ in questions]
+        if prefix is None:
+            finish_all(drafts, AT_STOP, self._now_s())
+        else:
+            state = self._model.ask_together(prefix, [prefix.text_after(ids) for ids in prompts])
+            tokens = self._model.decode_together(
+                state, self._end_token_ids, config.max_new_tokens)
+            write_answers(drafts, tokens, config.max_new_tokens, should_stop, self._now_s)
+        self._num_answers += len(questions)
+        # if nothing was known, the frame was encoded for the first question
+        return [
+            self._make_answer(draft, frame, ids, prefix if is_known or number else None)
+            for number, (draft, ids) in enumerate(zip(drafts, prompts))]
 
     def _override(self, keep_ratio: float | None, max_new_tokens: int | None) -> VlmConfig:
         config = self._config  # replace() checks the new value as it checks a parameter
@@ -268,54 +271,39 @@ class VlmEngine:
             config = replace(config, max_new_tokens=max_new_tokens)
         return config
 
-    def _check_image(self, image_rgb: np.ndarray) -> PatchGrid:
-        if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3:
-            raise ValueError(
-                f'the image is {image_rgb.dtype} of shape {image_rgb.shape}: give uint8 of shape '
-                '(height, width, 3), red first')
-        return self.patch_grid(*image_rgb.shape[:2])
+    def _make_answer(
+        self, draft: Draft, frame: SelectedFrame, prompt_ids: torch.Tensor,
+        known: PromptPrefix | None,
+    ) -> EngineAnswer:
+        """Return what came of a prompt of which a part was known, or nothing."""
+        grid, kept_indices = frame.grid, frame.selection.kept_indices
+        num_text_tokens = len(prompt_ids) - grid.num_tokens
+        flops_used = self._count_flops(kept_indices, grid, num_text_tokens)
+        flops_reused = 0
+        if known is not None:
+            flops_reused = flops_used - language_model_flops(
+                self._shape, len(prompt_ids) - len(known.token_ids),
+                num_before=known.num_tokens_kept)
+        return EngineAnswer(
+            text=draft.text.text,
+            kept_indices=kept_indices,
+            rows=grid.rows,
+            cols=grid.cols,
+            num_tokens=grid.num_tokens,
+            num_tokens_kept=len(kept_indices),
+            flops_dense=self._count_flops(np.arange(grid.num_tokens), grid, num_text_tokens),
+            flops_used=flops_used,
+            flops_reused=flops_reused,
+            time_to_first_token_s=draft.time_to_first_token_s,
+            total_time_s=draft.total_time_s,
+            num_generated_tokens=len(draft.text.token_ids),
+            fallback=frame.selection.fallback,
+            ending=draft.ending)
 
     def _count_flops(self, indices: np.ndarray, grid: PatchGrid, num_text_tokens: int) -> int:
         return prefill_flops(
             self._shape, len(indices), num_text_tokens,
             window_sizes=self._shape.window_sizes(indices, grid.cols))
-
-    def _vision_input(
-        self, image_rgb: np.ndarray, grid: PatchGrid, selection: Selection,
-    ) -> VisionInput:
-        processed = self._image_processor(
-            images=[image_rgb], input_data_format='channels_last', return_tensors='pt')
-        patches = (grid.rows * self._model.merge_size, grid.cols * self._model.merge_size)
-        assert processed['image_grid_thw'].tolist() == [[1, *patches]]
-        return VisionInput(
-            processed['pixel_values'], grid.rows, grid.cols, selection.kept_indices)
-
-    def _generate(
-        self,
-        prompt_ids: torch.Tensor,
-        vision: VisionInput,
-        max_new_tokens: int,
-        should_stop: Callable[[], bool] | None,
-        answer_text: AnswerText,
-    ) -> tuple[float | None, bool]:
-        """Return the time of the first token, if there was one, and whether it was stopped."""
-        should_stop = should_stop or (lambda: False)
-        first_token_s = None
-        if should_stop():
-            return first_token_s, True
-        features = self._model.encode(vision)
-        if should_stop():
-            return first_token_s, True
-        state = self._model.prefill(prompt_ids, vision, features)
-        for token_id in self._model.decode(state, self._end_token_ids, max_new_tokens):
-            if first_token_s is None:
-                first_token_s = self._now_s()
-            answer_text.append(token_id)
-            if should_stop():
-                answer_text.finish()
-                return first_token_s, True
-        answer_text.finish()
-        return first_token_s, False
 
     def _now_s(self) -> float:
         """Return the time after all that the device was asked to do."""
