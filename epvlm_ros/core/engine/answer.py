@@ -9,6 +9,7 @@ import numpy as np
 # How an answer ended; every value of EngineAnswer.ending.
 AT_ITS_END = 'end'  # the model said all
 AT_TOKEN_LIMIT = 'limit'
+AT_DEADLINE = 'deadline'
 AT_STOP = 'stopped'
 
 
@@ -43,7 +44,8 @@ class EngineAnswer:
     fallback : str
         One of ``selection.FALLBACKS``: what was used in place of the configured rule.
     ending : str
-        ``end``, ``limit`` (``max_new_tokens``) or ``stopped`` (``should_stop``).
+        ``end``, ``limit`` (``max_new_tokens``), ``deadline`` or ``stopped``
+        (``should_stop``).
 
     """
 

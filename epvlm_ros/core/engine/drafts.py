@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+import math
+import time
 
-from epvlm_ros.core.engine.answer import AT_ITS_END, AT_STOP, AT_TOKEN_LIMIT
+from epvlm_ros.core.engine.answer import (
+    AT_DEADLINE, AT_ITS_END, AT_STOP, AT_TOKEN_LIMIT)
 from epvlm_ros.core.prompt import AnswerText
 
 
@@ -26,7 +29,7 @@ class Draft:
         self._first_token_s: float | None = None
         self._end_s = start_s
         self.text = text
-        self.ending = AT_ITS_END
+        self.ending = ''  # not yet
 
     def append(self, token_id: int, now_s: float) -> None:
         """Take the next token."""
@@ -52,9 +55,42 @@ class Draft:
         return self._end_s - self._start_s
 
 
+class CutOff(Exception):
+    """Ends the work on answers; ``ending`` says why, as in ``EngineAnswer``."""
+
+    def __init__(self, ending: str) -> None:
+        super().__init__(ending)
+        self.ending = ending
+
+
+def make_limits(
+    should_stop: Callable[[], bool] | None, deadline_s: float,
+) -> Callable[[], None]:
+    """
+    Return what raises ``CutOff`` when there is a reason to.
+
+    Parameters
+    ----------
+    should_stop : callable or None
+        Tells whether the caller wants it.
+    deadline_s : float
+        From now on; 0 is none.
+
+    """
+    end_s = time.perf_counter() + deadline_s if deadline_s else math.inf
+
+    def check_limits() -> None:
+        if should_stop is not None and should_stop():
+            raise CutOff(AT_STOP)
+        if time.perf_counter() >= end_s:
+            raise CutOff(AT_DEADLINE)
+
+    return check_limits
+
+
 def write_answers(
     drafts: list[Draft], tokens: Iterable[list[tuple[int, int]]], max_new_tokens: int,
-    should_stop: Callable[[], bool], now_s: Callable[[], float],
+    check_limits: Callable[[], None], now_s: Callable[[], float],
 ) -> None:
     """
     Write answers side by side, until each has ended.
@@ -67,8 +103,8 @@ def write_answers(
         The next tokens, see ``SparseQwenVl.decode_together``; computed as they are asked for.
     max_new_tokens : int
         Most tokens that it yields for one answer.
-    should_stop : callable
-        Asked after every token; true ends all answers with what there is.
+    check_limits : callable
+        Called after every token, see ``make_limits``; what it raises leaves answers unfinished.
     now_s : callable
         The clock.
 
@@ -83,14 +119,13 @@ def write_answers(
             unfinished.discard(number)
         for number, token_id in next_tokens:
             drafts[number].append(token_id, time_s)
-        if should_stop():
-            finish_all([drafts[number] for number in unfinished], AT_STOP, time_s)
-            return
+        check_limits()
     ending = AT_TOKEN_LIMIT if num_tokens == max_new_tokens else AT_ITS_END
-    finish_all([drafts[number] for number in unfinished], ending, now_s())
+    finish_all(drafts, ending, now_s())
 
 
 def finish_all(drafts: list[Draft], ending: str, now_s: float) -> None:
-    """End answers now."""
+    """End what has not ended yet."""
     for draft in drafts:
-        draft.finish(ending, now_s)
+        if not draft.ending:
+            draft.finish(ending, now_s)

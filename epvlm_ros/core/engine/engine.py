@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from epvlm_ros.core.checkpoint import Checkpoint, load_checkpoint
 from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.engine.answer import AT_STOP, EngineAnswer
-from epvlm_ros.core.engine.drafts import Draft, finish_all, write_answers
+from epvlm_ros.core.engine.answer import EngineAnswer
+from epvlm_ros.core.engine.costs import count_costs
+from epvlm_ros.core.engine.drafts import (
+    CutOff, Draft, finish_all, make_limits, write_answers)
 from epvlm_ros.core.engine.frame_encoder import FrameEncoder
 from epvlm_ros.core.engine.frame_memory import SelectedFrame
-from epvlm_ros.core.flops import language_model_flops, ModelShape, prefill_flops
+from epvlm_ros.core.flops import ModelShape
 from epvlm_ros.core.patch_grid import PatchGrid
 from epvlm_ros.core.prompt import AnswerText, check_question, PromptBuilder
-from epvlm_ros.core.sparse_qwen_vl import PromptPrefix
+from epvlm_ros.core.sparse_qwen_vl import PromptPrefix, Sampling
 import numpy as np
 import torch
 
@@ -113,7 +115,8 @@ class VlmEngine:
         return f'{self._config.model or "embedded model"}: {self._model.description}'
 
     def check_query(
-        self, question: str, keep_ratio: float | None, max_new_tokens: int | None,
+        self, question: str, keep_ratio: float | None = None, max_new_tokens: int | None = None,
+        deadline_s: float | None = None,
     ) -> None:
         """
         Check what can be checked of a query without the model; any thread may do so.
@@ -124,7 +127,7 @@ class VlmEngine:
             If the question is blank or too long, or a number is out of its range.
 
         """
-        config = self._override(keep_ratio, max_new_tokens)
+        config = self._override(keep_ratio, max_new_tokens, deadline_s)
         check_question(question, config.max_question_length)
 
     def patch_grid(self, image_height: int, image_width: int) -> PatchGrid:
@@ -147,11 +150,12 @@ class VlmEngine:
         *,
         keep_ratio: float | None = None,
         max_new_tokens: int | None = None,
+        deadline_s: float | None = None,
         should_stop: Callable[[], bool] | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> EngineAnswer:
         """
-        Answer one question about one frame, by greedy decoding.
+        Answer one question about one frame.
 
         Of the frame that was asked about last, with the same parameters, nothing is computed
         again: a further question costs its own text.
@@ -169,6 +173,10 @@ class VlmEngine:
             In place of ``config.keep_ratio``, in the same range.
         max_new_tokens : int, optional
             In place of ``config.max_new_tokens``, in the same range.
+        deadline_s : float, optional
+            In place of ``config.deadline``, in the same range: the end, counted from the call,
+            of an answer that has not ended by then. What was begun is not broken off: it may
+            end later by the time of the encoder, of the prefill or of a token.
         should_stop : callable, optional
             Asked before the encoder, before the prefill and after every token; true ends the
             answer with what there is.
@@ -182,23 +190,23 @@ class VlmEngine:
 
         """
         draft = Draft(AnswerText(self._tokenizer, on_text), self._now_s())
-        config = self._override(keep_ratio, max_new_tokens)
+        config = self._override(keep_ratio, max_new_tokens, deadline_s)
+        check_limits = make_limits(should_stop, config.deadline)
         check_question(question, config.max_question_length)
         frame, prefix = self._frames.look_at(image_rgb, activity, config, self._num_answers)
         prompt_ids = self._prompts.prompt_ids(question, frame.grid.num_tokens)
-        should_stop = should_stop or (lambda: False)
-        state = None
-        if not should_stop():
+        try:
+            check_limits()
             if prefix is None:
-                state = self._frames.prefill(frame, prompt_ids, should_stop)
+                state = self._frames.prefill(frame, prompt_ids, check_limits)
             else:
                 state = self._model.ask(prefix, prefix.text_after(prompt_ids))
-        if state is None:
-            draft.finish(AT_STOP, self._now_s())
-        else:
-            token_ids = self._model.decode(state, self._end_token_ids, config.max_new_tokens)
+            token_ids = self._model.decode(
+                state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
             write_answers([draft], ([(0, token_id)] for token_id in token_ids),
-                          config.max_new_tokens, should_stop, self._now_s)
+                          config.max_new_tokens, check_limits, self._now_s)
+        except CutOff as cut_off:
+            draft.finish(cut_off.ending, self._now_s())
         self._num_answers += 1
         return self._make_answer(draft, frame, prompt_ids, prefix)
 
@@ -210,6 +218,7 @@ class VlmEngine:
         *,
         keep_ratio: float | None = None,
         max_new_tokens: int | None = None,
+        deadline_s: float | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> list[EngineAnswer]:
         """
@@ -222,7 +231,7 @@ class VlmEngine:
         ----------
         questions : sequence of str
             Each as in ``answer``; none gives no answers.
-        image_rgb, activity, keep_ratio, max_new_tokens, should_stop
+        image_rgb, activity, keep_ratio, max_new_tokens, deadline_s, should_stop
             As in ``answer``; the limits hold for each answer.
 
         Raises
@@ -231,45 +240,51 @@ class VlmEngine:
             If an argument is not as in ``answer``.
 
         """
-        start_s = self._now_s()
-        config = self._override(keep_ratio, max_new_tokens)
+        drafts = [Draft(AnswerText(self._tokenizer), self._now_s()) for _ in questions]
+        config = self._override(keep_ratio, max_new_tokens, deadline_s)
+        check_limits = make_limits(should_stop, config.deadline)
         for question in questions:
             check_question(question, config.max_question_length)
-        if not questions:
-            return []
+        if not self._prompts.image_comes_first or not questions:
+            return [self.answer(
+                image_rgb, question, activity, keep_ratio=keep_ratio,
+                max_new_tokens=max_new_tokens, deadline_s=deadline_s, should_stop=should_stop)
+                for question in questions]
         frame, prefix = self._frames.look_at(image_rgb, activity, config, self._num_answers)
         prompts = [
             self._prompts.prompt_ids(question, frame.grid.num_tokens) for question in questions]
-        if not self._prompts.image_comes_first:
-            return [
-                self.answer(image_rgb, question, activity, keep_ratio=keep_ratio,
-                            max_new_tokens=max_new_tokens, should_stop=should_stop)
-                for question in questions]
-        should_stop = should_stop or (lambda: False)
         is_known = prefix is not None
-        if prefix is None and not should_stop():
-            prefix = self._frames.prefill_image(frame, prompts[0], should_stop)
-        drafts = [Draft(AnswerText(self._tokenizer), start_s) for _ in questions]
-        if prefix is None:
-            finish_all(drafts, AT_STOP, self._now_s())
-        else:
+        try:
+            check_limits()
+            prefix = prefix or self._frames.prefill_image(frame, prompts[0], check_limits)
             state = self._model.ask_together(prefix, [prefix.text_after(ids) for ids in prompts])
             tokens = self._model.decode_together(
-                state, self._end_token_ids, config.max_new_tokens)
-            write_answers(drafts, tokens, config.max_new_tokens, should_stop, self._now_s)
+                state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
+            write_answers(drafts, tokens, config.max_new_tokens, check_limits, self._now_s)
+        except CutOff as cut_off:
+            finish_all(drafts, cut_off.ending, self._now_s())
         self._num_answers += len(questions)
         # if nothing was known, the frame was encoded for the first question
         return [
             self._make_answer(draft, frame, ids, prefix if is_known or number else None)
             for number, (draft, ids) in enumerate(zip(drafts, prompts))]
 
-    def _override(self, keep_ratio: float | None, max_new_tokens: int | None) -> VlmConfig:
+    def _override(
+        self, keep_ratio: float | None, max_new_tokens: int | None, deadline_s: float | None,
+    ) -> VlmConfig:
         config = self._config  # replace() checks the new value as it checks a parameter
         if keep_ratio is not None:
             config = replace(config, keep_ratio=keep_ratio)
         if max_new_tokens is not None:
             config = replace(config, max_new_tokens=max_new_tokens)
+        if deadline_s is not None:
+            config = replace(config, deadline=deadline_s)
         return config
+
+    def _sampling(self, config: VlmConfig) -> Sampling:
+        return Sampling(
+            config.temperature, config.top_p, config.seed,
+            config.repetition_penalty or self._model.repetition_penalty)
 
     def _make_answer(
         self, draft: Draft, frame: SelectedFrame, prompt_ids: torch.Tensor,
@@ -277,13 +292,7 @@ class VlmEngine:
     ) -> EngineAnswer:
         """Return what came of a prompt of which a part was known, or nothing."""
         grid, kept_indices = frame.grid, frame.selection.kept_indices
-        num_text_tokens = len(prompt_ids) - grid.num_tokens
-        flops_used = self._count_flops(kept_indices, grid, num_text_tokens)
-        flops_reused = 0
-        if known is not None:
-            flops_reused = flops_used - language_model_flops(
-                self._shape, len(prompt_ids) - len(known.token_ids),
-                num_before=known.num_tokens_kept)
+        costs = count_costs(self._shape, frame, len(prompt_ids), known)
         return EngineAnswer(
             text=draft.text.text,
             kept_indices=kept_indices,
@@ -291,19 +300,14 @@ class VlmEngine:
             cols=grid.cols,
             num_tokens=grid.num_tokens,
             num_tokens_kept=len(kept_indices),
-            flops_dense=self._count_flops(np.arange(grid.num_tokens), grid, num_text_tokens),
-            flops_used=flops_used,
-            flops_reused=flops_reused,
+            flops_dense=costs.dense,
+            flops_used=costs.used,
+            flops_reused=costs.reused,
             time_to_first_token_s=draft.time_to_first_token_s,
             total_time_s=draft.total_time_s,
             num_generated_tokens=len(draft.text.token_ids),
             fallback=frame.selection.fallback,
             ending=draft.ending)
-
-    def _count_flops(self, indices: np.ndarray, grid: PatchGrid, num_text_tokens: int) -> int:
-        return prefill_flops(
-            self._shape, len(indices), num_text_tokens,
-            window_sizes=self._shape.window_sizes(indices, grid.cols))
 
     def _now_s(self) -> float:
         """Return the time after all that the device was asked to do."""

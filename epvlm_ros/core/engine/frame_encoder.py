@@ -17,7 +17,8 @@ import torch
 if TYPE_CHECKING:
     from epvlm_ros.core.activity import ActivityGrid
 
-ShouldStop = Callable[[], bool]
+
+CheckLimits = Callable[[], None]
 
 
 class FrameEncoder:
@@ -85,21 +86,21 @@ class FrameEncoder:
             If the image cannot be used, or the activity is about another one.
 
         """
-        known = self._memory.find(image_rgb, activity, config)
-        if known is not None:
-            return known
-        self._memory.forget()  # before the next frame needs the room
         if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3:
             raise ValueError(
                 f'the image is {image_rgb.dtype} of shape {image_rgb.shape}: give uint8 of shape '
                 '(height, width, 3), red first')
+        known = self._memory.find(image_rgb, activity, config)
+        if known is not None:
+            return known
+        self._memory.forget()  # before the next frame needs the room
         grid = self.patch_grid(*image_rgb.shape[:2])
         selection = select_for_frame(image_rgb, grid, activity, config, seed)
         return SelectedFrame(image_rgb, activity, grid, selection, config), None
 
     def prefill(
-        self, frame: SelectedFrame, prompt_ids: torch.Tensor, should_stop: ShouldStop,
-    ) -> DecodingState | None:
+        self, frame: SelectedFrame, prompt_ids: torch.Tensor, check_limits: CheckLimits,
+    ) -> DecodingState:
         """
         Run a whole prompt, and remember the frame.
 
@@ -109,26 +110,24 @@ class FrameEncoder:
             From ``look_at``.
         prompt_ids : torch.Tensor
             int64, shape (tokens,), a prompt about it.
-        should_stop : callable
-            Asked after the encoder; true gives None.
+        check_limits : callable
+            Called after the encoder; may raise.
 
         """
         vision = self._vision_input(frame)
         features = self._model.encode(vision)
-        if should_stop():
-            return None
+        check_limits()
         state = self._model.prefill(prompt_ids, vision, features)
         self._memory.keep(frame, state.prefix)
         return state
 
     def prefill_image(
-        self, frame: SelectedFrame, prompt_ids: torch.Tensor, should_stop: ShouldStop,
-    ) -> PromptPrefix | None:
+        self, frame: SelectedFrame, prompt_ids: torch.Tensor, check_limits: CheckLimits,
+    ) -> PromptPrefix:
         """Run a prompt up to the end of its image, and remember the frame; as ``prefill``."""
         vision = self._vision_input(frame)
         features = self._model.encode(vision)
-        if should_stop():
-            return None
+        check_limits()
         prefix = self._model.prefill_image(prompt_ids, vision, features)
         self._memory.keep(frame, prefix)
         return prefix

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.patch_grid import PatchGrid
-from epvlm_ros.core.selection import Selection
+from epvlm_ros.core.selection import Selection, SELECTION_PARAMETERS
 from epvlm_ros.core.sparse_qwen_vl import PromptPrefix
 import numpy as np
 
@@ -41,20 +41,13 @@ class SelectedFrame:
     selection: Selection
     config: VlmConfig
 
-    def copy(self) -> SelectedFrame:
-        """Return the same on arrays of its own."""
-        activity = self.activity
-        if activity is not None:
-            activity = replace(activity, counts=activity.counts.copy())
-        return replace(self, image_rgb=self.image_rgb.copy(), activity=activity)
-
 
 class FrameMemory:
     """
     The last frame that was computed, recognised by what it shows.
 
-    Comparing a frame with a copy takes far less than a thousandth of encoding it, and nobody
-    who writes into an array that was used before gets an answer about its old content.
+    A frame is compared with a copy, which takes less than a millisecond: whoever writes into an
+    array that was used before gets no answer about its old content.
 
     Parameters
     ----------
@@ -65,6 +58,7 @@ class FrameMemory:
 
     def __init__(self, remembers: bool = True) -> None:
         self._remembers = remembers
+        self._image = np.empty(0, np.uint8)
         self._frame: SelectedFrame | None = None
         self._prefix: PromptPrefix | None = None
 
@@ -81,13 +75,15 @@ class FrameMemory:
         activity : ActivityGrid or None
             Its event counts.
         config : VlmConfig
-            By which tokens are chosen; limits of an answer may differ.
+            By which tokens are chosen.
 
         """
         frame, prefix = self._frame, self._prefix
         if frame is None or prefix is None or config.selection == 'random':
             return None  # a random selection is to be another one each time
-        chooses_alike = _without_limits(config) == _without_limits(frame.config)
+        chooses_alike = all(
+            getattr(config, name) == getattr(frame.config, name)
+            for name in SELECTION_PARAMETERS)
         if (chooses_alike and np.array_equal(image_rgb, frame.image_rgb)
                 and _is_same_activity(activity, frame.activity)):
             return frame, prefix
@@ -95,18 +91,20 @@ class FrameMemory:
 
     def keep(self, frame: SelectedFrame, prefix: PromptPrefix) -> None:
         """Remember a frame in place of the last one."""
-        if self._remembers:
-            self._frame, self._prefix = frame.copy(), prefix
+        if not self._remembers:
+            return
+        if self._image.shape != frame.image_rgb.shape:
+            self._image = np.empty_like(frame.image_rgb)
+        np.copyto(self._image, frame.image_rgb)  # far faster than a new array each time
+        activity = frame.activity
+        if activity is not None:
+            activity = replace(activity, counts=activity.counts.copy())
+        self._frame = replace(frame, image_rgb=self._image, activity=activity)
+        self._prefix = prefix
 
     def forget(self) -> None:
         """Let go of the last frame."""
         self._frame = self._prefix = None
-
-
-def _without_limits(config: VlmConfig) -> VlmConfig:
-    default = VlmConfig()
-    return replace(config, max_new_tokens=default.max_new_tokens,
-                   max_question_length=default.max_question_length)
 
 
 def _is_same_activity(one: ActivityGrid | None, other: ActivityGrid | None) -> bool:

@@ -80,6 +80,8 @@ class DecodingState:
         Keys and values of all tokens so far.
     next_position : int
         M-RoPE position (the same on its three axes) of the next token.
+    prompt_ids : torch.Tensor
+        int64 on the CPU, shape (tokens,), the dense prompt.
     prefix : PromptPrefix
         Where a further question about the same image may start from.
 
@@ -88,6 +90,7 @@ class DecodingState:
     logits: Tensor
     cache: Cache
     next_position: int
+    prompt_ids: Tensor
     prefix: PromptPrefix
 
 
@@ -108,6 +111,8 @@ class BatchState:
         int64, shape (questions,), M-RoPE position of the next token of each.
     visible : torch.Tensor
         int64, shape (questions, tokens), 1 where the cache holds a token and 0 for padding.
+    prompts : list of torch.Tensor
+        int64 on the CPU, shape (tokens,), the dense prompt of each.
 
     """
 
@@ -116,13 +121,13 @@ class BatchState:
     cache: Cache
     next_positions: Tensor
     visible: Tensor
+    prompts: list[Tensor]
 
     def keep(self, rows: list[int]) -> None:
         """Go on with some of the answers only."""
-        if len(rows) == len(self.questions):
-            return
         indices = torch.tensor(rows, device=self.visible.device)
         self.questions = [self.questions[row] for row in rows]
+        self.prompts = [self.prompts[row] for row in rows]
         self.logits, self.next_positions = self.logits[indices], self.next_positions[indices]
         self.visible = self.visible[indices]
         self.cache.batch_select_indices(indices)
