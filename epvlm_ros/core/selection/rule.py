@@ -23,6 +23,9 @@ STATIC_SCENE, NO_EVENT_DATA = 'static scene', 'no event data'
 FALLBACKS = (NO_FALLBACK, *(
     f'{policy}: {reason}' for reason in (STATIC_SCENE, NO_EVENT_DATA)
     for policy in STATIC_SCENE_POLICIES))
+# The fields of VlmConfig that decide which tokens of a frame are computed on.
+SELECTION_PARAMETERS = (
+    'keep_ratio', 'selection', 'still_share', 'static_scene_policy', 'static_scene_rate')
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def select_for_frame(
     activity : ActivityGrid or None
         Event counts of the frame; None where no event data came.
     config : VlmConfig
-        keep_ratio, selection, still_share, static_scene_policy and static_scene_rate are used.
+        Those of ``SELECTION_PARAMETERS`` are used.
     seed : int
         Makes one random selection differ from another.
 

@@ -66,6 +66,19 @@ class VisionInput:
         of_tokens = values.unflatten(0, (self.rows * self.cols, -1))
         return of_tokens[torch.from_numpy(self.kept_indices).to(values.device)].flatten(0, 1)
 
+    def patch_positions(self, merge_size: int) -> Tensor:
+        """Return row and column of each kept patch in the full image, (kept patches, 2)."""
+        row, col = np.divmod(self.kept_indices, self.cols)
+        corners = np.stack([row, col], axis=1) * merge_size  # (kept tokens, 2)
+        inside = np.indices((merge_size, merge_size)).reshape(2, -1).T
+        patches = corners[:, None] + inside  # (kept tokens, patches of a token, 2)
+        return torch.from_numpy(patches.reshape(-1, 2))
+
+
+def grid_thw(rows: int, cols: int, merge_size: int) -> Tensor:
+    """Return time, rows and columns of an image in patches, as the library takes them."""
+    return torch.tensor([[1, rows * merge_size, cols * merge_size]])
+
 
 @dataclass(frozen=True)
 class VisualFeatures:
