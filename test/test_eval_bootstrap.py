@@ -66,7 +66,8 @@ def test_nothing_to_estimate_from_is_no_number():
 def make_record(number, setting, right, **others):
     policy, _, budget = setting.partition(', ')
     return {'number': number, 'image': str(number // 2), 'family': 'count' if number else 'place',
-            'group': '', 'setting': setting, 'policy': policy, 'budget': budget, 'right': right,
+            'group': '', 'unread': False, 'setting': setting, 'policy': policy, 'budget': budget,
+            'right': right,
             'tokens': 100, 'tokens_kept': 100 if policy == 'dense' else 50, 'flops_dense': 1000,
             'flops_used': 1000 if policy == 'dense' else 400, 'fallback': '', **others}
 
@@ -76,7 +77,7 @@ def test_a_summary_by_hand():
              'events, keep 0.5': [1, 1, 0, 0]}
     records = [make_record(number, setting, bool(flags[number]))
                for number in range(4) for setting, flags in right.items()]
-    records[2]['fallback'] = 'uniform: static scene'
+    records[2]['fallback'], records[5]['unread'] = 'uniform: static scene', True
     times_ms = {'events, keep 0.5': [10.0, 30.0, 20.0, 40.0]}
     summary = summarise(records, [Problem(7, 'the line is no JSON')], {'a': 1}, times_ms)
     assert (summary['questions'], summary['images']) == (4, 2)
@@ -100,6 +101,7 @@ def test_a_summary_by_hand():
     assert '| 50 of 100  | 25   ' in overview and overview in report
     assert '-25.0 [' in report and '+25.0 [' in report
     assert '1 rows could not be asked:\n  row 7: the line is no JSON' in report
+    assert 'none of the options, and are wrong: events, keep 0.5: 1\n' in overview
     assert '- events, keep 0.5: 1 answers by uniform: static scene' in report
 
 

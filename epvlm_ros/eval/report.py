@@ -9,6 +9,7 @@ from typing import Any
 from epvlm_ros.eval.policies import DENSE
 from epvlm_ros.eval.summary import CONTROLS, is_significant, Summary
 
+_MOST_PROBLEMS = 20  # that are listed
 _INTRODUCTION = (
     'Right answers in per cent, differences in points; [95% interval of a paired bootstrap over '
     'images], * where the interval of a difference leaves 0 out.')
@@ -23,9 +24,16 @@ def format_overview(summary: Summary) -> str:
         parts.append(
             'First token: median time from the call to the first token of a question asked alone, '
             f'preparation of the image included, over {summary["timed_images"]} images.')
+    unread = [f'{name}: {item["unread"]}' for name, item in summary['settings'].items()
+              if item['unread']]
+    if unread:
+        parts.append('Answers that name none of the options, and are wrong: ' + '; '.join(unread))
     if summary['problems']:
         lines = [f'{len(summary["problems"])} rows could not be asked:']
-        lines += [f'  row {item["row"]}: {item["reason"]}' for item in summary['problems']]
+        lines += [f'  row {item["row"]}: {item["reason"]}'
+                  for item in summary['problems'][:_MOST_PROBLEMS]]
+        if len(summary['problems']) > _MOST_PROBLEMS:
+            lines.append('  the others are in summary.json')
         parts.append('\n'.join(lines))
     return '\n\n'.join(parts)
 

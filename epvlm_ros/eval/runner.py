@@ -21,7 +21,7 @@ from epvlm_ros.core.selection import select_for_frame
 from epvlm_ros.eval.answer_file import Record
 from epvlm_ros.eval.policies import activity_for
 from epvlm_ros.eval.question_set import Case, ImageView, Problem
-from epvlm_ros.eval.scoring import is_right
+from epvlm_ros.eval.scoring import find_letter, is_right
 from epvlm_ros.eval.settings import configure, Setting
 import numpy as np
 
@@ -170,5 +170,6 @@ def _make_record(case: Case, setting: Setting, answer: EngineAnswer, fallback: s
         'setting': setting.name, 'policy': setting.policy, 'budget': setting.budget.name,
         'question': case.question, 'expected': case.answer, 'answer': answer.text,
         'right': is_right(answer.text, case.answer, case.options),
+        'unread': bool(case.options) and find_letter(answer.text, case.options) is None,
         'tokens': answer.num_tokens, 'tokens_kept': answer.num_tokens_kept,
         'flops_dense': answer.flops_dense, 'flops_used': answer.flops_used, 'fallback': fallback}

@@ -40,8 +40,8 @@ def summarise(
     dict
         ``settings``, one entry each: accuracy, retention and differences to dense, to random
         patches and to the frame difference at the same budget, each with its 95% interval, means
-        of FLOPs and tokens, the median time to the first token, and the same comparisons
-        ``by_family`` and ``by_group``.
+        of FLOPs and tokens, the median time to the first token, how many answers name none of the
+        options (``unread``), and the same comparisons ``by_family`` and ``by_group``.
 
     Raises
     ------
@@ -101,6 +101,7 @@ def _summarise_one(
         'tokens_kept': float(np.mean([item['tokens_kept'] for item in records])),
         'tokens': float(np.mean([item['tokens'] for item in records])),
         'median_ttft_ms': float(np.median(times_ms)) if times_ms else None,
+        'unread': sum(item['unread'] for item in records),
         'fallbacks': dict(Counter(item['fallback'] for item in records if item['fallback'])),
         **{kind: {part: _compare(right[name], references, bootstrap, mask)
                   for part, mask in chosen.items()}
