@@ -174,7 +174,8 @@ class VlmNode(LifecycleNode):
             return Answer.ERROR, 'the node is not active: activate it'
         try:
             self._engine.check_query(
-                query.question, query.keep_ratio, query.max_new_tokens, query.deadline_s)
+                query.question, keep_ratio=query.keep_ratio,
+                max_new_tokens=query.max_new_tokens, deadline_s=query.deadline_s)
         except ValueError as error:
             return Answer.INVALID, str(error)
         if query.frame is None:
