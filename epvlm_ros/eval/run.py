@@ -15,6 +15,7 @@ from typing import Any
 
 from epvlm_ros.core.checkpoint import load_checkpoint
 from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.engine import OutOfMemory
 from epvlm_ros.eval.answer_file import AnswerFile, Record
 from epvlm_ros.eval.question_set import Case, Problem, QuestionSet
 from epvlm_ros.eval.runner import Runner
@@ -117,7 +118,7 @@ def measure_times(
             continue
         try:
             found = runner.time_alone(cases[0], view, cases[0].number)
-        except ValueError:
+        except (ValueError, OutOfMemory):
             continue  # a problem, which the run has reported
         for name, time_s in zip(times, found):
             times[name].append(round(1e3 * time_s, 3))
@@ -147,7 +148,10 @@ def _ask_images(
             yield number, []
             continue
         runner = runner or job.make_runner(num_threads)
-        records, problems = runner.ask(new, view, cases[0].number)
+        try:
+            records, problems = runner.ask(new, view, cases[0].number)
+        except OutOfMemory as error:  # all settings answer the same questions, or none
+            records, problems = {}, [Problem(case.number, str(error)) for case in new]
         job.questions.problems += problems
         yield number, list(records.values())
 
