@@ -168,23 +168,40 @@ class VlmConfig(Validated):
         'events_and_detail',
         'How tokens are chosen: events (the most active ones), events_and_detail (the moving '
         'ones, and still_share for the detail of the still scene), events_and_coverage (moving '
-        'regions, and still_share for even coverage), detail, centre, uniform (a regular pattern) '
-        'or random.',
-        choices=('events', 'events_and_detail', 'events_and_coverage', 'detail', 'centre',
-                 'uniform', 'random'), dynamic=True)
+        'regions, and still_share for even coverage), events_and_saliency (what stands out by '
+        'its colour or its events), detail, saliency, centre, uniform (a regular pattern) or '
+        'random.',
+        choices=('events', 'events_and_detail', 'events_and_coverage', 'events_and_saliency',
+                 'detail', 'saliency', 'centre', 'uniform', 'random'), dynamic=True)
     still_share: float = parameter(
         0.25, 'Share of the kept tokens for what stands still, in selection events_and_detail '
         'and events_and_coverage.', minimum=0.0, maximum=1.0, dynamic=True)
     static_scene_policy: str = parameter(
         'dense', 'What is computed when hardly any events came: dense (all tokens), uniform (a '
-        'regular pattern of keep_ratio) or detail (keep_ratio, where the image shows most).',
-        choices=('dense', 'uniform', 'detail'), dynamic=True)
+        'regular pattern of keep_ratio), detail (keep_ratio, where the image shows most) or '
+        'saliency (keep_ratio, where its colour stands out).',
+        choices=('dense', 'uniform', 'detail', 'saliency'), dynamic=True)
     static_scene_rate: float = parameter(
         2.0, 'Nothing moves in a visual token that sees no more than this many events per pixel '
         'of the event sensor and second; a scene is static where that holds for all tokens.',
         minimum=0.0, dynamic=True)
     max_new_tokens: int = parameter(
         64, 'Most tokens that an answer is made of.', minimum=1, maximum=4096, dynamic=True)
+    deadline: float = parameter(
+        0.0, 'Longest time from a question to the end of its answer, in seconds; what there is '
+        'by then is the answer. 0 is no limit.', minimum=0.0, maximum=3600.0, dynamic=True)
+    temperature: float = parameter(
+        0.0, '0 takes the most probable token each time; above, tokens are drawn, the more evenly '
+        'the higher.', minimum=0.0, maximum=10.0, dynamic=True)
+    top_p: float = parameter(
+        1.0, 'Tokens are drawn from the fewest that have this probability together; counts with '
+        'a temperature above 0.', minimum=0.01, maximum=1.0, dynamic=True)
+    seed: int = parameter(
+        0, 'Start of the drawing of tokens: the same seed draws the same answer to the same '
+        'question.', minimum=0, maximum=2 ** 31 - 1, dynamic=True)
+    repetition_penalty: float = parameter(
+        0.0, 'Factor by which tokens of the prompt and of the answer so far lose, 1.0 for none; 0 '
+        'takes what the checkpoint sets.', minimum=0.0, maximum=10.0, dynamic=True)
     max_question_length: int = parameter(
         2000, 'Most characters of a question; a longer one is refused.',
         minimum=1, maximum=100000, dynamic=True)
@@ -193,6 +210,14 @@ class VlmConfig(Validated):
         minimum=0)
     num_threads: int = parameter(
         0, 'CPU threads of torch; 0 leaves it to torch.', minimum=0, maximum=1024)
+
+    def __post_init__(self) -> None:
+        """Check each value, and that a penalty is one."""
+        super().__post_init__()
+        if 0.0 < self.repetition_penalty < 1.0:
+            raise ValueError(
+                f'repetition_penalty is {self.repetition_penalty}, which would reward '
+                'repetition: give at least 1.0, or 0 for what the checkpoint sets')
 
 
 @dataclass(frozen=True)

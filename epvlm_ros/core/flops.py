@@ -117,6 +117,7 @@ class ModelShape:
 
 def encoder_flops(
     shape: ModelShape, num_visual_tokens: int, window_sizes: Iterable[int] | None = None,
+    image_sizes: Iterable[int] | None = None,
 ) -> int:
     """
     Count patch embedding, encoder blocks and patch mergers on so many visual tokens.
@@ -129,6 +130,8 @@ def encoder_flops(
         Tokens that are computed on.
     window_sizes : iterable of int, optional
         How many of them lie in each window, see ``ModelShape.window_sizes``.
+    image_sizes : iterable of int, optional
+        How many of them lie in each of several images, which do not attend to each other.
 
     Raises
     ------
@@ -145,17 +148,21 @@ def encoder_flops(
     dim, merged_dim = shape.encoder_dim, shape.encoder_dim * shape.patches_per_token
     # qkv, projection and MLP, per patch
     linear = dim * (4 * dim + shape.encoder_mlp_matrices * shape.encoder_mlp_dim)
+    images = [num_visual_tokens] if image_sizes is None else image_sizes
+    pairs_in_images = sum((int(size) * shape.patches_per_token) ** 2 for size in images)
     pairs_in_windows = sum((size * shape.patches_per_token) ** 2 for size in sizes)
     pairs = (shape.num_windowed_layers * pairs_in_windows
-             + (shape.encoder_depth - shape.num_windowed_layers) * patches ** 2)
+             + (shape.encoder_depth - shape.num_windowed_layers) * pairs_in_images)
     blocks = shape.encoder_depth * patches * linear + 2 * pairs * dim  # scores, weighted sum
     merger = num_visual_tokens * merged_dim * (merged_dim + shape.dim)
     return 2 * (patches * shape.patch_values * dim + blocks + shape.num_mergers * merger)
 
 
-def language_model_flops(shape: ModelShape, num_tokens: int, *, causal: bool = False) -> int:
+def language_model_flops(
+    shape: ModelShape, num_tokens: int, *, num_before: int = 0, causal: bool = False,
+) -> int:
     """
-    Count the language model on a prompt of so many visual and text tokens.
+    Count the language model on so many visual and text tokens of a prompt.
 
     Parameters
     ----------
@@ -163,12 +170,15 @@ def language_model_flops(shape: ModelShape, num_tokens: int, *, causal: bool = F
         The model.
     num_tokens : int
         Kept visual tokens and text tokens together.
+    num_before : int
+        Tokens of the prompt that stand before them and were computed earlier.
     causal : bool
         Count only pairs of a token with itself and those before it, not the full square.
 
     """
     dim = shape.dim
-    pairs = num_tokens * (num_tokens + 1) // 2 if causal else num_tokens ** 2
+    pairs = num_tokens * num_before + (
+        num_tokens * (num_tokens + 1) // 2 if causal else num_tokens ** 2)
     linear = dim * (2 * shape.query_dim + 2 * shape.key_value_dim + 3 * shape.mlp_dim)
     layer = num_tokens * linear + 2 * pairs * shape.query_dim
     return 2 * (shape.depth * layer + dim * shape.vocabulary_size)
@@ -176,7 +186,8 @@ def language_model_flops(shape: ModelShape, num_tokens: int, *, causal: bool = F
 
 def prefill_flops(
     shape: ModelShape, num_visual_tokens: int, num_text_tokens: int, *,
-    window_sizes: Iterable[int] | None = None, causal: bool = False,
+    window_sizes: Iterable[int] | None = None, image_sizes: Iterable[int] | None = None,
+    causal: bool = False,
 ) -> int:
     """
     Count everything up to the first token of an answer.
@@ -189,7 +200,7 @@ def prefill_flops(
         Visual tokens that are computed on: all, or the kept ones.
     num_text_tokens : int
         All other tokens of the prompt.
-    window_sizes : iterable of int, optional
+    window_sizes, image_sizes : iterable of int, optional
         See ``encoder_flops``.
     causal : bool
         See ``language_model_flops``.
@@ -201,5 +212,5 @@ def prefill_flops(
 
     """
     num_tokens = num_visual_tokens + num_text_tokens
-    return (encoder_flops(shape, num_visual_tokens, window_sizes)
+    return (encoder_flops(shape, num_visual_tokens, window_sizes, image_sizes)
             + language_model_flops(shape, num_tokens, causal=causal))

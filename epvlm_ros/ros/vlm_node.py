@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from typing import Any, Callable
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
-from epvlm_interfaces.srv import Ask
 from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.config import VlmConfig, VlmNodeConfig
 from epvlm_ros.core.engine import VlmEngine
 from epvlm_ros.core.overlay import draw_overlay
 from epvlm_ros.images import image_to_rgb
 from epvlm_ros.ros.answers import accept, Query, refuse, STATUS_NAMES
+from epvlm_ros.ros.asking import QueryInterfaces
 from epvlm_ros.ros.conversions import rgb_to_image, to_activity, to_ns
 from epvlm_ros.ros.parameters import NodeParameters
-from epvlm_ros.ros.quality import FRAMES, publisher_options, QUERIES, subscription_options
+from epvlm_ros.ros.quality import (
+    FRAMES, publisher_options, QUERIES, subscription_options)
 from epvlm_ros.ros.worker import Worker
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.task import Future
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
 
 
 class VlmNode(LifecycleNode):
@@ -31,10 +30,11 @@ class VlmNode(LifecycleNode):
     Answers queries with a Qwen-VL model that computes on the active patches only.
 
     Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame) and ``query``
-    (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask), publishes ``answer``
-    (epvlm_interfaces/Answer) for every query of either kind and, with the parameter
-    ``publish_overlay``, ``overlay`` (sensor_msgs/Image). Parameters are the fields of
-    `epvlm_ros.core.config.VlmConfig` and `VlmNodeConfig`. Configuring loads the model.
+    (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask) and the action ``answer_query``
+    (epvlm_interfaces/AnswerQuery), publishes ``answer`` (epvlm_interfaces/Answer) for every query
+    of any kind and, with the parameter ``publish_overlay``, ``overlay`` (sensor_msgs/Image).
+    Parameters are the fields of `epvlm_ros.core.config.VlmConfig` and `VlmNodeConfig`.
+    Configuring loads the model.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -70,9 +70,11 @@ class VlmNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._engine = engine
         self._create_entities()
-        self.get_logger().info(f'{self._engine.description}; {self.resolve_topic_name("query")} '
-                               f'and {self.resolve_service_name("ask")} to '
-                               f'{self.resolve_topic_name("answer")}')
+        self.get_logger().info(
+            f'{self._engine.description}; ask by topic {self.resolve_topic_name("query")}, '
+            f'service {self.resolve_service_name("ask")} or action '
+            f'{self.resolve_service_name("answer_query")}; all answers on '
+            f'{self.resolve_topic_name("answer")}')
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -109,14 +111,9 @@ class VlmNode(LifecycleNode):
         frames = self.create_subscription(
             EventGuidedFrame, 'event_guided_frame', self._on_frame, FRAMES,
             **subscription_options(self, 'event_guided_frame'))
-        queries = self.create_subscription(
-            String, 'query', self._on_query, QUERIES, **subscription_options(self, 'query'))
-        # A call that awaits its answer would keep the other callbacks of its group from running.
-        service = self.create_service(
-            Ask, 'ask', self._on_ask, callback_group=ReentrantCallbackGroup())
+        interfaces = QueryInterfaces(self, self._take, self._cancel)
         self._entities = [
-            lambda: self.destroy_service(service),
-            lambda: self.destroy_subscription(queries),
+            interfaces.destroy,
             lambda: self.destroy_subscription(frames),
             lambda: self.destroy_publisher(self._overlays),
             lambda: self.destroy_publisher(self._answers)]
@@ -144,46 +141,41 @@ class VlmNode(LifecycleNode):
     def _on_frame(self, message: EventGuidedFrame) -> None:
         self._frame = message
 
-    def _on_query(self, message: String) -> None:
-        self._take(self._make_query('', message.data, 0.0, 0, lambda answer: None))
-
-    async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
-        answered: Future = Future(executor=self.executor)
-        # Setting the result wakes the executor only when there is a callback to run.
-        answered.add_done_callback(lambda future: None)
-        self._take(self._make_query(
-            request.query_id, request.question, request.keep_ratio, request.max_new_tokens,
-            answered.set_result))
-        response.answer = await answered
-        return response
-
-    def _make_query(
-        self, query_id: str, question: str, keep_ratio: float, max_new_tokens: int,
-        reply: Callable[[Answer], None],
+    def _take(
+        self, request: Any, reply: Callable[[Answer], None],
+        on_text: Callable[[str], None] | None = None,
     ) -> Query:
+        """Queue a query, or answer at once why not."""
         self._num_queries += 1
         frame, age_ns = self._frame, 0
         if frame is not None:
             age_ns = self.get_clock().now().nanoseconds - to_ns(frame.header.stamp)
-        return Query(
-            query_id or f'query-{self._num_queries}', question, keep_ratio or None,
-            max_new_tokens or None, frame, age_ns, reply)
-
-    def _take(self, query: Query) -> None:
-        """Queue a query, or answer at once why not."""
+        query = Query(
+            request.query_id or f'query-{self._num_queries}', request.question,
+            request.keep_ratio or None, request.max_new_tokens or None, request.deadline or None,
+            frame, age_ns, reply, on_text)
         refusal = self._find_fault(query)
         if refusal is None and self._worker is not None and not self._worker.submit(query):
             waiting = self._settings.get(VlmNodeConfig).max_queued_queries
             refusal = Answer.BUSY, f'{waiting} queries are waiting: ask again later'
         if refusal is not None:
             self._publish(query, refuse(query, *refusal))
+        return query
+
+    def _cancel(self, query: Query) -> None:
+        """End the work on a query, or answer at once if it has not begun."""
+        query.cancelled.set()
+        if self._worker is not None and self._worker.withdraw(query):
+            self._publish(query, refuse(query, Answer.CANCELLED, 'cancelled while it waited'))
 
     def _find_fault(self, query: Query) -> tuple[int, str] | None:
         """Return status and message of a query that cannot be answered now."""
         if self._engine is None or self._worker is None:
             return Answer.ERROR, 'the node is not active: activate it'
         try:
-            self._engine.check_query(query.question, query.keep_ratio, query.max_new_tokens)
+            self._engine.check_query(
+                query.question, keep_ratio=query.keep_ratio,
+                max_new_tokens=query.max_new_tokens, deadline_s=query.deadline_s)
         except ValueError as error:
             return Answer.INVALID, str(error)
         if query.frame is None:
@@ -210,22 +202,31 @@ class VlmNode(LifecycleNode):
         assert self._engine is not None and query.frame is not None
         if should_stop():
             return refuse(query, Answer.ERROR, 'the node stopped before the answer')
+        deadline_s = self._remaining_s(query)
+        if deadline_s is not None and deadline_s <= 0.0:
+            return refuse(query, Answer.DEADLINE, (
+                'the deadline came while the query waited: give a later one, or ask less often'))
         rgb, activity = image_to_rgb(query.frame.image), to_activity(query.frame)
         grid = self._engine.patch_grid(*rgb.shape[:2])
         try:
             result = self._engine.answer(
                 rgb, query.question, activity, keep_ratio=query.keep_ratio,
-                max_new_tokens=query.max_new_tokens, should_stop=should_stop)
+                max_new_tokens=query.max_new_tokens, deadline_s=deadline_s,
+                should_stop=lambda: should_stop() or query.cancelled.is_set(),
+                on_text=query.on_text)
         except ValueError as error:  # the frame was found good, so the question is not
             return refuse(query, Answer.INVALID, str(error))
-        if result.stopped:
-            return refuse(query, Answer.ERROR, 'the node stopped in the middle of the answer')
         if self._settings.get(VlmNodeConfig).publish_overlay:
             overlay = draw_overlay(
                 rgb, activity, result.kept_indices, grid, question=query.question,
                 answer=result.text)
             self._overlays.publish(rgb_to_image(query.frame.header, overlay))
         return accept(query, result)
+
+    def _remaining_s(self, query: Query) -> float | None:
+        """Return the time that is left of the deadline of a query, None if it has none."""
+        deadline_s = query.deadline_s or self._settings.get(VlmConfig).deadline
+        return deadline_s - (time.monotonic() - query.arrival_s) if deadline_s else None
 
     def _publish(self, query: Query, answer: Answer) -> None:
         if self.context.ok():
@@ -236,5 +237,7 @@ class VlmNode(LifecycleNode):
             self.get_logger().info(
                 f'{asked}: {answer.text} ({answer.tokens_kept} of {answer.tokens} tokens, '
                 f'{answer.total_time:.3f} s)')
+        elif answer.status == Answer.CANCELLED:
+            self.get_logger().info(f'{asked}: {answer.message}')
         else:
             self.get_logger().warning(f'{asked}: {STATUS_NAMES[answer.status]}: {answer.message}')

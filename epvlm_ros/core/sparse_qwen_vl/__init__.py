@@ -9,11 +9,18 @@ column in the encoder's position embeddings, its (time, height, width) in M-RoPE
 have the positions of the dense run as well. (EP-VLM, arXiv 2506.07627, sections on
 sparsification and position-preserving tokenization.)
 
-``SparseQwenVl`` is the forward pass that all families share, ``families`` what differs.
+``SparseQwenVl`` is the forward pass that all families share, ``families`` what differs. A
+prompt goes through it whole (``prefill``), or once up to the end of its image
+(``prefill_image``) and then the text of one question after the other (``ask``) or of several at
+once (``ask_together``).
 """
 
 from epvlm_ros.core.sparse_qwen_vl.families import find_family
-from epvlm_ros.core.sparse_qwen_vl.model import DecodingState, SparseQwenVl
+from epvlm_ros.core.sparse_qwen_vl.model import SparseQwenVl
+from epvlm_ros.core.sparse_qwen_vl.sampling import GREEDY, Sampling
+from epvlm_ros.core.sparse_qwen_vl.states import BatchState, DecodingState, PromptPrefix
 from epvlm_ros.core.sparse_qwen_vl.vision_input import VisionInput, VisualFeatures
 
-__all__ = ['DecodingState', 'find_family', 'SparseQwenVl', 'VisionInput', 'VisualFeatures']
+__all__ = [
+    'BatchState', 'DecodingState', 'find_family', 'GREEDY', 'PromptPrefix', 'Sampling',
+    'SparseQwenVl', 'VisionInput', 'VisualFeatures']
