@@ -11,13 +11,14 @@ from typing import Any
 import cv2
 from epvlm_ros.eval.multiple_choice import join_question, LETTER_INSTRUCTION, WORD_INSTRUCTION
 from epvlm_ros.eval.question_set import Case, QuestionSet
-from epvlm_ros.sim.questions import NUMBERS
+from epvlm_ros.sim.questions import DIRECTIONS, NUMBERS
 from epvlm_ros.sim.scene import COLOURS, SHAPES
 import numpy as np
 
+# A symbol has none: a letter that is an answer looks like the letter of an option.
 _CHOICES = {
     'colour': COLOURS, 'shape': SHAPES, 'count': NUMBERS, 'relation': ('yes', 'no'),
-    'existence': ('yes', 'no'),
+    'existence': ('yes', 'no'), 'moving_count': NUMBERS, 'direction': DIRECTIONS,
     'place': ('top left', 'top right', 'bottom left', 'bottom right')}
 _NUM_OPTIONS = 4
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from epvlm_ros.eval.question_set import STILL_GROUP
-from epvlm_ros.sim import questions as q
-MOTION_FAMILIES = getattr(q, 'MOTION_FAMILIES', ())
-REFUSAL_FAMILIES = getattr(q, 'REFUSAL_FAMILIES', ('unknown', 'motion'))
-ONE_FRAME_FAMILIES = getattr(q, 'ONE_FRAME_FAMILIES', tuple(
-    family for family in q.FAMILIES if family not in REFUSAL_FAMILIES))
+from epvlm_ros.sim.questions import MOTION_FAMILIES, ONE_FRAME_FAMILIES, REFUSAL_FAMILIES
 
 # What a question asks for decides what its answer can be known from.
 FAMILY_GROUPS = {
