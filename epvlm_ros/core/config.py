@@ -165,7 +165,7 @@ class VlmConfig(Validated):
         0.5, 'Share of the visual tokens that is computed on; 1.0 is the dense model.',
         minimum=0.01, maximum=1.0, dynamic=True)
     selection: str = parameter(
-        'events_and_detail',
+        'events_and_saliency',
         'How tokens are chosen: events (the most active ones), events_and_detail (the moving '
         'ones, and still_share for the detail of the still scene), events_and_coverage (moving '
         'regions, and still_share for even coverage), events_and_saliency (what stands out by '

@@ -12,7 +12,6 @@ OPPONENT_COLOURS = ((0.299, 0.587, 0.114), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
 LEAST_SPREAD = 0.03  # of a channel: noise and shading of a ground of one colour
 HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is one half
 AROUND_TOKENS = 7  # side of the square that is about a token
-EVENT_WEIGHT = 0.5  # of events against saliency
 NEIGHBOUR_SHARE = 0.3  # of a token's score that it takes from the 3 x 3 tokens about it
 _BINOMIAL = np.outer((0.25, 0.5, 0.25), (0.25, 0.5, 0.25))
 
@@ -100,7 +99,7 @@ def combine(saliency: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     """
     Return one score of both, to which the neighbours add: rims, and holes between strong tokens.
 
-    The sum x = saliency + 0.5 contrast; the score 0.7 x + 0.3 of x under the 3 x 3 binomial kernel
+    The sum x = saliency + contrast; the score 0.7 x + 0.3 of x under the 3 x 3 binomial kernel
     (1 2 1; 2 4 2; 1 2 1) / 16, the outermost tokens repeated at the edges.
 
     Parameters
@@ -111,7 +110,7 @@ def combine(saliency: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     """
     kernel = NEIGHBOUR_SHARE * _BINOMIAL
     kernel[1, 1] += 1.0 - NEIGHBOUR_SHARE
-    total = saliency + np.float32(EVENT_WEIGHT) * contrast
+    total = saliency + contrast
     return cv2.filter2D(total, cv2.CV_32F, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
