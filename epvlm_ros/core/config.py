@@ -168,17 +168,19 @@ class VlmConfig(Validated):
         'events_and_detail',
         'How tokens are chosen: events (the most active ones), events_and_detail (the moving '
         'ones, and still_share for the detail of the still scene), events_and_coverage (moving '
-        'regions, and still_share for even coverage), detail, centre, uniform (a regular pattern) '
-        'or random.',
-        choices=('events', 'events_and_detail', 'events_and_coverage', 'detail', 'centre',
-                 'uniform', 'random'), dynamic=True)
+        'regions, and still_share for even coverage), events_and_saliency (what stands out by '
+        'its colour or its events), detail, saliency, centre, uniform (a regular pattern) or '
+        'random.',
+        choices=('events', 'events_and_detail', 'events_and_coverage', 'events_and_saliency',
+                 'detail', 'saliency', 'centre', 'uniform', 'random'), dynamic=True)
     still_share: float = parameter(
         0.25, 'Share of the kept tokens for what stands still, in selection events_and_detail '
         'and events_and_coverage.', minimum=0.0, maximum=1.0, dynamic=True)
     static_scene_policy: str = parameter(
         'dense', 'What is computed when hardly any events came: dense (all tokens), uniform (a '
-        'regular pattern of keep_ratio) or detail (keep_ratio, where the image shows most).',
-        choices=('dense', 'uniform', 'detail'), dynamic=True)
+        'regular pattern of keep_ratio), detail (keep_ratio, where the image shows most) or '
+        'saliency (keep_ratio, where its colour stands out).',
+        choices=('dense', 'uniform', 'detail', 'saliency'), dynamic=True)
     static_scene_rate: float = parameter(
         2.0, 'Nothing moves in a visual token that sees no more than this many events per pixel '
         'of the event sensor and second; a scene is static where that holds for all tokens.',
