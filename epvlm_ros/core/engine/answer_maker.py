@@ -28,15 +28,23 @@ class AnswerMaker:
     ----------
     checkpoint : Checkpoint
         The loaded model.
+    system_prompt : str
+        As in ``VlmConfig``.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be prompted so.
 
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, system_prompt: str = '') -> None:
         self._model = checkpoint.model
         self._tokenizer = checkpoint.tokenizer
         self._prompts = PromptBuilder(
             checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.image_token_id,
-            checkpoint.model.video_token_id, tells_times=checkpoint.model.tells_times)
+            checkpoint.model.video_token_id, tells_times=checkpoint.model.tells_times,
+            system_prompt=system_prompt)
         self.frames = FrameEncoder(checkpoint, remembers=self.image_comes_first)
         self._shape = ModelShape.from_config(checkpoint.model.config)
         self._end_token_ids = checkpoint.model.end_token_ids
@@ -58,7 +66,7 @@ class AnswerMaker:
         draft = Draft(AnswerText(self._tokenizer, on_text), self._now_s())
         check_limits = make_limits(should_stop, config.deadline)
         view, prefix = self.frames.look_at(moments, seconds_between, config, self._num_answers)
-        prompt_ids = self._prompt_ids(question, view)
+        prompt_ids, known = self._prompt_ids(question, view), prefix or self._model.lead
         try:
             check_limits()
             if prefix is None:
@@ -72,7 +80,7 @@ class AnswerMaker:
         except CutOff as cut_off:
             draft.finish(cut_off.ending, self._now_s())
         self._num_answers += 1
-        return self._make_answer(draft, view, prompt_ids, prefix)
+        return self._make_answer(draft, view, prompt_ids, known)
 
     def answer_all(
         self, moment: Moment, questions: Sequence[str], config: VlmConfig,
@@ -83,7 +91,7 @@ class AnswerMaker:
         check_limits = make_limits(should_stop, config.deadline)
         view, prefix = self.frames.look_at([moment], 1.0, config, self._num_answers)
         prompts = [self._prompt_ids(question, view) for question in questions]
-        is_known = prefix is not None
+        known = prefix or self._model.lead
         try:
             check_limits()
             prefix = prefix or self.frames.prefill_image(view, prompts[0], check_limits)
@@ -94,9 +102,9 @@ class AnswerMaker:
         except CutOff as cut_off:
             finish_all(drafts, cut_off.ending, self._now_s())
         self._num_answers += len(questions)
-        # if nothing was known, the frame was encoded for the first question
+        # if the frame was not known, it was encoded for the first question
         return [
-            self._make_answer(draft, view, ids, prefix if is_known or number else None)
+            self._make_answer(draft, view, ids, prefix if number else known)
             for number, (draft, ids) in enumerate(zip(drafts, prompts))]
 
     def prepare(
