@@ -12,6 +12,7 @@ from epvlm_ros.core.engine import VlmEngine
 from epvlm_ros.eval.answer_file import AnswerFile
 from epvlm_ros.eval.command import add_eval_options, describe_run, eval_command
 from epvlm_ros.eval.policies import activity_for
+from epvlm_ros.eval.question_files import FileSet
 from epvlm_ros.eval.run import group_by_image, Job, run_job
 from epvlm_ros.eval.settings import configure, make_settings
 from epvlm_ros.eval.simulated import SimulatedSet, SimulationConfig
@@ -45,24 +46,42 @@ def internal(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize('ending', ['jsonl', 'parquet'])
-def test_questions_in_columns_of_realworldqa_get_the_same_answers(internal, tmp_path, ending):
-    if ending == 'parquet':
-        pytest.importorskip('pyarrow')
-    path = tmp_path / f'questions.{ending}'
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    """Return the same 200 questions in JSON lines, with RealWorldQA's columns."""
+    path = tmp_path_factory.mktemp('exported') / 'questions.jsonl'
     evaluate('simulated', '--questions', 200, '--export', path)
-    evaluate(path, '--wording', 'question', '--policies', *POLICIES, '--keep', 0.3, '--output',
-             tmp_path / 'out', '--no-plot', *SMALL)
+    return path
+
+
+def test_questions_in_columns_of_realworldqa_get_the_same_answers(internal, exported, tmp_path):
+    evaluate(exported, '--wording', 'question', '--policies', *POLICIES, '--keep', 0.3, '--output',
+             tmp_path, '--no-plot', *SMALL)
     compared = ('setting', 'question', 'answer', 'right', 'family', 'tokens_kept', 'flops_used')
     found, expected = (
         [tuple(record[key] for key in compared) for record in read_answers(folder)]
-        for folder in (tmp_path / 'out', internal))
+        for folder in (tmp_path, internal))
     assert found == expected and len(found) == 200 * 3
     numbers = [json.loads((folder / 'summary.json').read_text())['settings']
-               for folder in (tmp_path / 'out', internal)]
+               for folder in (tmp_path, internal)]
     for name, item in numbers[0].items():
         assert item['accuracy'] == numbers[1][name]['accuracy']
         assert item['difference_to_random'] == numbers[1][name]['difference_to_random']
+
+
+def test_parquet_holds_the_same_questions_and_images(exported, tmp_path):
+    pytest.importorskip('pyarrow')
+    path = tmp_path / 'questions.parquet'
+    evaluate('simulated', '--questions', 200, '--export', path)
+    sets = [FileSet(file, 'question') for file in (exported, path)]
+    num_images = 0
+    for lines, rows in zip(*map(group_by_image, sets), strict=True):
+        assert lines == rows
+        views = [questions.view(lines[0]) for questions in sets]
+        np.testing.assert_array_equal(views[0].rgb, views[1].rgb)
+        np.testing.assert_array_equal(views[0].activity.counts, views[1].activity.counts)
+        num_images += 1
+    assert num_images >= 10 and not sets[0].problems and not sets[1].problems
 
 
 def test_what_an_evaluation_leaves(internal):
@@ -106,10 +125,9 @@ def test_answers_are_those_of_the_engine_alone(internal):
                     record['fallback'])
 
 
-def test_processes_share_the_images(internal, tmp_path):
+def test_processes_share_the_images(exported, tmp_path):
     path = tmp_path / 'questions.jsonl'
-    evaluate('simulated', '--questions', 30, '--export', path)
-    rows = path.read_text().splitlines()
+    rows = exported.read_text().splitlines()[:30]
     path.write_text('\n'.join([rows[0], '{', *rows[1:]]))
     arguments = [path, '--wording', 'question', '--policies', 'events', '--keep', 0.3,
                  '--no-plot', *SMALL]

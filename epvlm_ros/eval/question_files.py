@@ -144,7 +144,12 @@ def _name_image(image: Any) -> str:
     """Return one name for equal images, whatever form they come in."""
     if isinstance(image, dict) and image.get('bytes'):
         data = image['bytes']
-        return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
+        if isinstance(data, str):
+            try:
+                data = base64.b64decode(data, validate=True)
+            except ValueError:  # is reported when the image is read
+                data = data.encode()
+        return hashlib.sha256(data).hexdigest()[:16]
     return str(image.get('path') if isinstance(image, dict) else image)
 
 

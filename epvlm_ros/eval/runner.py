@@ -25,7 +25,7 @@ from epvlm_ros.eval.scoring import find_letter, is_right
 from epvlm_ros.eval.settings import configure, Setting
 import numpy as np
 
-_TEXT_STEP = 32  # tokens: a budget of FLOPs is that of a text rounded up to a multiple of this
+_TEXT_STEP = 16  # tokens: a budget of FLOPs is that of a text rounded up to a multiple of this
 
 
 class Runner:
