@@ -33,8 +33,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 Value = TypeVar('Value')
-SEED = 14
-FAMILIES = ('colour', 'shape', 'count', 'existence', 'place')
+SEED = 42
+FAMILIES = ('colour', 'shape', 'count', 'existence', 'place', 'symbol')
 TIMEOUT_S = 120.0
 SETTLE_S = 1.0  # of replay before the first question
 
@@ -138,7 +138,7 @@ def choose_questions(truth: list[TruthQuestion]) -> list[TruthQuestion]:
 
 def start_nodes(stack: ExitStack, output: Path) -> list[NodeProcess]:
     """Start both nodes on the topics of the recording, in simulated time."""
-    sync = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'window_offset:=0.004',
+    sync = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'window_offset:=0.006',
             '-r', 'events:=/event_camera/events', '-r', 'image:=/camera/image_raw']
     vlm = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'publish_overlay:=true']
     return [

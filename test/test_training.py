@@ -19,6 +19,7 @@ from training.evaluate import evaluate, format_table, library_inputs, sparse_sco
 from training.losses import compute_losses, draw_kept_tokens
 from training.pictures import (
     choose_tokens, draw_pictures, make_patches, NO_LABEL, score_tokens, token_detail)
+from training.recipe import main as make_checkpoints
 from training.sparse_forward import AuxiliaryHeads, encode_images, run_model
 from training.tokenizer import build_tokenizer, build_vocabulary
 from training.train import build_optimizers, main
@@ -352,6 +353,24 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path):
     for name, value in second.model.state_dict().items():
         torch.testing.assert_close(
             value, first.model.state_dict()[name].half().float(), atol=0, rtol=0)
+
+
+def test_the_recipe_makes_both_checkpoints_and_does_nothing_twice(tmp_path):
+    arguments = ['--out', str(tmp_path), '--device', 'cpu', '--num-workers', '0', '--steps', '1',
+                 '--batch-size', '2']
+    make_checkpoints(arguments)
+    written = {}
+    for name, dense_share in (('dense_only', 1.0), ('patch_dropout', 0.25)):
+        report = json.loads((tmp_path / name / 'training.json').read_text())
+        assert report['num_steps'] == 1 and report['config']['dense_share'] == dense_share
+        written[name] = (tmp_path / name / 'model.safetensors').stat().st_mtime_ns
+    # a stage that was interrupted goes on, one that is done stays as it is
+    (tmp_path / 'patch_dropout' / 'done.json').unlink()
+    make_checkpoints([*arguments[:-3], '2', *arguments[-2:]])
+    report = json.loads((tmp_path / 'patch_dropout' / 'training.json').read_text())
+    assert report['num_steps'] == 2
+    weights = tmp_path / 'dense_only' / 'model.safetensors'
+    assert weights.stat().st_mtime_ns == written['dense_only']
 
 
 def test_a_run_that_kept_no_state_cannot_go_on(tmp_path):

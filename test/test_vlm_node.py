@@ -5,8 +5,6 @@ import time
 from epvlm_interfaces.msg import Answer
 from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
-from rcl_interfaces.msg import Parameter, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from ros_graph import RosGraph, wait_until
 from vlm_asker import Asker, save_endless_model, start
 
@@ -98,18 +96,10 @@ def test_ten_queries_at_once_are_answered_or_told_that_the_node_is_busy(graph, m
 def test_parameters_that_can_change_do(graph, model_folder):
     _, asker = start(graph, model_folder)
     asker.show()
-    client = graph.node.create_client(SetParameters, '/vlm_node/set_parameters')
-    assert client.wait_for_service(20)
-
-    def set_value(name, value):
-        future = client.call_async(SetParameters.Request(
-            parameters=[Parameter(name=name, value=value)]))
-        return wait_until(lambda: future.done() and future.result(), 10, 'set').results[0]
-
-    assert set_value('keep_ratio', ParameterValue(type=3, double_value=0.25)).successful
+    assert asker.set_parameter('keep_ratio', 0.25).successful
     assert asker.ask('what moves?').tokens_kept == 5
-    assert not set_value('keep_ratio', ParameterValue(type=3, double_value=2.0)).successful
-    model = set_value('model', ParameterValue(type=4, string_value='other'))
+    assert not asker.set_parameter('keep_ratio', 2.0).successful
+    model = asker.set_parameter('model', 'other')
     assert not model.successful and 'model cannot change' in model.reason
     assert asker.ask('what moves?').tokens_kept == 5
 

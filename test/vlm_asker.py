@@ -11,7 +11,9 @@ from epvlm_interfaces.srv import Ask
 from epvlm_ros.ros.quality import FRAMES, QUERIES
 import numpy as np
 from qwen_checkpoints import make_model, save_checkpoint, write_json
+from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
+from rclpy.parameter import Parameter
 from ros_graph import wait_until
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -50,24 +52,34 @@ class Asker:
                    and self.node.count_publishers('overlay'), 20, 'the topics of the node')
         time.sleep(0.5)  # discovery is mutual: let the node find this side too
 
-    def show(self, age_s=0.0, active_cells=((0, 28), (0, 28)), encoding='rgb8'):
+    def show(self, age_s=0.0, active_cells=((0, 28), (0, 28)), encoding='rgb8',
+             size=(HEIGHT, WIDTH), settle_s=0.3):
         """Publish a frame; 100 events in each active cell (rows, columns)."""
-        counts = np.zeros((HEIGHT // CELL, WIDTH // CELL), np.float32)
+        height, width = size
+        counts = np.zeros((height // CELL, width // CELL), np.float32)
         (top, bottom), (left, right) = active_cells
         counts[top // CELL:bottom // CELL, left // CELL:right // CELL] = 100.0
-        pixels = np.random.default_rng(0).integers(0, 255, HEIGHT * WIDTH * 3, np.uint8)
+        pixels = np.random.default_rng(0).integers(0, 255, height * width * 3, np.uint8)
         now_ns = self.node.get_clock().now().nanoseconds - round(age_s * 1e9)
         message = EventGuidedFrame(cell_size=CELL, rows=counts.shape[0], cols=counts.shape[1],
                                    coverage=1.0, num_events=int(counts.sum()), pixel_density=1.0)
-        message.image = Image(height=HEIGHT, width=WIDTH, encoding=encoding, step=3 * WIDTH,
+        message.image = Image(height=height, width=width, encoding=encoding, step=3 * width,
                               data=array.array('B', pixels.tobytes()))
         message.activity = array.array('f', counts.tobytes())
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, 10 ** 9)
         message.window_start.sec = message.window_end.sec = message.header.stamp.sec
         message.window_end.nanosec = 40_000_000
         self._frames.publish(message)
-        time.sleep(0.3)
+        time.sleep(settle_s)
         return message
+
+    def set_parameter(self, name, value):
+        """Set a parameter of the node and return what came of it."""
+        client = self.node.create_client(SetParameters, '/vlm_node/set_parameters')
+        assert client.wait_for_service(20)
+        future = client.call_async(SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()]))
+        return wait_until(lambda: future.done() and future.result(), 10, 'set').results[0]
 
     def query(self, text):
         self._queries.publish(String(data=text))

@@ -52,3 +52,10 @@ class TrainingConfig:
     background_weight: float = 0.3
     num_workers: int = 0
     first_batch: int = 0
+
+
+# What the shipped checkpoint went through, in order; each stage starts from the one before.
+STAGES = {
+    'dense_only': TrainingConfig(steps=0, minutes=5.0, batch_size=112, dense_share=1.0),
+    'patch_dropout': TrainingConfig(
+        steps=0, minutes=8.3, batch_size=224, first_batch=1_000_000, warmup_steps=50)}

@@ -165,7 +165,7 @@ class VlmConfig(Validated):
         0.5, 'Share of the visual tokens that is computed on; 1.0 is the dense model.',
         minimum=0.01, maximum=1.0, dynamic=True)
     selection: str = parameter(
-        'events_and_detail',
+        'events_and_saliency',
         'How tokens are chosen: events (the most active ones), events_and_detail (the moving '
         'ones, and still_share for the detail of the still scene), events_and_coverage (moving '
         'regions, and still_share for even coverage), events_and_saliency (what stands out by '
@@ -205,6 +205,9 @@ class VlmConfig(Validated):
     max_question_length: int = parameter(
         2000, 'Most characters of a question; a longer one is refused.',
         minimum=1, maximum=100000, dynamic=True)
+    system_prompt: str = parameter(
+        '', 'What the model is told before every question, for models that follow instructions; '
+        'empty leaves it to the chat template.')
     max_pixels: int = parameter(
         0, 'Most pixels of the image after the resize of the model; 0 leaves it to the model.',
         minimum=0)
@@ -230,6 +233,21 @@ class VlmNodeConfig(Validated):
     max_queued_queries: int = parameter(
         8, 'Most queries that wait for the model; a further one is answered BUSY.',
         minimum=1, maximum=1000)
+    encode_ahead: str = parameter(
+        'on_demand', 'When a frame is encoded: on_demand (when a question is asked), on_arrival '
+        '(at once, so that a question costs its own text only; for models that are faster than '
+        'the camera) or at_rate (encode_rate frames a second; the others are left out, and a '
+        'question is about the last one that was not).',
+        choices=('on_demand', 'on_arrival', 'at_rate'), dynamic=True)
+    encode_rate: float = parameter(
+        2.0, 'Frames per second in encode_ahead at_rate.',
+        minimum=0.01, maximum=1000.0, dynamic=True)
+    num_moments: int = parameter(
+        1, 'Frames that a question is about: the latest one and earlier ones, each with its own '
+        'kept tokens.', minimum=1, maximum=16, dynamic=True)
+    moment_period: float = parameter(
+        0.5, 'Least time from one frame to the next where a question is about several, in '
+        'seconds.', minimum=0.0, maximum=60.0, dynamic=True)
     autostart: bool = parameter(
         True, 'Whether the node configures and activates itself when it starts.')
     publish_overlay: bool = parameter(

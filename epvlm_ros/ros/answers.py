@@ -20,7 +20,7 @@ STATUS_NAMES = {getattr(Answer, name): name for name in (
 @dataclass(frozen=True, eq=False)
 class Query:
     """
-    A question and the frame that it is about.
+    A question and what it is about.
 
     Attributes
     ----------
@@ -32,10 +32,10 @@ class Query:
         Most tokens of the answer, None for the parameter of the node.
     deadline_s : float or None
         From its arrival to the end of the answer, None for the parameter of the node.
-    frame : EventGuidedFrame or None
-        The latest guided frame when the query arrived.
+    frames : tuple of EventGuidedFrame
+        The guided frames that it is about, oldest first; none if none had come.
     frame_age_ns : int
-        Its age then.
+        Age of the latest of them when the query arrived.
     reply : callable
         Takes the answer; called once, from any thread.
     on_text : callable or None
@@ -52,7 +52,7 @@ class Query:
     keep_ratio: float | None
     max_new_tokens: int | None
     deadline_s: float | None
-    frame: EventGuidedFrame | None
+    frames: tuple[EventGuidedFrame, ...]
     frame_age_ns: int
     reply: Callable[[Answer], None]
     on_text: Callable[[str], None] | None = None
@@ -64,11 +64,12 @@ def refuse(query: Query, status: int, message: str) -> Answer:
     """Return the answer of a query that got none, with the reason."""
     answer = Answer(
         query_id=query.query_id, question=query.question, status=status, message=message)
-    if query.frame is not None:
-        answer.header = query.frame.header
-        answer.window_start = query.frame.window_start
-        answer.window_end = query.frame.window_end
-        answer.num_events = query.frame.num_events
+    if query.frames:
+        latest = query.frames[-1]
+        answer.header = latest.header
+        answer.window_start = latest.window_start
+        answer.window_end = latest.window_end
+        answer.num_events = latest.num_events
         answer.frame_age = to_duration(query.frame_age_ns)
     return answer
 
@@ -77,8 +78,11 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
     """Return the answer of a query that the engine worked on, whole or cut off."""
     status, message = _judge(query, result)
     answer = refuse(query, status, message)
+    if status == Answer.ERROR:
+        return answer
     answer.text = result.text
     answer.truncated = result.ending == AT_TOKEN_LIMIT
+    answer.moments = result.num_moments
     answer.tokens = result.num_tokens
     answer.tokens_kept = result.num_tokens_kept
     answer.rows = result.rows

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
-import traceback
 from typing import Any, Callable
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.config import VlmConfig, VlmNodeConfig
 from epvlm_ros.core.engine import VlmEngine
-from epvlm_ros.core.overlay import draw_overlay
-from epvlm_ros.images import image_to_rgb
-from epvlm_ros.ros.answers import accept, Query, refuse, STATUS_NAMES
+from epvlm_ros.ros.answering import Answering
+from epvlm_ros.ros.answers import Query, refuse, STATUS_NAMES
 from epvlm_ros.ros.asking import QueryInterfaces
-from epvlm_ros.ros.conversions import rgb_to_image, to_activity, to_ns
+from epvlm_ros.ros.conversions import to_ns
+from epvlm_ros.ros.frames import GuidedFrames
 from epvlm_ros.ros.parameters import NodeParameters
 from epvlm_ros.ros.quality import (
     FRAMES, publisher_options, QUERIES, subscription_options)
@@ -41,7 +39,8 @@ class VlmNode(LifecycleNode):
         super().__init__('vlm_node', **options)
         self._engine: VlmEngine | None = None
         self._worker: Worker[Query] | None = None
-        self._frame: EventGuidedFrame | None = None
+        self._answering: Answering | None = None
+        self._frames = GuidedFrames()
         self._num_queries = 0
         self._entities: list[Callable[[], Any]] = []
         self._settings = NodeParameters(
@@ -51,7 +50,7 @@ class VlmNode(LifecycleNode):
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-SECOND // 10),
                           on_clock_change=True),
-            post_callback=self._forget_frame)
+            post_callback=self._forget_frames)
         if self._settings.get(VlmNodeConfig).autostart:
             self.start()
 
@@ -69,6 +68,7 @@ class VlmNode(LifecycleNode):
             self.get_logger().fatal(f'not configured: {error}')
             return TransitionCallbackReturn.FAILURE
         self._engine = engine
+        self._answering = Answering(engine, self.get_logger(), self._choose_show)
         self._create_entities()
         self.get_logger().info(
             f'{self._engine.description}; ask by topic {self.resolve_topic_name("query")}, '
@@ -80,7 +80,7 @@ class VlmNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to answer."""
         self._worker = Worker(
-            self._answer, self._settings.get(VlmNodeConfig).max_queued_queries)
+            self._work, self._settings.get(VlmNodeConfig).max_queued_queries)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -124,7 +124,8 @@ class VlmNode(LifecycleNode):
             destroy()
         self._entities = []
         self._engine = None
-        self._frame = None
+        self._answering = None
+        self._frames.clear()
 
     def _stop_worker(self) -> None:
         if self._worker is not None and not self._worker.stop():
@@ -135,11 +136,16 @@ class VlmNode(LifecycleNode):
         if self._engine is not None:
             self._engine.reconfigure(self._settings.get(VlmConfig))
 
-    def _forget_frame(self, jump: Any) -> None:
-        self._frame = None
+    def _forget_frames(self, jump: Any) -> None:
+        self._frames.clear()
 
     def _on_frame(self, message: EventGuidedFrame) -> None:
-        self._frame = message
+        config = self._settings.get(VlmNodeConfig)
+        is_taken = self._frames.add(message, config)
+        answering, frames = self._answering, self._frames.get(config)
+        if (is_taken and config.encode_ahead != 'on_demand' and self._worker is not None
+                and answering is not None):
+            self._worker.when_idle(lambda should_stop: answering.prepare(frames, should_stop))
 
     def _take(
         self, request: Any, reply: Callable[[Answer], None],
@@ -147,13 +153,13 @@ class VlmNode(LifecycleNode):
     ) -> Query:
         """Queue a query, or answer at once why not."""
         self._num_queries += 1
-        frame, age_ns = self._frame, 0
-        if frame is not None:
-            age_ns = self.get_clock().now().nanoseconds - to_ns(frame.header.stamp)
+        frames, age_ns = self._frames.get(self._settings.get(VlmNodeConfig)), 0
+        if frames:
+            age_ns = self.get_clock().now().nanoseconds - to_ns(frames[-1].header.stamp)
         query = Query(
             request.query_id or f'query-{self._num_queries}', request.question,
             request.keep_ratio or None, request.max_new_tokens or None, request.deadline or None,
-            frame, age_ns, reply, on_text)
+            frames, age_ns, reply, on_text)
         refusal = self._find_fault(query)
         if refusal is None and self._worker is not None and not self._worker.submit(query):
             waiting = self._settings.get(VlmNodeConfig).max_queued_queries
@@ -178,7 +184,7 @@ class VlmNode(LifecycleNode):
                 max_new_tokens=query.max_new_tokens, deadline_s=query.deadline_s)
         except ValueError as error:
             return Answer.INVALID, str(error)
-        if query.frame is None:
+        if not query.frames:
             topic = self.resolve_topic_name('event_guided_frame')
             return Answer.NO_FRAME, f'no guided frame yet on {topic}: is event_sync_node running?'
         age_s = query.frame_age_ns / SECOND
@@ -189,44 +195,14 @@ class VlmNode(LifecycleNode):
                 f'{limit_s:g} s; when a bag is replayed, publish /clock and set use_sim_time')
         return None
 
-    def _answer(self, query: Query, should_stop: Callable[[], bool]) -> None:
+    def _choose_show(self) -> Callable[[Image], None] | None:
+        wanted = self._settings.get(VlmNodeConfig).publish_overlay
+        return self._overlays.publish if wanted else None
+
+    def _work(self, query: Query, should_stop: Callable[[], bool]) -> None:
         """Answer one query; runs on the worker's thread."""
-        try:
-            answer = self._compute(query, should_stop)
-        except Exception as error:  # noqa: B902  whatever fails, the node answers and lives on
-            self.get_logger().error(f'{query.query_id}: {traceback.format_exc()}')
-            answer = refuse(query, Answer.ERROR, f'{type(error).__name__}: {error}')
-        self._publish(query, answer)
-
-    def _compute(self, query: Query, should_stop: Callable[[], bool]) -> Answer:
-        assert self._engine is not None and query.frame is not None
-        if should_stop():
-            return refuse(query, Answer.ERROR, 'the node stopped before the answer')
-        deadline_s = self._remaining_s(query)
-        if deadline_s is not None and deadline_s <= 0.0:
-            return refuse(query, Answer.DEADLINE, (
-                'the deadline came while the query waited: give a later one, or ask less often'))
-        rgb, activity = image_to_rgb(query.frame.image), to_activity(query.frame)
-        grid = self._engine.patch_grid(*rgb.shape[:2])
-        try:
-            result = self._engine.answer(
-                rgb, query.question, activity, keep_ratio=query.keep_ratio,
-                max_new_tokens=query.max_new_tokens, deadline_s=deadline_s,
-                should_stop=lambda: should_stop() or query.cancelled.is_set(),
-                on_text=query.on_text)
-        except ValueError as error:  # the frame was found good, so the question is not
-            return refuse(query, Answer.INVALID, str(error))
-        if self._settings.get(VlmNodeConfig).publish_overlay:
-            overlay = draw_overlay(
-                rgb, activity, result.kept_indices, grid, question=query.question,
-                answer=result.text)
-            self._overlays.publish(rgb_to_image(query.frame.header, overlay))
-        return accept(query, result)
-
-    def _remaining_s(self, query: Query) -> float | None:
-        """Return the time that is left of the deadline of a query, None if it has none."""
-        deadline_s = query.deadline_s or self._settings.get(VlmConfig).deadline
-        return deadline_s - (time.monotonic() - query.arrival_s) if deadline_s else None
+        assert self._answering is not None
+        self._publish(query, self._answering.answer(query, should_stop))
 
     def _publish(self, query: Query, answer: Answer) -> None:
         if self.context.ok():
@@ -236,6 +212,7 @@ class VlmNode(LifecycleNode):
         if answer.status == Answer.OK:
             self.get_logger().info(
                 f'{asked}: {answer.text} ({answer.tokens_kept} of {answer.tokens} tokens, '
+                f'the first word after {answer.time_to_first_token:.3f} s, the last after '
                 f'{answer.total_time:.3f} s)')
         elif answer.status == Answer.CANCELLED:
             self.get_logger().info(f'{asked}: {answer.message}')
