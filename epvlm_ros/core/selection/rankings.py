@@ -61,7 +61,7 @@ def rank_by_saliency(scene: TokenScene) -> np.ndarray:
 
 
 def rank_by_events_and_saliency(scene: TokenScene) -> np.ndarray:
-    """Rank tokens by colour and events that stand out, and those beside them, see saliency.py."""
+    """Rank tokens by a colour that stands out, or events in them or beside, see saliency.py."""
     assert scene.activity is not None and scene.saliency is not None
     contrast = event_contrast(scene.activity, scene.noise_floor)
     return _rank_by_score(scene, combine(scene.saliency, contrast))

@@ -12,8 +12,6 @@ OPPONENT_COLOURS = ((0.299, 0.587, 0.114), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
 LEAST_SPREAD = 0.03  # of a channel: noise and shading of a ground of one colour
 HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is one half
 AROUND_TOKENS = 7  # side of the square that is about a token
-NEIGHBOUR_SHARE = 0.3  # of a token's score that it takes from the 3 x 3 tokens about it
-_BINOMIAL = np.outer((0.25, 0.5, 0.25), (0.25, 0.5, 0.25))
 
 
 def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
@@ -97,10 +95,10 @@ def event_contrast(activity: np.ndarray, noise_floor: float) -> np.ndarray:
 
 def combine(saliency: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     """
-    Return one score of both, to which the neighbours add: rims, and holes between strong tokens.
+    Return one score of both: saliency + (contrast + largest contrast of the 3 x 3 tokens) / 2.
 
-    The sum x = saliency + contrast; the score 0.7 x + 0.3 of x under the 3 x 3 binomial kernel
-    (1 2 1; 2 4 2; 1 2 1) / 16, the outermost tokens repeated at the edges.
+    So what a moving edge encloses counts as moving, and so does the ground about a moving object,
+    while that about one at rest does not: which tokens were kept tells a model what moves.
 
     Parameters
     ----------
@@ -108,10 +106,8 @@ def combine(saliency: np.ndarray, contrast: np.ndarray) -> np.ndarray:
         float32, shape (rows, cols), from ``image_saliency`` and ``event_contrast``.
 
     """
-    kernel = NEIGHBOUR_SHARE * _BINOMIAL
-    kernel[1, 1] += 1.0 - NEIGHBOUR_SHARE
-    total = saliency + contrast
-    return cv2.filter2D(total, cv2.CV_32F, kernel, borderType=cv2.BORDER_REPLICATE)
+    nearby = cv2.dilate(contrast, np.ones((3, 3), np.uint8))
+    return saliency + np.float32(0.5) * (contrast + nearby)
 
 
 def check_image_size(image_rgb: np.ndarray, grid: PatchGrid) -> None:
