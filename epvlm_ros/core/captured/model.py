@@ -1,0 +1,448 @@
+"""The captured engine: what ``SparseQwenVl`` does, as few launches of fixed shapes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+import logging
+from typing import Any
+
+from epvlm_ros.core.captured.attention import FastestAttention
+from epvlm_ros.core.captured.cache import StaticCache
+from epvlm_ros.core.captured.encoder import attend_to_all, attend_to_first, encode
+from epvlm_ros.core.captured.graphs import FixedFunction, GraphPool
+from epvlm_ros.core.captured.language_model import LanguageModel, Prompt
+from epvlm_ros.core.captured.operations import Operations
+from epvlm_ros.core.captured.weights import DecoderWeights, EncoderWeights, Unsupported
+from epvlm_ros.core.sampling import GREEDY, most_probable, sample, Sampling
+from epvlm_ros.core.selection import token_budget
+from epvlm_ros.core.sparse_qwen_vl import (
+    DecodingState, PromptPrefix, SparseQwenVl, VisionInput, VisualFeatures)
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+_log = logging.getLogger(__name__)
+STEPS_AHEAD = 2  # further tokens that are computed while one is handed out
+
+
+@dataclass
+class CapturedState(DecodingState):
+    """
+    Where the one answer in the static cache stands; ``cache`` is empty and not used.
+
+    Parameters
+    ----------
+    number : int
+        Counts prompts: the state is outdated once another prompt has taken the cache.
+    num_tokens : int
+        Tokens in the cache.
+
+    """
+
+    number: int = 0
+    num_tokens: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedPrefix(PromptPrefix):
+    """
+    A prefix whose keys and values lie in one piece.
+
+    Parameters
+    ----------
+    saved : torch.Tensor
+        See ``StaticCache.copy_first``; ``keys_values`` are parts of it.
+
+    """
+
+    saved: Tensor
+
+
+class CapturedQwenVl(SparseQwenVl):
+    """
+    A Qwen vision-language model whose sparse forward pass has fixed shapes.
+
+    Computes what ``SparseQwenVl`` computes, up to rounding. Everything goes through functions of
+    fixed shapes on memory that stays where it is, see ``graphs``: on a GPU each is recorded in
+    a CUDA graph. A prompt is padded to the next of a few sizes; so are the kept tokens in the
+    encoder, unless their number is a usual one, which gets a function of its own. What does not
+    fit in the static cache, several questions at once, and the encoder of another family run as
+    in ``SparseQwenVl``.
+
+    One prompt at a time: the next one makes the states of the one before it useless.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        As in ``SparseQwenVl``; some of its weights are moved to other places in memory.
+    usual_ratios : collection of float
+        Keep ratios that most images are computed with.
+    cache_tokens : int
+        Most tokens of a prompt and its answer.
+    max_functions : int
+        Most functions of fixed shapes that are kept.
+    operations : Operations, optional
+        What they are made of; by default fused kernels on a GPU.
+
+    Raises
+    ------
+    Unsupported
+        If there are no functions of fixed shapes for the language model of this family.
+
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, *, usual_ratios: Collection[float] = (1.0,),
+        cache_tokens: int = 4096, max_functions: int = 64, operations: Operations | None = None,
+    ) -> None:
+        super().__init__(model)
+        self._usual_ratios = frozenset(usual_ratios) | {1.0}
+        self._operations = operations or find_operations(self.device)
+        inner: Any = self._model.model
+        self._decoder_weights = DecoderWeights.of(inner.language_model, self._model.lm_head)
+        try:
+            self._encoder_weights: EncoderWeights | None = EncoderWeights.of(inner.visual)
+        except Unsupported as reason:
+            _log.warning('the encoder runs as in the library: %s', reason)
+            self._encoder_weights = None
+        self._cache = StaticCache(self._decoder_weights, cache_tokens)
+        self._language_model = LanguageModel(
+            self._decoder_weights, self._operations, self._cache)
+        self._pool = GraphPool(self.device, max_functions)
+        self._encoder_attention = FastestAttention()
+        self._number = 0
+        self._held: PromptPrefix | None = None  # whose tokens are the first ones of the cache
+        self._staging = torch.empty(0)
+        self._random = _RandomChoice(self.device, cache_tokens)
+
+    @property
+    def num_recordings(self) -> int:
+        """How many functions are single launches by now."""
+        return self._pool.num_recordings
+
+    @torch.inference_mode()
+    def encode(self, vision: VisionInput) -> VisualFeatures:
+        """Run the encoder and the patch merger on the kept tokens."""
+        if self._encoder_weights is None:
+            return super().encode(vision)
+        num_kept = len(vision.kept_indices)
+        num_tokens = vision.rows * vision.cols
+        usual = {token_budget(ratio, num_tokens) for ratio in self._usual_ratios}
+        size = num_kept if num_kept in usual else padded_size(num_kept, 8, 8)
+        if size > self._cache.capacity:
+            return super().encode(vision)
+        function = self._pool.find(
+            ('encoder', size, size == num_kept),
+            lambda: self._make_encoder(size, is_padded=size > num_kept))
+        patches, places, num_patches = function.inputs
+        length = num_kept * self._encoder_weights.patches_per_token
+        patches[:length] = self._kept_patches(vision)
+        places[:length].copy_(vision.patch_positions(self.merge_size), non_blocking=True)
+        num_patches.fill_(length)
+        return VisualFeatures(function()[:num_kept].clone())
+
+    @torch.inference_mode()
+    def prefill(
+        self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
+    ) -> DecodingState:
+        """Run the language model on the text and the kept tokens of the prompt."""
+        num_kept = len(prompt_ids) - vision.rows * vision.cols + len(vision.kept_indices)
+        if not self._fits(0, num_kept):
+            return super().prefill(prompt_ids, vision, features)
+        next_position = self._run_kept(prompt_ids, vision, features)
+        self._held = prefix = self._copy_prefix(prompt_ids, vision)
+        return self._make_state(num_kept, next_position, prefix)
+
+    @torch.inference_mode()
+    def prefill_image(
+        self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
+    ) -> PromptPrefix:
+        """Run the language model on a prompt up to the end of its image."""
+        prompt_ids = prompt_ids[:self._end_of_image(prompt_ids)]
+        num_kept = len(prompt_ids) - vision.rows * vision.cols + len(vision.kept_indices)
+        if not self._fits(0, num_kept):
+            return super().prefill_image(prompt_ids, vision, features)
+        self._run_kept(prompt_ids, vision, features)
+        self._held = prefix = self._copy_prefix(prompt_ids, vision)
+        return prefix
+
+    @torch.inference_mode()
+    def ask(self, prefix: PromptPrefix, text_ids: Tensor) -> DecodingState:
+        """Run the language model on a further question about an image, and on that only."""
+        offset = prefix.num_tokens_kept
+        if not self._fits(offset, len(text_ids)):
+            return super().ask(prefix, text_ids)
+        if prefix is not self._held:
+            if isinstance(prefix, CapturedPrefix):
+                self._cache.restore_first(prefix.saved)
+            else:
+                self._cache.restore_first(torch.stack([
+                    torch.cat([layer[part] for layer in prefix.keys_values])
+                    for part in (0, 1)]))
+            self._held = prefix
+        text_ids = text_ids.cpu()
+        next_position = prefix.next_position + len(text_ids)
+        positions = torch.arange(prefix.next_position, next_position).expand(3, -1)
+        self._run_prompt_function(
+            text_ids, torch.full_like(text_ids, -1), positions, offset, next_position, None)
+        return self._make_state(offset + len(text_ids), next_position, prefix)
+
+    @torch.inference_mode()
+    def step(self, state: DecodingState, token_id: int) -> None:
+        """Append one token to ``state``, which then holds the logits after it."""
+        if not isinstance(state, CapturedState):
+            super().step(state, token_id)
+            return
+        self._check(state)
+        if state.num_tokens >= self._cache.capacity:
+            raise ValueError(
+                f'the cache of {self._cache.capacity} tokens is full: give a longer one')
+        self._language_model.token.fill_(token_id)
+        self._run_step(state.num_tokens, None)
+        state.num_tokens += 1
+        state.next_position += 1
+
+    def decode(
+        self, state: DecodingState, end_token_ids: Collection[int], max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+    ) -> Iterator[int]:
+        """
+        Yield the ids of the answer as they are computed.
+
+        As in ``SparseQwenVl``, except that up to ``STEPS_AHEAD`` tokens more than were asked for
+        are computed, never more than ``max_new_tokens``, so that the device does not wait.
+        """
+        if not isinstance(state, CapturedState):
+            yield from super().decode(state, end_token_ids, max_new_tokens)
+            return
+        self._check(state)
+        room = self._cache.capacity - state.num_tokens + 1
+        if max_new_tokens > room:
+            _log.warning(
+                'an answer of %d tokens does not fit in the cache: it ends after %d',
+                max_new_tokens, room)
+        limit = min(max_new_tokens, room)
+        self._random.start(sampling, limit)
+        waiting: deque[_Handed] = deque()
+        num_started = 0
+        for index in range(limit):
+            while num_started < min(index + 1 + STEPS_AHEAD, limit):
+                waiting.append(self._start_token(state, num_started, sampling))
+                num_started += 1
+            token_id = waiting.popleft().wait()
+            self._check(state)
+            if token_id in end_token_ids:
+                return
+            yield token_id
+
+    @torch.inference_mode()
+    def _start_token(
+        self, state: CapturedState, index: int, sampling: Sampling,
+    ) -> _Handed:
+        """Launch what computes one more token of the answer."""
+        if index == 0:
+            self._pool.find(
+                ('choice', sampling.is_greedy),
+                lambda: FixedFunction(partial(self._choose, sampling.is_greedy)))()
+        else:
+            self._run_step(state.num_tokens, sampling)
+            state.num_tokens += 1
+            state.next_position += 1
+        return _Handed(self._language_model.token)
+
+    def _choose(self, is_greedy: bool) -> None:
+        model = self._language_model
+        if is_greedy:
+            model.token.copy_(most_probable(model.logits))
+        else:
+            model.token.copy_(self._random.choose(model.logits, model.cursor[2:3]))
+
+    def _run_step(self, num_tokens: int, sampling: Sampling | None) -> None:
+        """Append the token, and choose the next one unless ``sampling`` is None."""
+        bound = self._bound(num_tokens + 1)
+        choice = None if sampling is None else sampling.is_greedy
+
+        def run() -> None:
+            self._language_model.step(bound)
+            if choice is not None:
+                self._choose(choice)
+
+        self._pool.find(('step', bound, choice), lambda: FixedFunction(run))()
+
+    def _make_encoder(self, size: int, *, is_padded: bool) -> FixedFunction:
+        weights = self._encoder_weights
+        assert weights is not None
+        num_patches, device = size * weights.patches_per_token, self.device
+        matrix = weights.patches.weight
+        patches = torch.zeros(num_patches, matrix.shape[1], dtype=matrix.dtype, device=device)
+        places = torch.zeros(num_patches, 2, dtype=torch.int64, device=device)
+        length = torch.zeros(1, dtype=torch.int64, device=device)
+        if is_padded:
+            attention: Any = partial(attend_to_first, num_patches=length)
+        else:
+            attention = partial(attend_to_all, attend=self._encoder_attention)
+        return FixedFunction(
+            partial(encode, weights, self._operations, patches, places, attention),
+            (patches, places, length))
+
+    def _kept_patches(self, vision: VisionInput) -> Tensor:
+        """Return the values of the kept patches on the device."""
+        pixels = vision.pixel_values
+        if pixels.device.type != 'cpu' or self.device.type == 'cpu':
+            return vision.keep(pixels)
+        kept = torch.from_numpy(vision.kept_indices)
+        tokens = pixels.unflatten(0, (vision.rows * vision.cols, -1))
+        shape = (len(kept), *tokens.shape[1:])
+        needed = kept.numel() * tokens[0].numel()
+        if self._staging.numel() < needed or self._staging.dtype != pixels.dtype:
+            self._staging = torch.empty(needed, dtype=pixels.dtype, pin_memory=True)
+        else:
+            torch.cuda.current_stream(self.device).synchronize()  # it may still be read from
+        staged = self._staging[:needed].view(shape)
+        torch.index_select(tokens, 0, kept, out=staged)
+        return staged.to(self.device, non_blocking=True).flatten(0, 1)
+
+    def _run_kept(
+        self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
+    ) -> int:
+        """Run text and kept tokens of a prompt from the start; return the next position."""
+        prompt_ids = prompt_ids.cpu()
+        positions = self.positions(prompt_ids, vision.rows, vision.cols)
+        is_image = prompt_ids == self.image_token_id
+        is_kept = ~is_image
+        is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
+        is_visual = is_image[is_kept]
+        source = torch.where(is_visual, is_visual.cumsum(0) - 1, -1)
+        next_position = int(positions.max()) + 1
+        self._number += 1
+        self._held = None
+        self._run_prompt_function(
+            prompt_ids[is_kept], source, positions[:, is_kept], 0, next_position, features)
+        return next_position
+
+    def _run_prompt_function(
+        self, ids: Tensor, source: Tensor, positions: Tensor, offset: int, next_position: int,
+        features: VisualFeatures | None,
+    ) -> None:
+        size = padded_size(len(ids), 16, 16)
+        bound = None if features is not None else self._bound(offset + size)
+        function = self._pool.find(
+            ('prompt', size, bound), lambda: self._make_prompt(size, bound))
+        host, prompt, visual = function.inputs
+        host.fill(ids, source, positions, offset, next_position)
+        prompt.packed.copy_(host.packed, non_blocking=True)
+        if features is not None:
+            visual[:len(features.tokens)] = features.tokens
+        function()
+
+    def _make_prompt(self, size: int, bound: int | None) -> FixedFunction:
+        host, prompt = Prompt(size, torch.device('cpu')), Prompt(size, self.device)
+        embedding = self._decoder_weights.embedding
+        visual = embedding.new_zeros(size, embedding.shape[1]) if bound is None else None
+        return FixedFunction(
+            partial(self._language_model.prefill, prompt, visual, bound), (host, prompt, visual))
+
+    def _copy_prefix(self, prompt_ids: Tensor, vision: VisionInput) -> CapturedPrefix:
+        end = self._end_of_image(prompt_ids)
+        num_kept = end - vision.rows * vision.cols + len(vision.kept_indices)
+        saved = self._cache.copy_first(num_kept)  # (2, layers, heads, tokens, dim)
+        positions = self.positions(prompt_ids[:end], vision.rows, vision.cols)
+        return CapturedPrefix(
+            prompt_ids[:end].cpu(), tuple((keys[None], values[None]) for keys, values
+                                          in zip(*saved)),
+            int(positions.max()) + 1, saved)
+
+    def _make_state(
+        self, num_tokens: int, next_position: int, prefix: PromptPrefix,
+    ) -> CapturedState:
+        self._number += 1
+        return CapturedState(
+            self._language_model.logits, DynamicCache(), next_position, prefix, self._number,
+            num_tokens)
+
+    def _check(self, state: CapturedState) -> None:
+        if state.number != self._number:
+            raise ValueError(
+                'this answer is outdated: another prompt has taken its place in the cache; '
+                'finish an answer before the next prompt')
+
+    def _fits(self, offset: int, num_tokens: int) -> bool:
+        return offset + padded_size(num_tokens, 16, 16) <= self._cache.capacity
+
+    def _bound(self, num_tokens: int) -> int:
+        """Return up to where attention looks in the cache, at least ``num_tokens``."""
+        if not self._operations.needs_bound:
+            return self._cache.capacity
+        return min(self._cache.capacity, max(256, 1 << (num_tokens - 1).bit_length()))
+
+
+class _RandomChoice:
+    """Draws tokens with numbers that lie on the device before the answer begins."""
+
+    def __init__(self, device: torch.device, capacity: int) -> None:
+        self._drawn = torch.zeros(capacity + 1, device=device)
+        self._temperature = torch.ones(1, device=device)
+        self._top_p = torch.ones(1, device=device)
+
+    def start(self, sampling: Sampling, num_tokens: int) -> None:
+        if sampling.is_greedy:
+            return
+        self._drawn[:num_tokens] = sampling.draw(num_tokens).to(self._drawn.device)
+        self._temperature.fill_(sampling.temperature)
+        self._top_p.fill_(sampling.top_p)
+
+    def choose(self, logits: Tensor, index: Tensor) -> Tensor:
+        return sample(
+            logits, self._temperature, self._top_p, self._drawn.index_select(0, index))
+
+
+class _Handed:
+    """A token on its way to the host."""
+
+    def __init__(self, token: Tensor) -> None:
+        self._event: Any = None
+        if token.is_cuda:
+            self._value = torch.empty(1, dtype=token.dtype, pin_memory=True)
+            self._value.copy_(token, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._value = token.clone()
+
+    def wait(self) -> int:
+        if self._event is not None:
+            self._event.synchronize()
+        return int(self._value[0])
+
+
+def find_operations(device: torch.device) -> Operations:
+    """Return fused kernels where they run, else plain torch."""
+    if device.type == 'cuda':
+        try:
+            from epvlm_ros.core.captured.fused import FusedOperations
+        except ImportError as error:
+            _log.warning('no fused kernels, plain torch instead: %s', error)
+        else:
+            return FusedOperations()
+    return Operations()
+
+
+def padded_size(num_tokens: int, smallest: int, steps: int) -> int:
+    """
+    Return the next of a few sizes.
+
+    Parameters
+    ----------
+    num_tokens : int
+        At least 1.
+    smallest : int
+        Sizes are multiples of it.
+    steps : int
+        How many sizes there are between a number and its double, for large ones.
+
+    """
+    step = max(smallest, (1 << (num_tokens.bit_length() - 1)) // steps)
+    return -(-num_tokens // step) * step
