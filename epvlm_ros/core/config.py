@@ -159,6 +159,16 @@ class VlmConfig(Validated):
     attention: str = parameter(
         'sdpa', 'Attention implementation of transformers.',
         choices=('sdpa', 'eager', 'flash_attention_2'))
+    acceleration: str = parameter(
+        'auto', 'How the model runs: auto (recorded functions of fixed shapes on a GPU, where '
+        'there are any for its family) or eager (as the library runs it).',
+        choices=('auto', 'eager'))
+    cache_tokens: int = parameter(
+        4096, 'Most tokens of a prompt and its answer that recorded functions take, kept ones of '
+        'the image included; longer ones run eagerly.', minimum=64, maximum=32768)
+    warm_up_sizes: str = parameter(
+        '', "Sizes of images whose functions are recorded before the first question, such as "
+        "'640x480 1280x720'; others are recorded when they come for the second time.")
     allow_download: bool = parameter(
         False, 'Whether a model that is not on this machine may be downloaded from the hub.')
     keep_ratio: float = parameter(
@@ -185,6 +195,14 @@ class VlmConfig(Validated):
         minimum=0.0, dynamic=True)
     max_new_tokens: int = parameter(
         64, 'Most tokens that an answer is made of.', minimum=1, maximum=4096, dynamic=True)
+    temperature: float = parameter(
+        0.0, 'Randomness of the answers; 0 always takes the most probable word.',
+        minimum=0.0, maximum=10.0, dynamic=True)
+    top_p: float = parameter(
+        1.0, 'Random answers are drawn from the most probable words that together have this '
+        'probability.', minimum=0.000001, maximum=1.0, dynamic=True)
+    seed: int = parameter(
+        0, 'Random answers with the same seed are the same.', minimum=0, dynamic=True)
     max_question_length: int = parameter(
         2000, 'Most characters of a question; a longer one is refused.',
         minimum=1, maximum=100000, dynamic=True)

@@ -56,9 +56,29 @@ class Sampling:
             begins with the numbers of a shorter one.
 
         """
-        generator = torch.Generator().manual_seed(self.seed)
         # one by one: how torch fills a tensor depends on its size
-        return torch.cat([torch.rand(1, generator=generator) for _ in range(num_tokens)])
+        generator = torch.Generator().manual_seed(self.seed)
+        numbers = [float(torch.rand(1, generator=generator)) for _ in range(num_tokens)]
+        return torch.tensor(numbers, dtype=torch.float32)
+
+    def choose(self, logits: Tensor, drawn: Tensor) -> int:
+        """
+        Return the next token.
+
+        Parameters
+        ----------
+        logits : torch.Tensor
+            Shape (vocabulary,); not changed.
+        drawn : torch.Tensor
+            Shape (1,), one of the numbers of ``draw``; not used if greedy.
+
+        """
+        if self.is_greedy:
+            return int(most_probable(logits))
+        temperature, top_p = (
+            torch.tensor([value], device=logits.device) for value in (
+                self.temperature, self.top_p))
+        return int(sample(logits, temperature, top_p, drawn.to(logits.device)))
 
 
 GREEDY = Sampling()

@@ -11,7 +11,7 @@ the GPU.
 fixed shapes.
 """
 
-from epvlm_ros.core.captured.model import CapturedQwenVl
+from epvlm_ros.core.captured.model import capture, CapturedQwenVl
 from epvlm_ros.core.captured.weights import Unsupported
 
-__all__ = ['CapturedQwenVl', 'Unsupported']
+__all__ = ['capture', 'CapturedQwenVl', 'Unsupported']

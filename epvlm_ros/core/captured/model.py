@@ -216,20 +216,19 @@ class CapturedQwenVl(SparseQwenVl):
         are computed, never more than ``max_new_tokens``, so that the device does not wait.
         """
         if not isinstance(state, CapturedState):
-            yield from super().decode(state, end_token_ids, max_new_tokens)
+            yield from super().decode(state, end_token_ids, max_new_tokens, sampling)
             return
         self._check(state)
-        room = self._cache.capacity - state.num_tokens + 1
-        if max_new_tokens > room:
-            _log.warning(
-                'an answer of %d tokens does not fit in the cache: it ends after %d',
-                max_new_tokens, room)
-        limit = min(max_new_tokens, room)
-        self._random.start(sampling, limit)
+        if state.num_tokens + max_new_tokens > self._cache.capacity + 1:
+            _log.warning('an answer of %d tokens does not fit in the cache', max_new_tokens)
+            yield from super().decode(
+                self._leave(state), end_token_ids, max_new_tokens, sampling)
+            return
+        self._random.start(sampling, max_new_tokens)
         waiting: deque[_Handed] = deque()
         num_started = 0
-        for index in range(limit):
-            while num_started < min(index + 1 + STEPS_AHEAD, limit):
+        for index in range(max_new_tokens):
+            while num_started < min(index + 1 + STEPS_AHEAD, max_new_tokens):
                 waiting.append(self._start_token(state, num_started, sampling))
                 num_started += 1
             token_id = waiting.popleft().wait()
@@ -363,6 +362,14 @@ class CapturedQwenVl(SparseQwenVl):
             self._language_model.logits, DynamicCache(), next_position, prefix, self._number,
             num_tokens)
 
+    @torch.inference_mode()
+    def _leave(self, state: CapturedState) -> DecodingState:
+        """Return a state that ``SparseQwenVl`` goes on from."""
+        keys, values = self._cache.copy_first(state.num_tokens)
+        return DecodingState(
+            state.logits.clone(), DynamicCache(list(zip(keys[:, None], values[:, None]))),
+            state.next_position, state.prefix)
+
     def _check(self, state: CapturedState) -> None:
         if state.number != self._number:
             raise ValueError(
@@ -416,6 +423,28 @@ class _Handed:
         if self._event is not None:
             self._event.synchronize()
         return int(self._value[0])
+
+
+def capture(
+    model: SparseQwenVl, usual_ratios: Collection[float], cache_tokens: int,
+) -> SparseQwenVl:
+    """
+    Return the captured engine of a model, or the model itself with a warning if there is none.
+
+    Parameters
+    ----------
+    model : SparseQwenVl
+        No longer to be used beside what is returned.
+    usual_ratios, cache_tokens
+        See ``CapturedQwenVl``.
+
+    """
+    try:
+        return CapturedQwenVl(
+            model.library_model, usual_ratios=usual_ratios, cache_tokens=cache_tokens)
+    except Unsupported as reason:
+        _log.warning('the model runs eagerly, as in the library: %s', reason)
+        return model
 
 
 def find_operations(device: torch.device) -> Operations:

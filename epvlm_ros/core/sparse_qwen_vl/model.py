@@ -79,6 +79,11 @@ class SparseQwenVl(Decoder):
         return cls(model.to(device).eval())
 
     @property
+    def library_model(self) -> PreTrainedModel:
+        """Return the library's model."""
+        return self._model
+
+    @property
     def config(self) -> Any:
         """Return the library's configuration of the checkpoint; not to be changed."""
         return self._model.config
