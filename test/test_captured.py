@@ -11,8 +11,9 @@ from typing import Any
 
 from epvlm_ros.core.captured import CapturedQwenVl, Unsupported
 from epvlm_ros.core.captured.graphs import FixedFunction, GraphPool
-from epvlm_ros.core.captured.model import padded_size, STEPS_AHEAD
+from epvlm_ros.core.captured.model import STEPS_AHEAD
 from epvlm_ros.core.captured.operations import Operations
+from epvlm_ros.core.captured.sizes import padded_size
 from epvlm_ros.core.sampling import Sampling
 from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl
 from masked_dense_reference import MaskedDenseReference

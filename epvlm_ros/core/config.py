@@ -167,8 +167,8 @@ class VlmConfig(Validated):
         4096, 'Most tokens of a prompt and its answer that recorded functions take, kept ones of '
         'the image included; longer ones run eagerly.', minimum=64, maximum=32768)
     warm_up_sizes: str = parameter(
-        '', "Sizes of images whose functions are recorded before the first question, such as "
-        "'640x480 1280x720'; others are recorded when they come for the second time.")
+        '', 'Sizes of images whose functions are recorded before the first question, such as '
+        '640x480 1280x720; others are recorded when they come for the second time.')
     allow_download: bool = parameter(
         False, 'Whether a model that is not on this machine may be downloaded from the hub.')
     keep_ratio: float = parameter(

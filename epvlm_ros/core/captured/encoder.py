@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from epvlm_ros.core.captured.attention import FastestAttention
 from epvlm_ros.core.captured.operations import Operations
@@ -86,7 +87,9 @@ def attend_to_first(qkv: Tensor, num_patches: Tensor) -> Tensor:
         ends = torch.stack([
             torch.zeros_like(num_patches), num_patches, torch.full_like(num_patches, total)])
         ends = ends.flatten().int()
-        return varlen_attn(*qkv.unbind(1), ends, ends, total, total).flatten(1)
+        query, key, value = qkv.unbind(1)
+        mixed: Any = varlen_attn(query, key, value, ends, ends, total, total)
+        return mixed.flatten(1)
     visible = torch.arange(total, device=qkv.device) < num_patches
     query, key, value = qkv.permute(1, 2, 0, 3)[:, None]
     mixed = functional.scaled_dot_product_attention(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from epvlm_ros.core.captured import kernels
+from epvlm_ros.core.captured import attention_kernels, kernels, vector_kernels
 from epvlm_ros.core.captured.cache import StaticCache
 from epvlm_ros.core.captured.operations import Operations
 from epvlm_ros.core.captured.weights import Linear, Mlp, Norm
@@ -23,7 +23,7 @@ class FusedOperations(Operations):
 
     def __init__(self, early: bool = False) -> None:
         self._early = early
-        self._options = {'launch_pdl': True} if early else {}
+        self._options: dict[str, bool] = {'launch_pdl': True} if early else {}
 
     def add_norm(self, hidden: Tensor, delta: Tensor | None, norm: Norm) -> Tensor:
         """Add and normalize."""
@@ -82,7 +82,7 @@ class FusedOperations(Operations):
         group = heads // cache.num_heads
         block = min(64, max(16, triton.next_power_of_2(tokens * group)))
         parts, sums = self._scratch(queries, tokens * heads, dim)
-        kernels.prompt_attention_kernel[
+        attention_kernels.prompt_attention_kernel[
             (cache.num_heads, NUM_SPLITS, triton.cdiv(tokens * group, block))](
             queries, cache.keys[layer], cache.values[layer], offset, parts, sums,
             cache.capacity, _LOG2_E / dim ** 0.5, tokens * group, queries.stride(0), dim // 2,
@@ -107,7 +107,7 @@ class FusedOperations(Operations):
             return super().gated_linear(hidden, norm, mlp)
         result = hidden.new_empty(1, rows)
         block = 4
-        kernels.vector_gated_kernel[(triton.cdiv(rows, block),)](
+        vector_kernels.vector_gated_kernel[(triton.cdiv(rows, block),)](
             hidden, norm.weight, mlp.up.weight, result, rows, norm.eps,
             NUM_COLUMNS=columns, BLOCK_ROWS=block, BLOCK_COLUMNS=_block_columns(columns),
             BLOCK_NORM=triton.next_power_of_2(columns), EARLY=self._early, **self._options)
@@ -122,7 +122,7 @@ class FusedOperations(Operations):
         heads = qkv.shape[1] // dim - 2 * cache.num_heads
         group = heads // cache.num_heads
         parts, sums = self._scratch(qkv, heads, dim)
-        kernels.step_attention_kernel[(cache.num_heads, NUM_SPLITS)](
+        attention_kernels.step_attention_kernel[(cache.num_heads, NUM_SPLITS)](
             qkv, cos, sin, cursor, cache.keys[layer], cache.values[layer], parts, sums,
             cache.capacity, _LOG2_E / dim ** 0.5, heads, cache.num_heads, dim // 2,
             GROUP=group, SPLITS=NUM_SPLITS, BLOCK_ROWS=max(16, triton.next_power_of_2(group)),
@@ -131,9 +131,8 @@ class FusedOperations(Operations):
         return self._combine(parts, sums, qkv, 1, heads, dim, early=self._early)
 
     def _scratch(self, like: Tensor, rows: int, dim: int) -> tuple[Tensor, Tensor]:
-        options = {'dtype': torch.float32, 'device': like.device}
-        return (torch.empty(rows, NUM_SPLITS, dim, **options),
-                torch.empty(rows, NUM_SPLITS, 2, **options))
+        return (torch.empty(rows, NUM_SPLITS, dim, device=like.device),
+                torch.empty(rows, NUM_SPLITS, 2, device=like.device))
 
     def _combine(
         self, parts: Tensor, sums: Tensor, like: Tensor, tokens: int, heads: int, dim: int, *,
@@ -141,7 +140,7 @@ class FusedOperations(Operations):
     ) -> Tensor:
         result = like.new_empty(tokens, heads * dim)
         options = self._options if early else {}
-        kernels.combine_kernel[(tokens * heads,)](
+        attention_kernels.combine_kernel[(tokens * heads,)](
             parts, sums, result, dim, SPLITS=NUM_SPLITS,
             BLOCK_SPLITS=triton.next_power_of_2(NUM_SPLITS),
             BLOCK=triton.next_power_of_2(dim), EARLY=early, **options)
@@ -152,7 +151,7 @@ class FusedOperations(Operations):
     ) -> None:
         rows, columns = linear.weight.shape
         block = 16 if rows > 32768 else 4
-        kernels.vector_linear_kernel[(triton.cdiv(rows, block),)](
+        vector_kernels.vector_linear_kernel[(triton.cdiv(rows, block),)](
             values, None if norm is None else norm.weight, linear.weight, linear.bias, result,
             rows, 0.0 if norm is None else norm.eps, NUM_COLUMNS=columns,
             HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,

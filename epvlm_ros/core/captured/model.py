@@ -11,12 +11,14 @@ from typing import Any
 
 from epvlm_ros.core.captured.attention import FastestAttention
 from epvlm_ros.core.captured.cache import StaticCache
+from epvlm_ros.core.captured.choice import RandomChoice, TokenOnItsWay
 from epvlm_ros.core.captured.encoder import attend_to_all, attend_to_first, encode
 from epvlm_ros.core.captured.graphs import FixedFunction, GraphPool
 from epvlm_ros.core.captured.language_model import LanguageModel, Prompt
 from epvlm_ros.core.captured.operations import Operations
+from epvlm_ros.core.captured.sizes import GrowingRows, padded_size
 from epvlm_ros.core.captured.weights import DecoderWeights, EncoderWeights, Unsupported
-from epvlm_ros.core.sampling import GREEDY, most_probable, sample, Sampling
+from epvlm_ros.core.sampling import GREEDY, most_probable, Sampling
 from epvlm_ros.core.selection import token_budget
 from epvlm_ros.core.sparse_qwen_vl import (
     DecodingState, PromptPrefix, SparseQwenVl, VisionInput, VisualFeatures)
@@ -105,9 +107,11 @@ class CapturedQwenVl(SparseQwenVl):
         self._decoder_weights = DecoderWeights.of(inner.language_model, self._model.lm_head)
         try:
             self._encoder_weights: EncoderWeights | None = EncoderWeights.of(inner.visual)
+            self._patches = GrowingRows(self._encoder_weights.patches.weight)
         except Unsupported as reason:
             _log.warning('the encoder runs as in the library: %s', reason)
             self._encoder_weights = None
+        self._visual = GrowingRows(self._decoder_weights.embedding)
         self._cache = StaticCache(self._decoder_weights, cache_tokens)
         self._language_model = LanguageModel(
             self._decoder_weights, self._operations, self._cache)
@@ -116,7 +120,7 @@ class CapturedQwenVl(SparseQwenVl):
         self._number = 0
         self._held: PromptPrefix | None = None  # whose tokens are the first ones of the cache
         self._staging = torch.empty(0)
-        self._random = _RandomChoice(self.device, cache_tokens)
+        self._random = RandomChoice(self.device, cache_tokens)
 
     @property
     def num_recordings(self) -> int:
@@ -225,7 +229,7 @@ class CapturedQwenVl(SparseQwenVl):
                 self._leave(state), end_token_ids, max_new_tokens, sampling)
             return
         self._random.start(sampling, max_new_tokens)
-        waiting: deque[_Handed] = deque()
+        waiting: deque[TokenOnItsWay] = deque()
         num_started = 0
         for index in range(max_new_tokens):
             while num_started < min(index + 1 + STEPS_AHEAD, max_new_tokens):
@@ -240,7 +244,7 @@ class CapturedQwenVl(SparseQwenVl):
     @torch.inference_mode()
     def _start_token(
         self, state: CapturedState, index: int, sampling: Sampling,
-    ) -> _Handed:
+    ) -> TokenOnItsWay:
         """Launch what computes one more token of the answer."""
         if index == 0:
             self._pool.find(
@@ -250,7 +254,7 @@ class CapturedQwenVl(SparseQwenVl):
             self._run_step(state.num_tokens, sampling)
             state.num_tokens += 1
             state.next_position += 1
-        return _Handed(self._language_model.token)
+        return TokenOnItsWay(self._language_model.token)
 
     def _choose(self, is_greedy: bool) -> None:
         model = self._language_model
@@ -275,8 +279,7 @@ class CapturedQwenVl(SparseQwenVl):
         weights = self._encoder_weights
         assert weights is not None
         num_patches, device = size * weights.patches_per_token, self.device
-        matrix = weights.patches.weight
-        patches = torch.zeros(num_patches, matrix.shape[1], dtype=matrix.dtype, device=device)
+        patches = self._patches.first(num_patches)
         places = torch.zeros(num_patches, 2, dtype=torch.int64, device=device)
         length = torch.zeros(1, dtype=torch.int64, device=device)
         if is_padded:
@@ -339,8 +342,7 @@ class CapturedQwenVl(SparseQwenVl):
 
     def _make_prompt(self, size: int, bound: int | None) -> FixedFunction:
         host, prompt = Prompt(size, torch.device('cpu')), Prompt(size, self.device)
-        embedding = self._decoder_weights.embedding
-        visual = embedding.new_zeros(size, embedding.shape[1]) if bound is None else None
+        visual = self._visual.first(size) if bound is None else None
         return FixedFunction(
             partial(self._language_model.prefill, prompt, visual, bound), (host, prompt, visual))
 
@@ -386,45 +388,6 @@ class CapturedQwenVl(SparseQwenVl):
         return min(self._cache.capacity, max(256, 1 << (num_tokens - 1).bit_length()))
 
 
-class _RandomChoice:
-    """Draws tokens with numbers that lie on the device before the answer begins."""
-
-    def __init__(self, device: torch.device, capacity: int) -> None:
-        self._drawn = torch.zeros(capacity + 1, device=device)
-        self._temperature = torch.ones(1, device=device)
-        self._top_p = torch.ones(1, device=device)
-
-    def start(self, sampling: Sampling, num_tokens: int) -> None:
-        if sampling.is_greedy:
-            return
-        self._drawn[:num_tokens] = sampling.draw(num_tokens).to(self._drawn.device)
-        self._temperature.fill_(sampling.temperature)
-        self._top_p.fill_(sampling.top_p)
-
-    def choose(self, logits: Tensor, index: Tensor) -> Tensor:
-        return sample(
-            logits, self._temperature, self._top_p, self._drawn.index_select(0, index))
-
-
-class _Handed:
-    """A token on its way to the host."""
-
-    def __init__(self, token: Tensor) -> None:
-        self._event: Any = None
-        if token.is_cuda:
-            self._value = torch.empty(1, dtype=token.dtype, pin_memory=True)
-            self._value.copy_(token, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-        else:
-            self._value = token.clone()
-
-    def wait(self) -> int:
-        if self._event is not None:
-            self._event.synchronize()
-        return int(self._value[0])
-
-
 def capture(
     model: SparseQwenVl, usual_ratios: Collection[float], cache_tokens: int,
 ) -> SparseQwenVl:
@@ -457,21 +420,3 @@ def find_operations(device: torch.device) -> Operations:
         else:
             return FusedOperations()
     return Operations()
-
-
-def padded_size(num_tokens: int, smallest: int, steps: int) -> int:
-    """
-    Return the next of a few sizes.
-
-    Parameters
-    ----------
-    num_tokens : int
-        At least 1.
-    smallest : int
-        Sizes are multiples of it.
-    steps : int
-        How many sizes there are between a number and its double, for large ones.
-
-    """
-    step = max(smallest, (1 << (num_tokens.bit_length() - 1)) // steps)
-    return -(-num_tokens // step) * step

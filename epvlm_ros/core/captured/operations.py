@@ -81,6 +81,8 @@ class Operations:
         ----------
         queries : torch.Tensor
             Shape (tokens, heads, head_dim), turned.
+        cache, layer
+            Where keys and values are.
         offset : torch.Tensor
             int64, shape (1,).
         bound : int
@@ -134,6 +136,8 @@ class Operations:
             Shape (1, all heads * head_dim).
         cos, sin : torch.Tensor
             The tables of ``DecoderWeights``.
+        cache, layer, bound
+            As in ``attend_to_cache``.
         cursor : torch.Tensor
             int64, its place in the cache and its M-RoPE position.
 
