@@ -195,14 +195,6 @@ class VlmConfig(Validated):
         minimum=0.0, dynamic=True)
     max_new_tokens: int = parameter(
         64, 'Most tokens that an answer is made of.', minimum=1, maximum=4096, dynamic=True)
-    temperature: float = parameter(
-        0.0, 'Randomness of the answers; 0 always takes the most probable word.',
-        minimum=0.0, maximum=10.0, dynamic=True)
-    top_p: float = parameter(
-        1.0, 'Random answers are drawn from the most probable words that together have this '
-        'probability.', minimum=0.000001, maximum=1.0, dynamic=True)
-    seed: int = parameter(
-        0, 'Random answers with the same seed are the same.', minimum=0, dynamic=True)
     max_question_length: int = parameter(
         2000, 'Most characters of a question; a longer one is refused.',
         minimum=1, maximum=100000, dynamic=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 
-from epvlm_ros.core.sampling import GREEDY, Sampling
 from epvlm_ros.core.sparse_qwen_vl.states import BatchState, DecodingState
 
 
@@ -22,17 +21,15 @@ class Decoder(ABC):
 
     def decode(
         self, state: DecodingState, end_token_ids: Collection[int], max_new_tokens: int,
-        sampling: Sampling = GREEDY,
     ) -> Iterator[int]:
         """
-        Yield the ids of the answer, by default the most probable ones, as they are computed.
+        Yield the ids of the answer, each the most probable one, as they are computed.
 
         Ends before an end token and after ``max_new_tokens``. A token is computed only when
         it is asked for; ``state`` moves on.
         """
-        drawn = sampling.draw(0 if sampling.is_greedy else max_new_tokens)
         for index in range(max_new_tokens):
-            token_id = sampling.choose(state.logits, drawn[index:index + 1])
+            token_id = int(state.logits.argmax())
             if token_id in end_token_ids:
                 return
             yield token_id
