@@ -176,9 +176,9 @@ def test_an_answer_can_be_stopped(
         return len(calls) >= num_calls
 
     pieces: list[str] = []
-    whole = engine.answer(image, QUESTION, None)
     answer = engine.answer(
         image, QUESTION, None, should_stop=should_stop, on_text=pieces.append)
+    whole = engine.answer(image, QUESTION, None)
     assert answer.stopped and len(calls) == num_calls
     assert answer.num_generated_tokens == max(0, num_calls - 2) < whole.num_generated_tokens
     assert answer.text == ''.join(pieces)

@@ -137,12 +137,11 @@ def test_a_further_question_computes_on_its_text_only() -> None:
 
 def test_a_prefix_tells_the_text_after_it() -> None:
     prefix = Scene('narrow').prefix()
-    start = prefix.token_ids
-    text = prefix.text_after(torch.cat([start, torch.tensor([1, 2])]))
-    assert text is not None and text.tolist() == [1, 2]
-    assert prefix.text_after(start) is None
-    assert prefix.text_after(start[:-1]) is None
-    assert prefix.text_after(torch.cat([start[:1] + 1, start[1:], torch.tensor([1])])) is None
+    start, more = prefix.token_ids, torch.tensor([1, 2])
+    assert prefix.text_after(torch.cat([start, more])).tolist() == [1, 2]
+    for prompt_ids in (start, start[:-1], torch.cat([start[:1] + 1, start[1:], more])):
+        with pytest.raises(ValueError, match='does not go on from the prefix of 24 tokens'):
+            prefix.text_after(prompt_ids)
 
 
 @pytest.mark.parametrize('attention', ['eager', 'sdpa'])

@@ -195,6 +195,21 @@ class VlmConfig(Validated):
         minimum=0.0, dynamic=True)
     max_new_tokens: int = parameter(
         64, 'Most tokens that an answer is made of.', minimum=1, maximum=4096, dynamic=True)
+    deadline: float = parameter(
+        0.0, 'Longest time from a question to the end of its answer, in seconds; what there is '
+        'by then is the answer. 0 is no limit.', minimum=0.0, maximum=3600.0, dynamic=True)
+    temperature: float = parameter(
+        0.0, '0 takes the most probable token each time; above, tokens are drawn, the more evenly '
+        'the higher.', minimum=0.0, maximum=10.0, dynamic=True)
+    top_p: float = parameter(
+        1.0, 'Tokens are drawn from the fewest that have this probability together; counts with '
+        'a temperature above 0.', minimum=0.01, maximum=1.0, dynamic=True)
+    seed: int = parameter(
+        0, 'Start of the drawing of tokens: the same seed draws the same answer to the same '
+        'question.', minimum=0, maximum=2 ** 31 - 1, dynamic=True)
+    repetition_penalty: float = parameter(
+        0.0, 'Factor by which tokens of the prompt and of the answer so far lose, 1.0 for none; 0 '
+        'takes what the checkpoint sets.', minimum=0.0, maximum=10.0, dynamic=True)
     max_question_length: int = parameter(
         2000, 'Most characters of a question; a longer one is refused.',
         minimum=1, maximum=100000, dynamic=True)
@@ -203,6 +218,14 @@ class VlmConfig(Validated):
         minimum=0)
     num_threads: int = parameter(
         0, 'CPU threads of torch; 0 leaves it to torch.', minimum=0, maximum=1024)
+
+    def __post_init__(self) -> None:
+        """Check each value, and that a penalty is one."""
+        super().__post_init__()
+        if 0.0 < self.repetition_penalty < 1.0:
+            raise ValueError(
+                f'repetition_penalty is {self.repetition_penalty}, which would reward '
+                'repetition: give at least 1.0, or 0 for what the checkpoint sets')
 
 
 @dataclass(frozen=True)

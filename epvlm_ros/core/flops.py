@@ -153,9 +153,11 @@ def encoder_flops(
     return 2 * (patches * shape.patch_values * dim + blocks + shape.num_mergers * merger)
 
 
-def language_model_flops(shape: ModelShape, num_tokens: int, *, causal: bool = False) -> int:
+def language_model_flops(
+    shape: ModelShape, num_tokens: int, *, num_before: int = 0, causal: bool = False,
+) -> int:
     """
-    Count the language model on a prompt of so many visual and text tokens.
+    Count the language model on so many visual and text tokens of a prompt.
 
     Parameters
     ----------
@@ -163,12 +165,15 @@ def language_model_flops(shape: ModelShape, num_tokens: int, *, causal: bool = F
         The model.
     num_tokens : int
         Kept visual tokens and text tokens together.
+    num_before : int
+        Tokens of the prompt that stand before them and were computed earlier.
     causal : bool
         Count only pairs of a token with itself and those before it, not the full square.
 
     """
     dim = shape.dim
-    pairs = num_tokens * (num_tokens + 1) // 2 if causal else num_tokens ** 2
+    pairs = num_tokens * num_before + (
+        num_tokens * (num_tokens + 1) // 2 if causal else num_tokens ** 2)
     linear = dim * (2 * shape.query_dim + 2 * shape.key_value_dim + 3 * shape.mlp_dim)
     layer = num_tokens * linear + 2 * pairs * shape.query_dim
     return 2 * (shape.depth * layer + dim * shape.vocabulary_size)

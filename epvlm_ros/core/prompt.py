@@ -42,6 +42,10 @@ class PromptBuilder:
             raise ValueError(
                 'the chat template of the model does not place one image in the prompt: give a '
                 'checkpoint with the chat template of its family')
+        starts = [self._place(question) for question in 'ab']
+        ends = [ids.index(image_token_id) + 1 for ids in starts]
+        # whether all prompts about an image are the same up to its end
+        self.image_comes_first = starts[0][:ends[0]] == starts[1][:ends[1]]
 
     def prompt_ids(self, question: str, num_visual_tokens: int) -> torch.Tensor:
         """

@@ -8,9 +8,10 @@ kept tokens is exact, and a smaller budget keeps a part of what a larger one kee
 from epvlm_ros.core.selection.rankings import POLICIES, rank_uniformly
 from epvlm_ros.core.selection.rule import (
     FALLBACKS, is_static_scene, noise_floor, select_for_frame, select_tokens, Selection,
-    token_budget)
+    SELECTION_PARAMETERS, token_budget)
 from epvlm_ros.core.selection.scene import image_detail, TokenScene
 
 __all__ = [
     'FALLBACKS', 'image_detail', 'is_static_scene', 'noise_floor', 'POLICIES', 'rank_uniformly',
-    'select_for_frame', 'select_tokens', 'Selection', 'token_budget', 'TokenScene']
+    'select_for_frame', 'select_tokens', 'Selection', 'SELECTION_PARAMETERS', 'token_budget',
+    'TokenScene']

@@ -26,6 +26,9 @@ DETAIL_NO_EVENT_DATA = 'detail: no event data'
 FALLBACKS = (
     NO_FALLBACK, DENSE_STATIC_SCENE, UNIFORM_STATIC_SCENE, DETAIL_STATIC_SCENE,
     DENSE_NO_EVENT_DATA, UNIFORM_NO_EVENT_DATA, DETAIL_NO_EVENT_DATA)
+# The fields of VlmConfig that decide which tokens of a frame are computed on.
+SELECTION_PARAMETERS = (
+    'keep_ratio', 'selection', 'still_share', 'static_scene_policy', 'static_scene_rate')
 STATIC_SCENE_POLICIES = ('dense', 'uniform', 'detail')
 
 
@@ -133,7 +136,7 @@ def select_for_frame(
     activity : ActivityGrid or None
         Event counts of the frame; None where no event data came.
     config : VlmConfig
-        keep_ratio, selection, still_share, static_scene_policy and static_scene_rate are used.
+        Those of ``SELECTION_PARAMETERS`` are used.
     seed : int
         Makes one random selection differ from another.
 

@@ -17,9 +17,10 @@ once (``ask_together``).
 
 from epvlm_ros.core.sparse_qwen_vl.families import find_family
 from epvlm_ros.core.sparse_qwen_vl.model import SparseQwenVl
+from epvlm_ros.core.sparse_qwen_vl.sampling import GREEDY, Sampling
 from epvlm_ros.core.sparse_qwen_vl.states import BatchState, DecodingState, PromptPrefix
 from epvlm_ros.core.sparse_qwen_vl.vision_input import VisionInput, VisualFeatures
 
 __all__ = [
-    'BatchState', 'DecodingState', 'find_family', 'PromptPrefix', 'SparseQwenVl', 'VisionInput',
-    'VisualFeatures']
+    'BatchState', 'DecodingState', 'find_family', 'GREEDY', 'PromptPrefix', 'Sampling',
+    'SparseQwenVl', 'VisionInput', 'VisualFeatures']

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 
+from epvlm_ros.core.sparse_qwen_vl.sampling import GREEDY, Sampling, TokenChooser
 from epvlm_ros.core.sparse_qwen_vl.states import BatchState, DecodingState
 
 
@@ -21,15 +22,17 @@ class Decoder(ABC):
 
     def decode(
         self, state: DecodingState, end_token_ids: Collection[int], max_new_tokens: int,
+        sampling: Sampling = GREEDY,
     ) -> Iterator[int]:
         """
-        Yield the ids of the answer, each the most probable one, as they are computed.
+        Yield the ids of the answer as they are computed.
 
         Ends before an end token and after ``max_new_tokens``. A token is computed only when
         it is asked for; ``state`` moves on.
         """
+        chooser = TokenChooser(sampling, [state.prompt_ids], state.logits.device)
         for index in range(max_new_tokens):
-            token_id = int(state.logits.argmax())
+            token_id = chooser.choose(state.logits[None])[0]
             if token_id in end_token_ids:
                 return
             yield token_id
@@ -38,19 +41,23 @@ class Decoder(ABC):
 
     def decode_together(
         self, state: BatchState, end_token_ids: Collection[int], max_new_tokens: int,
+        sampling: Sampling = GREEDY,
     ) -> Iterator[list[tuple[int, int]]]:
         """
         Yield lists of (number of the question, id of the next token of its answer).
 
         Every list holds one token of each answer that has not ended; else as ``decode``.
         """
+        chooser = TokenChooser(sampling, state.prompts, state.logits.device)
         for index in range(max_new_tokens):
-            chosen = state.logits.argmax(dim=-1).tolist()
+            chosen = chooser.choose(state.logits)
             going_on = [
                 row for row, token_id in enumerate(chosen) if token_id not in end_token_ids]
             if not going_on:
                 return
-            state.keep(going_on)
+            if len(going_on) < len(chosen):
+                state.keep(going_on)
+                chooser.keep(going_on)
             token_ids = [chosen[row] for row in going_on]
             yield list(zip(state.questions, token_ids))
             if index + 1 < max_new_tokens:

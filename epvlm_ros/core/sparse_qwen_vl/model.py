@@ -95,6 +95,12 @@ class SparseQwenVl(Decoder):
         return frozenset([ids] if isinstance(ids, int) else ids or [])
 
     @property
+    def repetition_penalty(self) -> float:
+        """Return what the generation config sets, 1.0 if nothing."""
+        penalty = self._model.generation_config.repetition_penalty
+        return 1.0 if penalty is None else float(penalty)
+
+    @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return self._model.device
@@ -177,7 +183,8 @@ class SparseQwenVl(Decoder):
         prefix = self._cut_prefix(prompt_ids, positions, cache, vision)
         # the vocabulary is the widest layer: only the last token goes through it
         logits = self._model.lm_head(hidden[0, -1])
-        return DecodingState(logits, cache, int(positions.max()) + 1, prefix)
+        return DecodingState(
+            logits, cache, int(positions.max()) + 1, prompt_ids.cpu(), prefix)
 
     @torch.inference_mode()
     def prefill_image(
@@ -214,7 +221,9 @@ class SparseQwenVl(Decoder):
         positions = torch.arange(prefix.next_position, next_position, device=self.device)
         hidden = self._run_language_model(
             self._embed(text_ids[None]), positions.expand(3, 1, -1), cache)
-        return DecodingState(self._model.lm_head(hidden[0, -1]), cache, next_position, prefix)
+        prompt_ids = torch.cat([prefix.token_ids, text_ids.cpu()])
+        return DecodingState(
+            self._model.lm_head(hidden[0, -1]), cache, next_position, prompt_ids, prefix)
 
     @torch.inference_mode()
     def ask_together(self, prefix: PromptPrefix, texts: Sequence[Tensor]) -> BatchState:
@@ -240,7 +249,8 @@ class SparseQwenVl(Decoder):
         state = BatchState(
             list(range(len(texts))), torch.empty(0), prefix.make_cache(len(texts)),
             (prefix.next_position + lengths).to(self.device),
-            torch.cat([seen, (place >= 0).long()], dim=1).to(self.device))
+            torch.cat([seen, (place >= 0).long()], dim=1).to(self.device),
+            [torch.cat([prefix.token_ids, text_ids.cpu()]) for text_ids in texts])
         positions = prefix.next_position + place.clamp(min=0).to(self.device)
         self._run_together(state, ids, positions)
         return state

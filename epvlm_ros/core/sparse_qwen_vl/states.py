@@ -37,7 +37,7 @@ class PromptPrefix:
         """How many tokens were computed: those of the text and the kept ones of the image."""
         return self.keys_values[0][0].shape[2]
 
-    def text_after(self, prompt_ids: Tensor) -> Tensor | None:
+    def text_after(self, prompt_ids: Tensor) -> Tensor:
         """
         Return the part of a prompt that is to be computed after this prefix.
 
@@ -46,15 +46,19 @@ class PromptPrefix:
         prompt_ids : torch.Tensor
             int64 on the CPU, shape (tokens,), a dense prompt.
 
-        Returns
-        -------
-        torch.Tensor or None
-            At least one token; None if the prompt does not begin with this prefix.
+        Raises
+        ------
+        ValueError
+            If it does not begin with this prefix or nothing follows.
 
         """
         num_tokens = len(self.token_ids)
-        begins_so = torch.equal(prompt_ids[:num_tokens], self.token_ids)
-        return prompt_ids[num_tokens:] if begins_so and len(prompt_ids) > num_tokens else None
+        if len(prompt_ids) <= num_tokens or not torch.equal(
+                prompt_ids[:num_tokens], self.token_ids):
+            raise ValueError(
+                f'the prompt does not go on from the prefix of {num_tokens} tokens: give one '
+                'about the same image, with text after it')
+        return prompt_ids[num_tokens:]
 
     def make_cache(self, num_questions: int = 1) -> Cache:
         """Return a cache of the library, a copy that as many questions may write to."""
@@ -76,6 +80,8 @@ class DecodingState:
         Keys and values of all tokens so far.
     next_position : int
         M-RoPE position (the same on its three axes) of the next token.
+    prompt_ids : torch.Tensor
+        int64 on the CPU, shape (tokens,), the dense prompt.
     prefix : PromptPrefix
         Where a further question about the same image may start from.
 
@@ -84,6 +90,7 @@ class DecodingState:
     logits: Tensor
     cache: Cache
     next_position: int
+    prompt_ids: Tensor
     prefix: PromptPrefix
 
 
@@ -104,6 +111,8 @@ class BatchState:
         int64, shape (questions,), M-RoPE position of the next token of each.
     visible : torch.Tensor
         int64, shape (questions, tokens), 1 where the cache holds a token and 0 for padding.
+    prompts : list of torch.Tensor
+        int64 on the CPU, shape (tokens,), the dense prompt of each.
 
     """
 
@@ -112,13 +121,13 @@ class BatchState:
     cache: Cache
     next_positions: Tensor
     visible: Tensor
+    prompts: list[Tensor]
 
     def keep(self, rows: list[int]) -> None:
         """Go on with some of the answers only."""
-        if len(rows) == len(self.questions):
-            return
         indices = torch.tensor(rows, device=self.visible.device)
         self.questions = [self.questions[row] for row in rows]
+        self.prompts = [self.prompts[row] for row in rows]
         self.logits, self.next_positions = self.logits[indices], self.next_positions[indices]
         self.visible = self.visible[indices]
         self.cache.batch_select_indices(indices)
