@@ -19,8 +19,7 @@ import time
 from typing import Any
 
 from epvlm_ros.core.captured import CapturedQwenVl
-from epvlm_ros.core.sampling import GREEDY, Sampling
-from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl, VisionInput
+from epvlm_ros.core.sparse_qwen_vl import GREEDY, Sampling, SparseQwenVl, VisionInput
 import numpy as np
 import torch
 from torch import Tensor
@@ -71,10 +70,7 @@ class Soak:
             self._compare(prompts[0], vision, token_ids)
         if self._random.random() < 0.5:
             text_ids = state.prefix.text_after(prompts[1])
-            if text_ids is None:  # its first tokens differ: a prompt of its own
-                state = self._engine.prefill(prompts[1], vision, features)
-            else:
-                state = self._engine.ask(state.prefix, text_ids)
+            state = self._engine.ask(state.prefix, text_ids)
             token_ids = self._read(state, cancels=not compares)
             if compares:
                 self._compare(prompts[1], vision, token_ids)

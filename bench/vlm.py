@@ -84,7 +84,6 @@ def measure_prompt(
     features = model.encode(vision)
     prefix = model.prefill_image(prompt_ids, vision, features)
     text_ids = prefix.text_after(make_prompt(model.config, vision.rows * vision.cols, seed=0))
-    assert text_ids is not None
 
     def second() -> int:
         return next(iter(model.decode(model.ask(prefix, text_ids), (), 1)))

@@ -1,11 +1,13 @@
-"""The choice of the next token."""
+"""The choice of the next token on the device."""
 
 from __future__ import annotations
 
 from collections import Counter
 import math
 
-from epvlm_ros.core.sampling import GREEDY, most_probable, sample, Sampling
+from epvlm_ros.core.captured.choice import Choice, draw, sample, TokenChoice
+from epvlm_ros.core.sparse_qwen_vl import Sampling
+from epvlm_ros.core.sparse_qwen_vl.sampling import TokenChooser
 import pytest
 import torch
 from torch import Tensor
@@ -18,9 +20,10 @@ def choose(drawn: float, temperature: float = 1.0, top_p: float = 1.0) -> int:
     return int(sample(LOGITS, *(torch.tensor([value]) for value in (temperature, top_p, drawn))))
 
 
-def test_the_most_probable_token() -> None:
-    assert most_probable(LOGITS).tolist() == [1]
-    assert GREEDY.is_greedy and not Sampling(temperature=0.1).is_greedy
+def test_what_a_choice_takes() -> None:
+    assert Choice.of(Sampling()) == (False, False)
+    assert Choice.of(Sampling(temperature=0.1)) == (True, False)
+    assert Choice.of(Sampling(repetition_penalty=1.05)) == (False, True)
 
 
 @pytest.mark.parametrize('drawn, token', [
@@ -59,15 +62,23 @@ def test_logits_stay_as_they_are() -> None:
 
 
 def test_random_numbers_depend_on_the_seed_only() -> None:
-    numbers = Sampling(1.0, seed=7).draw(50)
-    assert torch.equal(Sampling(0.5, 0.9, seed=7).draw(20), numbers[:20])
-    assert not torch.equal(Sampling(1.0, seed=8).draw(50), numbers)
+    numbers = draw(7, 50)
+    assert torch.equal(draw(7, 20), numbers[:20])
+    assert not torch.equal(draw(8, 50), numbers)
     assert 0.0 <= float(numbers.min()) and float(numbers.max()) < 1.0
 
 
-@pytest.mark.parametrize('values, name', [
-    ({'temperature': -0.1}, 'temperature'), ({'temperature': math.nan}, 'temperature'),
-    ({'top_p': 0.0}, 'top_p'), ({'top_p': 1.1}, 'top_p'), ({'top_p': math.nan}, 'top_p')])
-def test_numbers_out_of_range_are_refused(values: dict[str, float], name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        Sampling(**values)  # type: ignore[arg-type]
+def test_the_repetition_penalty_equals_the_library_s() -> None:
+    generator = torch.Generator().manual_seed(0)
+    all_logits = torch.randn(20, 50, generator=generator)
+    prompt_ids = torch.tensor([3, 7, 7, 49])
+    sampling = Sampling(repetition_penalty=1.3)
+    expected = TokenChooser(sampling, [prompt_ids], torch.device('cpu'))
+    choice = TokenChoice(50, 20, torch.device('cpu'))
+    choice.start(Sampling(repetition_penalty=2.0), torch.arange(50), 20)  # all forgotten after
+    choice.start(sampling, prompt_ids, 20)
+    chosen = [
+        int(choice.choose(logits, torch.tensor([index]), Choice.of(sampling)))
+        for index, logits in enumerate(all_logits)]
+    assert chosen == [expected.choose(logits[None])[0] for logits in all_logits]
+    assert chosen != all_logits.argmax(dim=1).tolist()

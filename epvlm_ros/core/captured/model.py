@@ -11,17 +11,16 @@ from typing import Any
 
 from epvlm_ros.core.captured.attention import FastestAttention
 from epvlm_ros.core.captured.cache import StaticCache
-from epvlm_ros.core.captured.choice import RandomChoice, TokenOnItsWay
+from epvlm_ros.core.captured.choice import Choice, TokenChoice, TokenOnItsWay
 from epvlm_ros.core.captured.encoder import attend_to_all, attend_to_first, encode
 from epvlm_ros.core.captured.graphs import FixedFunction, GraphPool
 from epvlm_ros.core.captured.language_model import LanguageModel, Prompt
 from epvlm_ros.core.captured.operations import Operations
 from epvlm_ros.core.captured.sizes import GrowingRows, padded_size
 from epvlm_ros.core.captured.weights import DecoderWeights, EncoderWeights, Unsupported
-from epvlm_ros.core.sampling import GREEDY, most_probable, Sampling
 from epvlm_ros.core.selection import token_budget
 from epvlm_ros.core.sparse_qwen_vl import (
-    DecodingState, PromptPrefix, SparseQwenVl, VisionInput, VisualFeatures)
+    DecodingState, GREEDY, PromptPrefix, Sampling, SparseQwenVl, VisionInput, VisualFeatures)
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -120,7 +119,8 @@ class CapturedQwenVl(SparseQwenVl):
         self._number = 0
         self._held: PromptPrefix | None = None  # whose tokens are the first ones of the cache
         self._staging = torch.empty(0)
-        self._random = RandomChoice(self.device, cache_tokens)
+        self._choice = TokenChoice(
+            len(self._language_model.logits), cache_tokens + 1, self.device)
 
     @property
     def num_recordings(self) -> int:
@@ -158,7 +158,7 @@ class CapturedQwenVl(SparseQwenVl):
             return super().prefill(prompt_ids, vision, features)
         next_position = self._run_kept(prompt_ids, vision, features)
         self._held = prefix = self._copy_prefix(prompt_ids, vision)
-        return self._make_state(num_kept, next_position, prefix)
+        return self._make_state(num_kept, next_position, prompt_ids.cpu(), prefix)
 
     @torch.inference_mode()
     def prefill_image(
@@ -192,7 +192,8 @@ class CapturedQwenVl(SparseQwenVl):
         positions = torch.arange(prefix.next_position, next_position).expand(3, -1)
         self._run_prompt_function(
             text_ids, torch.full_like(text_ids, -1), positions, offset, next_position, None)
-        return self._make_state(offset + len(text_ids), next_position, prefix)
+        return self._make_state(
+            offset + len(text_ids), next_position, torch.cat([prefix.token_ids, text_ids]), prefix)
 
     @torch.inference_mode()
     def step(self, state: DecodingState, token_id: int) -> None:
@@ -228,7 +229,7 @@ class CapturedQwenVl(SparseQwenVl):
             yield from super().decode(
                 self._leave(state), end_token_ids, max_new_tokens, sampling)
             return
-        self._random.start(sampling, max_new_tokens)
+        self._choice.start(sampling, state.prompt_ids, max_new_tokens)
         waiting: deque[TokenOnItsWay] = deque()
         num_started = 0
         for index in range(max_new_tokens):
@@ -246,27 +247,22 @@ class CapturedQwenVl(SparseQwenVl):
         self, state: CapturedState, index: int, sampling: Sampling,
     ) -> TokenOnItsWay:
         """Launch what computes one more token of the answer."""
+        choice = Choice.of(sampling)
         if index == 0:
-            self._pool.find(
-                ('choice', sampling.is_greedy),
-                lambda: FixedFunction(partial(self._choose, sampling.is_greedy)))()
+            self._pool.find(choice, lambda: FixedFunction(partial(self._choose, choice)))()
         else:
-            self._run_step(state.num_tokens, sampling)
+            self._run_step(state.num_tokens, choice)
             state.num_tokens += 1
             state.next_position += 1
         return TokenOnItsWay(self._language_model.token)
 
-    def _choose(self, is_greedy: bool) -> None:
+    def _choose(self, choice: Choice) -> None:
         model = self._language_model
-        if is_greedy:
-            model.token.copy_(most_probable(model.logits))
-        else:
-            model.token.copy_(self._random.choose(model.logits, model.cursor[2:3]))
+        model.token.copy_(self._choice.choose(model.logits, model.cursor[2:3], choice))
 
-    def _run_step(self, num_tokens: int, sampling: Sampling | None) -> None:
-        """Append the token, and choose the next one unless ``sampling`` is None."""
+    def _run_step(self, num_tokens: int, choice: Choice | None) -> None:
+        """Append the token, and choose the next one unless ``choice`` is None."""
         bound = self._bound(num_tokens + 1)
-        choice = None if sampling is None else sampling.is_greedy
 
         def run() -> None:
             self._language_model.step(bound)
@@ -357,12 +353,12 @@ class CapturedQwenVl(SparseQwenVl):
             int(positions.max()) + 1, saved)
 
     def _make_state(
-        self, num_tokens: int, next_position: int, prefix: PromptPrefix,
+        self, num_tokens: int, next_position: int, prompt_ids: Tensor, prefix: PromptPrefix,
     ) -> CapturedState:
         self._number += 1
         return CapturedState(
-            self._language_model.logits, DynamicCache(), next_position, prefix, self._number,
-            num_tokens)
+            self._language_model.logits, DynamicCache(), next_position, prompt_ids, prefix,
+            self._number, num_tokens)
 
     @torch.inference_mode()
     def _leave(self, state: CapturedState) -> DecodingState:
@@ -370,7 +366,7 @@ class CapturedQwenVl(SparseQwenVl):
         keys, values = self._cache.copy_first(state.num_tokens)
         return DecodingState(
             state.logits.clone(), DynamicCache(list(zip(keys[:, None], values[:, None]))),
-            state.next_position, state.prefix)
+            state.next_position, state.prompt_ids, state.prefix)
 
     def _check(self, state: CapturedState) -> None:
         if state.number != self._number:
