@@ -222,10 +222,31 @@ class VlmConfig(Validated):
     def __post_init__(self) -> None:
         """Check each value, and that a penalty is one."""
         super().__post_init__()
+        self.read_warm_up_sizes()
         if 0.0 < self.repetition_penalty < 1.0:
             raise ValueError(
                 f'repetition_penalty is {self.repetition_penalty}, which would reward '
                 'repetition: give at least 1.0, or 0 for what the checkpoint sets')
+
+    def read_warm_up_sizes(self) -> list[tuple[int, int]]:
+        """
+        Return (width, height) of each of ``warm_up_sizes``.
+
+        Raises
+        ------
+        ValueError
+            If it is not made of sizes.
+
+        """
+        sizes = []
+        for size in self.warm_up_sizes.split():
+            numbers = size.split('x')
+            if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+                raise ValueError(
+                    f'warm_up_sizes is {self.warm_up_sizes!r}: give widths and heights such as '
+                    '640x480 1280x720')
+            sizes.append((int(numbers[0]), int(numbers[1])))
+        return sizes
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ fixed shapes.
 """
 
 from epvlm_ros.core.captured.model import capture, CapturedQwenVl
+from epvlm_ros.core.captured.warm_up import record
 from epvlm_ros.core.captured.weights import Unsupported
 
-__all__ = ['capture', 'CapturedQwenVl', 'Unsupported']
+__all__ = ['capture', 'CapturedQwenVl', 'record', 'Unsupported']

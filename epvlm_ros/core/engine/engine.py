@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import time
 from typing import TYPE_CHECKING
 
+from epvlm_ros.core.captured import CapturedQwenVl, record
 from epvlm_ros.core.checkpoint import Checkpoint, load_checkpoint
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.engine.answer import EngineAnswer
@@ -18,6 +19,7 @@ from epvlm_ros.core.engine.frame_memory import SelectedFrame
 from epvlm_ros.core.flops import ModelShape
 from epvlm_ros.core.patch_grid import PatchGrid
 from epvlm_ros.core.prompt import AnswerText, check_question, PromptBuilder
+from epvlm_ros.core.selection import token_budget
 from epvlm_ros.core.sparse_qwen_vl import PromptPrefix, Sampling
 import numpy as np
 import torch
@@ -81,10 +83,25 @@ class VlmEngine:
         """
         Answer about a small empty picture, so that no question pays for the first use.
 
-        Libraries load their kernels and plan their memory on the first call.
+        Libraries load their kernels and plan their memory on the first call. On a GPU, what
+        images of the sizes in ``config.warm_up_sizes`` will need is recorded.
+
+        Raises
+        ------
+        ValueError
+            If there can be no image of one of these sizes.
+
         """
         picture = np.zeros((WARM_UP_SIZE_PX, WARM_UP_SIZE_PX, 3), np.uint8)
         self.answer(picture, '?', None, max_new_tokens=2)
+        if not isinstance(self._model, CapturedQwenVl):
+            return
+        for width, height in self._config.read_warm_up_sizes():
+            grid = self.patch_grid(height, width)
+            record(
+                self._model, self._prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
+                (token_budget(self._config.keep_ratio, grid.num_tokens), grid.num_tokens),
+                self._sampling(self._config))
 
     @property
     def config(self) -> VlmConfig:
@@ -189,7 +206,7 @@ class VlmEngine:
             If an argument is not as above; the text names the remedy.
 
         """
-        draft = Draft(AnswerText(self._tokenizer, on_text), self._now_s())
+        draft = Draft(AnswerText(self._tokenizer, on_text), time.perf_counter())
         config = self._override(keep_ratio, max_new_tokens, deadline_s)
         check_limits = make_limits(should_stop, config.deadline)
         check_question(question, config.max_question_length)
@@ -204,9 +221,9 @@ class VlmEngine:
             token_ids = self._model.decode(
                 state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
             write_answers([draft], ([(0, token_id)] for token_id in token_ids),
-                          config.max_new_tokens, check_limits, self._now_s)
+                          config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
-            draft.finish(cut_off.ending, self._now_s())
+            draft.finish(cut_off.ending, time.perf_counter())
         self._num_answers += 1
         return self._make_answer(draft, frame, prompt_ids, prefix)
 
@@ -240,7 +257,7 @@ class VlmEngine:
             If an argument is not as in ``answer``.
 
         """
-        drafts = [Draft(AnswerText(self._tokenizer), self._now_s()) for _ in questions]
+        drafts = [Draft(AnswerText(self._tokenizer), time.perf_counter()) for _ in questions]
         config = self._override(keep_ratio, max_new_tokens, deadline_s)
         check_limits = make_limits(should_stop, config.deadline)
         for question in questions:
@@ -260,9 +277,9 @@ class VlmEngine:
             state = self._model.ask_together(prefix, [prefix.text_after(ids) for ids in prompts])
             tokens = self._model.decode_together(
                 state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
-            write_answers(drafts, tokens, config.max_new_tokens, check_limits, self._now_s)
+            write_answers(drafts, tokens, config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
-            finish_all(drafts, cut_off.ending, self._now_s())
+            finish_all(drafts, cut_off.ending, time.perf_counter())
         self._num_answers += len(questions)
         # if nothing was known, the frame was encoded for the first question
         return [
@@ -308,9 +325,3 @@ class VlmEngine:
             num_generated_tokens=len(draft.text.token_ids),
             fallback=frame.selection.fallback,
             ending=draft.ending)
-
-    def _now_s(self) -> float:
-        """Return the time after all that the device was asked to do."""
-        if self._model.device.type == 'cuda':
-            torch.cuda.synchronize(self._model.device)
-        return time.perf_counter()
