@@ -52,15 +52,18 @@ def _attend(
 
 @triton.jit
 def step_attention_kernel(
-    qkv, cos, sin, cursor, keys, values, parts, sums, capacity, scale,
+    qkv, cos, sin, cursor, keys, values, parts, sums, arrived, result, capacity, scale,
     num_heads, num_key_value_heads, half,
     GROUP: tl.constexpr, SPLITS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
-    BLOCK_KEYS: tl.constexpr, BLOCK_HALF: tl.constexpr, EARLY: tl.constexpr,
+    BLOCK_KEYS: tl.constexpr, BLOCK_HALF: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """
     One part of the cache a program: rotate, append and attend from one new token.
 
-    The program whose part holds the new token writes it to the cache and reads it back.
+    The program whose part holds the new token writes it to the cache and reads it back. The last
+    program of a head to get there weighs the parts against each other; ``arrived`` counts them
+    and is 0 before and afterwards.
     """
     if EARLY:
         tl.extra.cuda.gdc_launch_dependents()
@@ -106,6 +109,12 @@ def step_attention_kernel(
         BLOCK_ROWS, BLOCK_KEYS, BLOCK_HALF)
     _store_part(parts, sums, top, total, mixed_low, mixed_high, key_head * GROUP + rows, split,
                 rows < GROUP, half, SPLITS, BLOCK_HALF)
+    tl.debug_barrier()  # all threads have written before one of them says so
+    if tl.atomic_add(arrived + key_head, 1, sem='acq_rel') == SPLITS - 1:
+        tl.store(arrived + key_head, 0)
+        for head in tl.static_range(GROUP):
+            _combine(parts, sums, result, key_head * GROUP + head, 2 * half, SPLITS, SPLITS,
+                     BLOCK_DIM)
 
 
 @triton.jit
@@ -160,22 +169,29 @@ def _store_part(
 @triton.jit
 def combine_kernel(
     parts, sums, result, dim, SPLITS: tl.constexpr, BLOCK_SPLITS: tl.constexpr,
-    BLOCK: tl.constexpr, EARLY: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """One row (token, head) a program: weigh the parts of the cache against each other."""
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
-    row = tl.program_id(0).to(tl.int64)
+    _combine(parts, sums, result, tl.program_id(0), dim, SPLITS, BLOCK_SPLITS, BLOCK)
+
+
+@triton.jit
+def _combine(
+    parts, sums, result, row, dim, SPLITS: tl.constexpr, BLOCK_SPLITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Write one row; what other programs wrote is read past the cache of this processor."""
+    row = row.to(tl.int64)
     splits = tl.arange(0, BLOCK_SPLITS)
     columns = tl.arange(0, BLOCK)
     in_splits = splits < SPLITS
-    tops = tl.load(sums + (row * SPLITS + splits) * 2, mask=in_splits, other=float('-inf'))
-    totals = tl.load(sums + (row * SPLITS + splits) * 2 + 1, mask=in_splits, other=0.0)
+    slots = sums + (row * SPLITS + splits) * 2
+    tops = tl.load(slots, mask=in_splits, other=float('-inf'), cache_modifier='.cg')
+    totals = tl.load(slots + 1, mask=in_splits, other=0.0, cache_modifier='.cg')
     shares = tl.exp2(tops - tl.max(tops, axis=0))
     mixed = tl.load(
         parts + (row * SPLITS + splits)[:, None] * dim + columns[None, :],
-        mask=in_splits[:, None] & (columns < dim)[None, :], other=0.0)
+        mask=in_splits[:, None] & (columns < dim)[None, :], other=0.0, cache_modifier='.cg')
     combined = tl.sum(mixed * shares[:, None], axis=0) / tl.sum(totals * shares, axis=0)
     tl.store(result + row * dim + columns, combined.to(result.dtype.element_ty),
              mask=columns < dim)

@@ -13,7 +13,7 @@ from torch import Tensor
 import triton
 
 _LOG2_E = math.log2(math.e)
-NUM_SPLITS = 8  # parts of the cache that are attended to side by side
+NUM_SPLITS = 8  # parts of the cache that are attended to side by side, a power of two
 
 
 class FusedOperations(Operations):
@@ -23,6 +23,7 @@ class FusedOperations(Operations):
 
     def __init__(self, early: bool = False) -> None:
         self._early = early
+        self._arrived: Tensor | None = None
         self._options: dict[str, bool] = {'launch_pdl': True} if early else {}
 
     def add_norm(self, hidden: Tensor, delta: Tensor | None, norm: Norm) -> Tensor:
@@ -88,7 +89,11 @@ class FusedOperations(Operations):
             cache.capacity, _LOG2_E / dim ** 0.5, tokens * group, queries.stride(0), dim // 2,
             GROUP=group, SPLITS=NUM_SPLITS, BLOCK_ROWS=block, BLOCK_KEYS=64,
             BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)))
-        return self._combine(parts, sums, queries, tokens, heads, dim, early=False)
+        result = queries.new_empty(tokens, heads * dim)
+        attention_kernels.combine_kernel[(tokens * heads,)](
+            parts, sums, result, dim, SPLITS=NUM_SPLITS, BLOCK_SPLITS=NUM_SPLITS,
+            BLOCK=triton.next_power_of_2(dim))
+        return result
 
     def linear(self, hidden: Tensor, norm: Norm | None, linear: Linear) -> Tensor:
         """Return a product after a norm."""
@@ -122,29 +127,20 @@ class FusedOperations(Operations):
         heads = qkv.shape[1] // dim - 2 * cache.num_heads
         group = heads // cache.num_heads
         parts, sums = self._scratch(qkv, heads, dim)
+        if self._arrived is None:
+            self._arrived = torch.zeros(cache.num_heads, dtype=torch.int32, device=qkv.device)
+        result = qkv.new_empty(1, heads * dim)
         attention_kernels.step_attention_kernel[(cache.num_heads, NUM_SPLITS)](
             qkv, cos, sin, cursor, cache.keys[layer], cache.values[layer], parts, sums,
-            cache.capacity, _LOG2_E / dim ** 0.5, heads, cache.num_heads, dim // 2,
-            GROUP=group, SPLITS=NUM_SPLITS, BLOCK_ROWS=max(16, triton.next_power_of_2(group)),
+            self._arrived, result, cache.capacity, _LOG2_E / dim ** 0.5, heads, cache.num_heads,
+            dim // 2, GROUP=group, SPLITS=NUM_SPLITS, BLOCK_ROWS=max(16, triton.next_power_of_2(group)),
             BLOCK_KEYS=32, BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)),
-            EARLY=self._early, **self._options)
-        return self._combine(parts, sums, qkv, 1, heads, dim, early=self._early)
+            BLOCK_DIM=triton.next_power_of_2(dim), EARLY=self._early, **self._options)
+        return result
 
     def _scratch(self, like: Tensor, rows: int, dim: int) -> tuple[Tensor, Tensor]:
         return (torch.empty(rows, NUM_SPLITS, dim, device=like.device),
                 torch.empty(rows, NUM_SPLITS, 2, device=like.device))
-
-    def _combine(
-        self, parts: Tensor, sums: Tensor, like: Tensor, tokens: int, heads: int, dim: int, *,
-        early: bool,
-    ) -> Tensor:
-        result = like.new_empty(tokens, heads * dim)
-        options = self._options if early else {}
-        attention_kernels.combine_kernel[(tokens * heads,)](
-            parts, sums, result, dim, SPLITS=NUM_SPLITS,
-            BLOCK_SPLITS=triton.next_power_of_2(NUM_SPLITS),
-            BLOCK=triton.next_power_of_2(dim), EARLY=early, **options)
-        return result
 
     def _vector_linear(
         self, values: Tensor, norm: Norm | None, linear: Linear, result: Tensor, *, adds: bool,
