@@ -133,8 +133,9 @@ class FusedOperations(Operations):
         attention_kernels.step_attention_kernel[(cache.num_heads, NUM_SPLITS)](
             qkv, cos, sin, cursor, cache.keys[layer], cache.values[layer], parts, sums,
             self._arrived, result, cache.capacity, _LOG2_E / dim ** 0.5, heads, cache.num_heads,
-            dim // 2, GROUP=group, SPLITS=NUM_SPLITS, BLOCK_ROWS=max(16, triton.next_power_of_2(group)),
-            BLOCK_KEYS=32, BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)),
+            dim // 2, GROUP=group, SPLITS=NUM_SPLITS,
+            BLOCK_ROWS=max(16, triton.next_power_of_2(group)), BLOCK_KEYS=32,
+            BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)),
             BLOCK_DIM=triton.next_power_of_2(dim), EARLY=self._early, **self._options)
         return result
 
