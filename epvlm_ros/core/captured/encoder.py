@@ -17,7 +17,7 @@ Attention = Callable[[Tensor], Tensor]
 
 def encode(
     weights: EncoderWeights, operations: Operations, patches: Tensor, places: Tensor,
-    attention: Attention,
+    attention: Attention, window_attention: Attention,
 ) -> Tensor:
     """
     Return the visual features.
@@ -34,6 +34,8 @@ def encode(
         int64, shape (patches, 2), row and column of each in the full image.
     attention : callable
         Takes (patches, 3, heads, head_dim), turned, and returns (patches, heads * head_dim).
+    window_attention : callable
+        The same, for the layers that attend within windows.
 
     Returns
     -------
@@ -45,12 +47,13 @@ def encode(
     cos, sin = angles.cos(), angles.sin()  # (patches, head_dim / 2): rows, then columns
     hidden = functional.linear(patches, *weights.patches)
     delta = None
-    for layer in weights.layers:
+    for number, layer in enumerate(weights.layers):
         normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
         qkv = functional.linear(normed, *layer.qkv).unflatten(
             1, (3, weights.num_heads, weights.head_dim))
         operations.rotate(qkv[:, :2].flatten(1, 2), cos, sin)
-        delta = functional.linear(attention(qkv), *layer.out)
+        mixed = (window_attention if number in weights.windowed else attention)(qkv)
+        delta = functional.linear(mixed, *layer.out)
         normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
         activated = operations.activate(
             functional.linear(normed, *layer.mlp.up), layer.mlp.activation)
@@ -68,30 +71,29 @@ def attend_to_all(qkv: Tensor, attend: FastestAttention) -> Tensor:
     return attend(query, key, value)[0].transpose(0, 1).flatten(1)
 
 
-def attend_to_first(qkv: Tensor, num_patches: Tensor) -> Tensor:
+def attend_within(qkv: Tensor, ends: Tensor, longest: int) -> Tensor:
     """
-    Let every patch attend to the first ones only; those behind them are padding.
+    Let every patch attend to those of its own stretch: of a window, of the image, of padding.
 
     Parameters
     ----------
     qkv : torch.Tensor
         As in ``encode``.
-    num_patches : torch.Tensor
-        int64, shape (1,), at least 1.
+    ends : torch.Tensor
+        int32, shape (stretches + 1,), where each begins and ends; the first is 0 and the last the
+        number of patches; stretches may be empty.
+    longest : int
+        Most patches of one of them.
 
     """
-    total = len(qkv)
     if qkv.is_cuda and qkv.dtype != torch.float32:
         from torch.nn.attention.varlen import varlen_attn
-        # two pictures one after the other, the second one of padding
-        ends = torch.stack([
-            torch.zeros_like(num_patches), num_patches, torch.full_like(num_patches, total)])
-        ends = ends.flatten().int()
         query, key, value = qkv.unbind(1)
-        mixed: Any = varlen_attn(query, key, value, ends, ends, total, total)
+        mixed: Any = varlen_attn(query, key, value, ends, ends, longest, longest)
         return mixed.flatten(1)
-    visible = torch.arange(total, device=qkv.device) < num_patches
+    places = torch.arange(len(qkv), dtype=ends.dtype, device=qkv.device)
+    stretch = torch.bucketize(places, ends, right=True)
     query, key, value = qkv.permute(1, 2, 0, 3)[:, None]
     mixed = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=visible.expand(total, -1))
+        query, key, value, attn_mask=stretch[:, None] == stretch)
     return mixed[0].transpose(0, 1).flatten(1)

@@ -9,16 +9,14 @@ from functools import partial
 import logging
 from typing import Any
 
-from epvlm_ros.core.captured.attention import FastestAttention
 from epvlm_ros.core.captured.cache import StaticCache
 from epvlm_ros.core.captured.choice import Choice, TokenChoice, TokenOnItsWay
-from epvlm_ros.core.captured.encoder import attend_to_all, attend_to_first, encode
 from epvlm_ros.core.captured.graphs import FixedFunction, GraphPool
 from epvlm_ros.core.captured.language_model import LanguageModel, Prompt
 from epvlm_ros.core.captured.operations import Operations
 from epvlm_ros.core.captured.sizes import GrowingRows, padded_size
+from epvlm_ros.core.captured.vision import CapturedEncoder
 from epvlm_ros.core.captured.weights import DecoderWeights, EncoderWeights, Unsupported
-from epvlm_ros.core.selection import token_budget
 from epvlm_ros.core.sparse_qwen_vl import (
     DecodingState, GREEDY, PromptPrefix, Sampling, SparseQwenVl, VisionInput, VisualFeatures)
 import torch
@@ -100,25 +98,16 @@ class CapturedQwenVl(SparseQwenVl):
         cache_tokens: int = 4096, max_functions: int = 64, operations: Operations | None = None,
     ) -> None:
         super().__init__(model)
-        self._usual_ratios = frozenset(usual_ratios) | {1.0}
         self._operations = operations or find_operations(self.device)
-        inner: Any = self._model.model
-        self._decoder_weights = DecoderWeights.of(inner.language_model, self._model.lm_head)
-        try:
-            self._encoder_weights: EncoderWeights | None = EncoderWeights.of(inner.visual)
-            self._patches = GrowingRows(self._encoder_weights.patches.weight)
-        except Unsupported as reason:
-            _log.warning('the encoder runs as in the library: %s', reason)
-            self._encoder_weights = None
-        self._visual = GrowingRows(self._decoder_weights.embedding)
-        self._cache = StaticCache(self._decoder_weights, cache_tokens)
-        self._language_model = LanguageModel(
-            self._decoder_weights, self._operations, self._cache)
         self._pool = GraphPool(self.device, max_functions)
-        self._encoder_attention = FastestAttention()
+        inner: Any = self._model.model
+        weights = DecoderWeights.of(inner.language_model, self._model.lm_head)
+        self._encoder = self._make_encoder(inner.visual, usual_ratios)
+        self._visual = GrowingRows(weights.embedding)
+        self._cache = StaticCache(weights, cache_tokens)
+        self._language_model = LanguageModel(weights, self._operations, self._cache)
         self._number = 0
         self._held: PromptPrefix | None = None  # whose tokens are the first ones of the cache
-        self._staging = torch.empty(0)
         self._choice = TokenChoice(
             len(self._language_model.logits), cache_tokens + 1, self.device)
 
@@ -130,23 +119,9 @@ class CapturedQwenVl(SparseQwenVl):
     @torch.inference_mode()
     def encode(self, vision: VisionInput) -> VisualFeatures:
         """Run the encoder and the patch merger on the kept tokens."""
-        if self._encoder_weights is None:
+        if self._encoder is None or self._encoder.size_for(vision) > self._cache.capacity:
             return super().encode(vision)
-        num_kept = len(vision.kept_indices)
-        num_tokens = vision.rows * vision.cols
-        usual = {token_budget(ratio, num_tokens) for ratio in self._usual_ratios}
-        size = num_kept if num_kept in usual else padded_size(num_kept, 8, 8)
-        if size > self._cache.capacity:
-            return super().encode(vision)
-        function = self._pool.find(
-            ('encoder', size, size == num_kept),
-            lambda: self._make_encoder(size, is_padded=size > num_kept))
-        patches, places, num_patches = function.inputs
-        length = num_kept * self._encoder_weights.patches_per_token
-        patches[:length] = self._kept_patches(vision)
-        places[:length].copy_(vision.patch_positions(self.merge_size), non_blocking=True)
-        num_patches.fill_(length)
-        return VisualFeatures(function()[:num_kept].clone())
+        return VisualFeatures(self._encoder.encode(vision))
 
     @torch.inference_mode()
     def prefill(
@@ -271,37 +246,15 @@ class CapturedQwenVl(SparseQwenVl):
 
         self._pool.find(('step', bound, choice), lambda: FixedFunction(run))()
 
-    def _make_encoder(self, size: int, *, is_padded: bool) -> FixedFunction:
-        weights = self._encoder_weights
-        assert weights is not None
-        num_patches, device = size * weights.patches_per_token, self.device
-        patches = self._patches.first(num_patches)
-        places = torch.zeros(num_patches, 2, dtype=torch.int64, device=device)
-        length = torch.zeros(1, dtype=torch.int64, device=device)
-        if is_padded:
-            attention: Any = partial(attend_to_first, num_patches=length)
-        else:
-            attention = partial(attend_to_all, attend=self._encoder_attention)
-        return FixedFunction(
-            partial(encode, weights, self._operations, patches, places, attention),
-            (patches, places, length))
-
-    def _kept_patches(self, vision: VisionInput) -> Tensor:
-        """Return the values of the kept patches on the device."""
-        pixels = vision.pixel_values
-        if pixels.device.type != 'cpu' or self.device.type == 'cpu':
-            return vision.keep(pixels)
-        kept = torch.from_numpy(vision.kept_indices)
-        tokens = pixels.unflatten(0, (vision.rows * vision.cols, -1))
-        shape = (len(kept), *tokens.shape[1:])
-        needed = kept.numel() * tokens[0].numel()
-        if self._staging.numel() < needed or self._staging.dtype != pixels.dtype:
-            self._staging = torch.empty(needed, dtype=pixels.dtype, pin_memory=True)
-        else:
-            torch.cuda.current_stream(self.device).synchronize()  # it may still be read from
-        staged = self._staging[:needed].view(shape)
-        torch.index_select(tokens, 0, kept, out=staged)
-        return staged.to(self.device, non_blocking=True).flatten(0, 1)
+    def _make_encoder(
+        self, encoder: Any, usual_ratios: Collection[float],
+    ) -> CapturedEncoder | None:
+        try:
+            weights = EncoderWeights.of(encoder)
+        except Unsupported as reason:
+            _log.warning('the encoder runs as in the library: %s', reason)
+            return None
+        return CapturedEncoder(weights, self._operations, self._pool, usual_ratios)
 
     def _run_kept(
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,

@@ -64,6 +64,10 @@ class EncoderWeights:
         From the values of a patch to the width of the encoder.
     layers : tuple of Layer
         In order.
+    windowed : frozenset of int
+        The layers that attend within windows.
+    window_size : int
+        Side of a window in visual tokens; 0 without windows.
     num_heads, head_dim : int
         Of its attention.
     inverse_frequencies : torch.Tensor
@@ -77,6 +81,8 @@ class EncoderWeights:
 
     patches: Linear
     layers: tuple[Layer, ...]
+    windowed: frozenset[int]
+    window_size: int
     num_heads: int
     head_dim: int
     inverse_frequencies: Tensor
@@ -87,7 +93,9 @@ class EncoderWeights:
     @classmethod
     def of(cls, encoder: Any) -> EncoderWeights:
         """
-        Take the weights of the library's encoder of Qwen2-VL.
+        Take the weights of the library's encoder of Qwen2-VL or Qwen2.5-VL.
+
+        Gate and values of the MLP become one matrix, as in ``DecoderWeights.of``.
 
         Raises
         ------
@@ -96,20 +104,24 @@ class EncoderWeights:
 
         """
         config = encoder.config
-        if getattr(config, 'model_type', '') not in ('qwen2_vl', 'qwen2_vl_vision'):
-            raise Unsupported(f'the encoder is of type {config.model_type}')
+        kind = (config.model_type.removesuffix('_vision'), config.hidden_act)
+        if kind not in (('qwen2_vl', 'quick_gelu'), ('qwen2_5_vl', 'silu')):
+            raise Unsupported(f'the encoder is of type {config.model_type} with {kind[1]}')
+        is_gated = kind[1] == 'silu'
+        dim = config.hidden_size if is_gated else config.embed_dim
+        full_layers = getattr(config, 'fullatt_block_indexes', range(config.depth))
+        window_size_px = getattr(config, 'window_size', 0)
         projection = encoder.patch_embed.proj
         layers = tuple(
             Layer(_norm(block.norm1), _linear(block.attn.qkv), _linear(block.attn.proj),
-                  _norm(block.norm2),
-                  Mlp(_linear(block.mlp.fc1), _linear(block.mlp.fc2), config.hidden_act))
+                  _norm(block.norm2), _gated_mlp(block.mlp) if is_gated else Mlp(
+                      _linear(block.mlp.fc1), _linear(block.mlp.fc2), config.hidden_act))
             for block in encoder.blocks)
-        if config.hidden_act != 'quick_gelu':
-            raise Unsupported(f'the encoder has the activation {config.hidden_act}')
         return cls(
             patches=Linear(projection.weight.detach().flatten(1), _detached(projection.bias)),
-            layers=layers, num_heads=config.num_heads,
-            head_dim=config.embed_dim // config.num_heads,
+            layers=layers, windowed=frozenset(range(config.depth)) - frozenset(full_layers),
+            window_size=window_size_px // config.spatial_merge_size // config.patch_size,
+            num_heads=config.num_heads, head_dim=dim // config.num_heads,
             inverse_frequencies=encoder.rotary_pos_emb.inv_freq.float(),
             merger_norm=_norm(encoder.merger.ln_q),
             merger=Mlp(_linear(encoder.merger.mlp[0]), _linear(encoder.merger.mlp[2]), 'gelu'),
@@ -183,8 +195,7 @@ class DecoderWeights:
             Layer(_norm(block.input_layernorm),
                   _merge(block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj),
                   _linear(block.self_attn.o_proj), _norm(block.post_attention_layernorm),
-                  Mlp(_merge(block.mlp.gate_proj, block.mlp.up_proj),
-                      _linear(block.mlp.down_proj), 'gated_silu'))
+                  _gated_mlp(block.mlp))
             for block in language_model.layers)
         rotary = language_model.rotary_emb
         inverse = rotary.inv_freq.float()
@@ -212,6 +223,10 @@ def _linear(module: Any) -> Linear:
 def _norm(module: Any) -> Norm:
     eps = module.eps if hasattr(module, 'eps') else module.variance_epsilon
     return Norm(module.weight.detach(), _detached(getattr(module, 'bias', None)), eps)
+
+
+def _gated_mlp(module: Any) -> Mlp:
+    return Mlp(_merge(module.gate_proj, module.up_proj), _linear(module.down_proj), 'gated_silu')
 
 
 def _merge(*modules: Any) -> Linear:
