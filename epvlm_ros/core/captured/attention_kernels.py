@@ -56,7 +56,6 @@ def step_attention_kernel(
     num_heads, num_key_value_heads, half,
     GROUP: tl.constexpr, SPLITS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK_KEYS: tl.constexpr, BLOCK_HALF: tl.constexpr, BLOCK_DIM: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """
     One part of the cache a program: rotate, append and attend from one new token.
@@ -65,9 +64,6 @@ def step_attention_kernel(
     program of a head to get there weighs the parts against each other; ``arrived`` counts them
     and is 0 before and afterwards.
     """
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
     key_head = tl.program_id(0)
     split = tl.program_id(1)
     place = tl.load(cursor)

@@ -53,6 +53,7 @@ class GraphPool:
         """Return a graph of what ``run`` launches and what it returned, not yet computed."""
         if self._handle is None:
             self._handle = torch.cuda.graph_pool_handle()
+        torch.cuda.empty_cache()  # as recording does too, which must not count as less
         before = torch.cuda.memory_reserved(self.device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self.device), torch.cuda.graph(

@@ -35,20 +35,17 @@ def vector_linear_kernel(
     hidden, norm, matrix, bias, result, num_rows, eps,
     NUM_COLUMNS: tl.constexpr, HAS_NORM: tl.constexpr, HAS_BIAS: tl.constexpr,
     ADDS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
-    BLOCK_NORM: tl.constexpr, EARLY: tl.constexpr,
+    BLOCK_NORM: tl.constexpr,
 ):
     """Multiply some rows a program, after a norm or none, and add what ``result`` holds."""
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     inside_rows = (rows < num_rows)[:, None]
     first = tl.arange(0, BLOCK_COLUMNS)
     places = matrix + rows[:, None] * NUM_COLUMNS + first[None, :]
-    # the matrix does not depend on what runs before: its first part is on its way meanwhile
+    # a part of the matrix is always on its way while the one before it is multiplied
     weights = tl.load(
         places, mask=inside_rows & (first < NUM_COLUMNS)[None, :], other=0.0,
         eviction_policy='evict_first')
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
     inverse = 1.0
     if HAS_NORM:
         inverse = tl.rsqrt(_square_mean(hidden, NUM_COLUMNS, BLOCK_NORM) + eps)
@@ -75,7 +72,7 @@ def vector_linear_kernel(
 def vector_gated_kernel(
     hidden, norm, matrix, result, num_rows, eps,
     NUM_COLUMNS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
-    BLOCK_NORM: tl.constexpr, EARLY: tl.constexpr,
+    BLOCK_NORM: tl.constexpr,
 ):
     """Multiply some rows of gate and values a program, after a norm; gate the one by the other."""
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
@@ -86,9 +83,6 @@ def vector_gated_kernel(
     mask = inside_rows & (first < NUM_COLUMNS)[None, :]
     gate = tl.load(places, mask=mask, other=0.0, eviction_policy='evict_first')
     up = tl.load(places + below, mask=mask, other=0.0, eviction_policy='evict_first')
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
     inverse = tl.rsqrt(_square_mean(hidden, NUM_COLUMNS, BLOCK_NORM) + eps)
     gates = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype=tl.float32)
     ups = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype=tl.float32)
