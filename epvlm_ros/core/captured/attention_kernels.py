@@ -108,9 +108,8 @@ def step_attention_kernel(
     tl.debug_barrier()  # all threads have written before one of them says so
     if tl.atomic_add(arrived + key_head, 1, sem='acq_rel') == SPLITS - 1:
         tl.store(arrived + key_head, 0)
-        for head in tl.static_range(GROUP):
-            _combine(parts, sums, result, key_head * GROUP + head, 2 * half, SPLITS, SPLITS,
-                     BLOCK_DIM)
+        _combine(parts, sums, result, key_head * GROUP + rows, rows < GROUP, 2 * half, SPLITS,
+                 BLOCK_ROWS, BLOCK_DIM)
 
 
 @triton.jit
@@ -164,30 +163,36 @@ def _store_part(
 
 @triton.jit
 def combine_kernel(
-    parts, sums, result, dim, SPLITS: tl.constexpr, BLOCK_SPLITS: tl.constexpr,
+    parts, sums, result, num_rows, dim, SPLITS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One row (token, head) a program: weigh the parts of the cache against each other."""
-    _combine(parts, sums, result, tl.program_id(0), dim, SPLITS, BLOCK_SPLITS, BLOCK)
+    """Weigh the parts of the cache against each other: some rows (token, head) a program."""
+    rows = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    _combine(parts, sums, result, rows, rows < num_rows, dim, SPLITS, BLOCK_ROWS, BLOCK)
 
 
 @triton.jit
 def _combine(
-    parts, sums, result, row, dim, SPLITS: tl.constexpr, BLOCK_SPLITS: tl.constexpr,
+    parts, sums, result, rows, in_rows, dim, SPLITS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write one row; what other programs wrote is read past the cache of this processor."""
-    row = row.to(tl.int64)
-    splits = tl.arange(0, BLOCK_SPLITS)
-    columns = tl.arange(0, BLOCK)
-    in_splits = splits < SPLITS
-    slots = sums + (row * SPLITS + splits) * 2
-    tops = tl.load(slots, mask=in_splits, other=float('-inf'), cache_modifier='.cg')
-    totals = tl.load(slots + 1, mask=in_splits, other=0.0, cache_modifier='.cg')
-    shares = tl.exp2(tops - tl.max(tops, axis=0))
-    mixed = tl.load(
-        parts + (row * SPLITS + splits)[:, None] * dim + columns[None, :],
-        mask=in_splits[:, None] & (columns < dim)[None, :], other=0.0, cache_modifier='.cg')
-    combined = tl.sum(mixed * shares[:, None], axis=0) / tl.sum(totals * shares, axis=0)
-    tl.store(result + row * dim + columns, combined.to(result.dtype.element_ty),
-             mask=columns < dim)
+    """Write some rows; what other programs wrote is read past the cache of this processor."""
+    slots = rows.to(tl.int64) * SPLITS
+    columns = tl.arange(0, BLOCK)[None, :]
+    inside = in_rows[:, None] & (columns < dim)
+    top = tl.full((BLOCK_ROWS,), float('-inf'), dtype=tl.float32)
+    for split in tl.static_range(SPLITS):
+        top = tl.maximum(top, tl.load(
+            sums + (slots + split) * 2, mask=in_rows, other=0.0, cache_modifier='.cg'))
+    total = tl.zeros((BLOCK_ROWS,), dtype=tl.float32)
+    mixed = tl.zeros((BLOCK_ROWS, BLOCK), dtype=tl.float32)
+    for split in tl.static_range(SPLITS):
+        place = sums + (slots + split) * 2
+        share = tl.exp2(
+            tl.load(place, mask=in_rows, other=0.0, cache_modifier='.cg') - top)
+        total += share * tl.load(place + 1, mask=in_rows, other=1.0, cache_modifier='.cg')
+        mixed += share[:, None] * tl.load(
+            parts + (slots + split)[:, None] * dim + columns, mask=inside, other=0.0,
+            cache_modifier='.cg')
+    combined = (mixed / total[:, None]).to(result.dtype.element_ty)
+    tl.store(result + rows.to(tl.int64)[:, None] * dim + columns, combined, mask=inside)

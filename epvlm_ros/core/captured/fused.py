@@ -13,7 +13,7 @@ from torch import Tensor
 import triton
 
 _LOG2_E = math.log2(math.e)
-NUM_SPLITS = 8  # parts of the cache that are attended to side by side, a power of two
+NUM_SPLITS = 8  # parts of the cache that are attended to side by side
 
 
 class FusedOperations(Operations):
@@ -88,8 +88,8 @@ class FusedOperations(Operations):
             GROUP=group, SPLITS=NUM_SPLITS, BLOCK_ROWS=block, BLOCK_KEYS=64,
             BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)))
         result = queries.new_empty(tokens, heads * dim)
-        attention_kernels.combine_kernel[(tokens * heads,)](
-            parts, sums, result, dim, SPLITS=NUM_SPLITS, BLOCK_SPLITS=NUM_SPLITS,
+        attention_kernels.combine_kernel[(triton.cdiv(tokens * heads, 4),)](
+            parts, sums, result, tokens * heads, dim, SPLITS=NUM_SPLITS, BLOCK_ROWS=4,
             BLOCK=triton.next_power_of_2(dim))
         return result
 
