@@ -6,11 +6,13 @@ import math
 
 from epvlm_ros.core.captured import attention_kernels, kernels, vector_kernels
 from epvlm_ros.core.captured.cache import StaticCache
+from epvlm_ros.core.captured.language_model import LanguageModel, Prompt
 from epvlm_ros.core.captured.operations import Operations
-from epvlm_ros.core.captured.weights import Linear, Mlp, Norm
+from epvlm_ros.core.captured.weights import DecoderWeights, Linear, Mlp, Norm
 import torch
 from torch import Tensor
 import triton
+from triton.errors import TritonError
 
 _LOG2_E = math.log2(math.e)
 NUM_SPLITS = 8  # parts of the cache that are attended to side by side
@@ -152,3 +154,30 @@ class FusedOperations(Operations):
             HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,
             BLOCK_ROWS=4, BLOCK_COLUMNS=min(block_columns, triton.next_power_of_2(columns)),
             BLOCK_NORM=triton.next_power_of_2(columns), num_warps=num_warps)
+
+
+def try_out(weights: DecoderWeights) -> FusedOperations:
+    """
+    Return the operations after a prefill, a further question and a step with them.
+
+    Raises
+    ------
+    RuntimeError
+        If a kernel cannot be compiled for this card or does not fit on it.
+
+    """
+    operations = FusedOperations()
+    device = weights.embedding.device
+    model = LanguageModel(weights, operations, StaticCache(weights, 64))
+    prompt = Prompt(16, device)
+    prompt.length.fill_(16)
+    try:
+        with torch.inference_mode():
+            model.prefill(prompt, None, None)
+            prompt.offset.fill_(16)
+            model.prefill(prompt, None, 64)
+            model.step(64)
+            torch.cuda.synchronize(device)
+    except TritonError as error:
+        raise RuntimeError(f'a kernel does not run on this card: {error}') from error
+    return operations

@@ -98,10 +98,10 @@ class CapturedQwenVl(SparseQwenVl):
         cache_tokens: int = 4096, max_functions: int = 64, operations: Operations | None = None,
     ) -> None:
         super().__init__(model)
-        self._operations = operations or find_operations(self.device)
         self._pool = GraphPool(self.device, max_functions)
         inner: Any = self._model.model
         weights = DecoderWeights.of(inner.language_model, self._model.lm_head)
+        self._operations = operations or find_operations(weights)
         self._encoder = self._make_encoder(inner.visual, usual_ratios)
         self._visual = GrowingRows(weights.embedding)
         self._cache = StaticCache(weights, cache_tokens)
@@ -359,13 +359,13 @@ def capture(
         return model
 
 
-def find_operations(device: torch.device) -> Operations:
-    """Return fused kernels where they run, else plain torch."""
-    if device.type == 'cuda':
-        try:
-            from epvlm_ros.core.captured.fused import FusedOperations
-        except ImportError as error:
-            _log.warning('no fused kernels, plain torch instead: %s', error)
-        else:
-            return FusedOperations()
-    return Operations()
+def find_operations(weights: DecoderWeights) -> Operations:
+    """Return fused kernels where they run with this model, else plain torch."""
+    if not weights.embedding.is_cuda:
+        return Operations()
+    try:
+        from epvlm_ros.core.captured.fused import try_out
+        return try_out(weights)
+    except (ImportError, RuntimeError) as error:
+        _log.warning('no fused kernels, plain torch instead: %s', error)
+        return Operations()
