@@ -52,9 +52,13 @@ class MaskedDenseReference:
     def __init__(self, shape: str, vision: VisionInput, prompt_ids: Tensor) -> None:
         self.model = make_model(
             shape, {'vision_config': 'epvlm_test_masked', 'text_config': 'eager', '': 'eager'})
-        self.kept_tokens = torch.zeros(vision.rows * vision.cols, dtype=torch.bool)
+        self.kept_tokens = torch.zeros(
+            vision.num_moments * vision.rows * vision.cols, dtype=torch.bool)
         self.kept_tokens[torch.from_numpy(vision.kept_indices)] = True
-        self.is_image = prompt_ids == self.model.config.image_token_id
+        config = self.model.config
+        self.is_video = vision.num_moments > 1
+        self.is_image = prompt_ids == (
+            config.video_token_id if self.is_video else config.image_token_id)
         self.kept_places = ~self.is_image
         self.kept_places[self.is_image] = self.kept_tokens
         self.vision, self.prompt_ids = vision, prompt_ids
@@ -86,9 +90,12 @@ class MaskedDenseReference:
         inputs = {}
         if deepstack:
             inputs = {'visual_pos_masks': is_image[None], 'deepstack_visual_embeds': deepstack}
+        # the library wants these of a video, and Qwen2.5-VL the time between its steps as well
+        kind, name = (2, 'video') if self.is_video else (1, 'image')
         self.positions, self.position_delta = self.model.model.get_rope_index(
-            self.prompt_ids[None], mm_token_type_ids=is_image.int()[None],
-            image_grid_thw=self.grid())
+            self.prompt_ids[None], mm_token_type_ids=kind * is_image.int()[None],
+            second_per_grid_ts=[self.vision.seconds_between],
+            **{f'{name}_grid_thw': self.grid()})
         causal = torch.ones(len(is_image), len(is_image), dtype=torch.bool).tril()
         visible = causal & (self.kept_places | torch.eye(len(is_image), dtype=torch.bool))
         logits = self.run(embeddings, self.positions, visible, **inputs)
@@ -123,4 +130,5 @@ class MaskedDenseReference:
 
     def grid(self) -> Tensor:
         """Return time, rows and columns of the image in patches, as the library takes them."""
-        return torch.tensor([[1, 2 * self.vision.rows, 2 * self.vision.cols]])
+        return torch.tensor(
+            [[self.vision.num_moments, 2 * self.vision.rows, 2 * self.vision.cols]])

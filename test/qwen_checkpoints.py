@@ -84,28 +84,51 @@ def make_prompt(num_visual_tokens: int, question: str = 'what moves?') -> torch.
         *question.encode(), TURN_END, *b'\n', TURN_START, *b'assistant\n'])
 
 
+def make_moments_prompt(
+    shape: str, num_moments: int, num_visual_tokens: int, seconds_between: float = 1.0,
+    question: str = 'what moves?',
+) -> torch.Tensor:
+    """Return a prompt about moments of so many tokens each, by hand; int64, 1-D."""
+    if shape != EMBEDDED and SHAPES[shape].model_type == 'qwen3_vl':
+        video = [
+            token for moment in range(num_moments) for token in (
+                *f'<{moment * seconds_between:.1f} seconds>'.encode(), VISION_START,
+                *[VIDEO] * num_visual_tokens, VISION_END)]
+    else:
+        video = [VISION_START, *[VIDEO] * (num_moments * num_visual_tokens), VISION_END]
+    return torch.tensor([
+        TURN_START, *b'user\n', *video, *question.encode(), TURN_END, *b'\n', TURN_START,
+        *b'assistant\n'])
+
+
 def make_vision(
     rows: int, cols: int, keep_ratio: float, seed: int = 0, *, shape: str = 'narrow',
+    num_moments: int = 1, seconds_between: float = 1.0,
 ) -> VisionInput:
     """Return random patches for one of ``MODELS``, of which a random part is kept."""
     random = np.random.default_rng(seed)
-    num_tokens = rows * cols
+    num_tokens = num_moments * rows * cols
     num_kept = max(1, round(keep_ratio * num_tokens))
     kept_indices = np.sort(random.permutation(num_tokens)[:num_kept])
     num_values = 3 * 2 * patch_size_of(shape) ** 2
     pixels = random.normal(size=(4 * num_tokens, num_values)).astype(np.float32)
-    return VisionInput(torch.from_numpy(pixels), rows, cols, kept_indices)
+    return VisionInput(
+        torch.from_numpy(pixels), rows, cols, kept_indices, num_moments, seconds_between)
 
 
 def library_inputs(
     vision: VisionInput, prompt_ids: Tensor, image_token_id: int = IMAGE,
 ) -> dict[str, Tensor]:
     """Return what the library's own forward takes."""
+    grid = torch.tensor([[vision.num_moments, 2 * vision.rows, 2 * vision.cols]])
+    inputs = {'input_ids': prompt_ids[None], 'attention_mask': torch.ones_like(prompt_ids)[None]}
+    if vision.num_moments > 1:
+        return {
+            **inputs, 'pixel_values_videos': vision.pixel_values, 'video_grid_thw': grid,
+            'mm_token_type_ids': 2 * (prompt_ids == VIDEO).int()[None]}
     return {
-        'input_ids': prompt_ids[None], 'pixel_values': vision.pixel_values,
-        'image_grid_thw': torch.tensor([[1, 2 * vision.rows, 2 * vision.cols]]),
-        'mm_token_type_ids': (prompt_ids == image_token_id).int()[None],
-        'attention_mask': torch.ones_like(prompt_ids)[None]}
+        **inputs, 'pixel_values': vision.pixel_values, 'image_grid_thw': grid,
+        'mm_token_type_ids': (prompt_ids == image_token_id).int()[None]}
 
 
 def save_checkpoint(folder: Path, model: PreTrainedModel) -> Path:

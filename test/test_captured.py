@@ -18,7 +18,7 @@ from epvlm_ros.core.sparse_qwen_vl import Sampling, SparseQwenVl
 from masked_dense_reference import MaskedDenseReference
 import pytest
 from qwen_checkpoints import (
-    library_inputs, make_model, make_prompt, make_prompt_for, make_vision)
+    library_inputs, make_model, make_moments_prompt, make_prompt, make_prompt_for, make_vision)
 from qwen_shapes import END_OF_TEXT
 import torch
 
@@ -79,6 +79,25 @@ def test_padding_changes_nothing() -> None:
     padded.encode(poisoned)
     difference = exact.encode(vision).tokens - padded.encode(vision).tokens
     assert difference.abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize('seconds_between', [3.0, 5000.0])  # the latter beyond all tables
+@pytest.mark.parametrize('shape', CAPTURED_SHAPES)
+def test_several_moments_equal_the_eager_run(shape: str, seconds_between: float) -> None:
+    vision = make_vision(
+        5, 4, 0.4, 3, shape=shape, num_moments=3, seconds_between=seconds_between)
+    prompt_ids = make_moments_prompt(shape, 3, 20, seconds_between)
+    eager, captured = SparseQwenVl(make_model(shape)), make_captured(shape)
+    features, expected = captured.encode(vision), eager.encode(vision)
+    assert (features.tokens - expected.tokens).abs().max() <= TOLERANCE
+    expected_state = eager.prefill(prompt_ids, vision, expected)
+    state = captured.prefill(prompt_ids, vision, features)
+    assert state.next_position == expected_state.next_position
+    assert (state.logits - expected_state.logits).abs().max() <= TOLERANCE
+    expected_ids = list(eager.decode(expected_state, (), 24))
+    assert list(captured.decode(state, (), 24)) == expected_ids
+    answer = captured.ask(state.prefix, state.prefix.text_after(prompt_ids))
+    assert list(captured.decode(answer, (), 24)) == expected_ids
 
 
 def test_a_further_question_equals_a_whole_prompt() -> None:

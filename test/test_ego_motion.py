@@ -6,7 +6,7 @@ from epvlm_ros.core.activity import ActivityGrid
 from epvlm_ros.core.ego_motion import remove_ego_motion
 from epvlm_ros.sim.event_simulator import EventSimulator
 from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
-from epvlm_ros.sim.scene import sample_scene
+from epvlm_ros.sim.sampling import sample_scene
 import numpy as np
 import pytest
 import torch
@@ -118,7 +118,7 @@ def simulate(index, height, width, textured_half):
     """
     Return the activity of 40 ms, and the share of each token that a self-moving object covers.
 
-    The camera moves over a background of one soft texture, or of one five times as strong in
+    The camera pans over a background of one soft texture, or of one five times as strong in
     one half of the picture; some objects rest and some move by themselves. None if they do not.
     """
     scene = sample_scene(
@@ -127,11 +127,18 @@ def simulate(index, height, width, textured_half):
     moves = exists & ((scene.orbit_radius > 0) | (scene.spin != 0))
     if not moves.any() or moves.sum() == exists.sum():
         return None
+    random = np.random.default_rng(index)
+    orbit, speed = random.uniform(0.01, 0.03), random.uniform(0.05, 0.4)
+    scene = replace(
+        scene, camera=np.array([orbit, speed / orbit, random.uniform(0, 6)], np.float32),
+        zoom=np.zeros(3, np.float32), light=np.zeros(3, np.float32),
+        ground=np.zeros(1, np.int64), clutter=np.zeros_like(scene.clutter))
+    size = scene.fine.shape[-1]
+    strength = np.full(size, random.uniform(0.005, 0.04))
     if textured_half:
-        random = np.random.default_rng(index)
-        strength = np.where(np.arange(40) < 20, 0.1, 0.02)[::random.choice([-1, 1])]
-        fine = random.normal(0.0, strength, scene.fine.shape)
-        scene = replace(scene, fine=fine.astype(np.float32))
+        strength = np.where(np.arange(size) < size // 2, 0.1, 0.02)[::random.choice([-1, 1])]
+    fine = random.normal(0.0, strength, scene.fine.shape)
+    scene = replace(scene, fine=fine.astype(np.float32))
     renderer = SceneRenderer(stack_scenes([scene]), height, width)
     frames = renderer.render(torch.arange(0, 0.041, 0.004)[None])
     simulator = EventSimulator(height, width, seed=index)
@@ -144,7 +151,7 @@ def simulate(index, height, width, textured_half):
     return grid(counts), covered.reshape(shape).mean(axis=(1, 3))
 
 
-def share_found(activity, covered, keep_ratio=0.3):
+def share_found(activity, covered, keep_ratio=0.2):
     """Return which share of the tokens of self-moving objects are among the most active ones."""
     cells = TOKEN_PX // 4
     rows, cols = covered.shape
@@ -154,10 +161,10 @@ def share_found(activity, covered, keep_ratio=0.3):
     return is_object[kept].sum() / is_object.sum()
 
 
-@pytest.mark.parametrize('textured_half, least_gain', [(False, -0.01), (True, 0.08)])
+@pytest.mark.parametrize('textured_half, least_gain', [(False, -0.01), (True, 0.05)])
 def test_a_budget_finds_what_moves_by_itself(textured_half, least_gain):
     before, after = [], []
-    for index in range(16):
+    for index in range(20):
         simulated = simulate(index, 336, 448, textured_half)
         if simulated is not None and (simulated[1] > 0.15).any():
             activity, covered = simulated

@@ -9,7 +9,7 @@ from epvlm_ros.core.engine import VlmEngine
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import FAMILIES, UNKNOWN, view_scene
 from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
-from epvlm_ros.sim.scene import sample_scene
+from epvlm_ros.sim.sampling import sample_scene
 import numpy as np
 import pytest
 from safetensors import safe_open

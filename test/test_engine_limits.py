@@ -7,10 +7,10 @@ from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.engine import VlmEngine
 import numpy as np
 import pytest
-from qwen_checkpoints import make_model, save_original_checkpoint, write_json
+from qwen_checkpoints import make_model, make_prompt, save_original_checkpoint, write_json
 from qwen_shapes import TURN_END
 import torch
-from transformers import AutoModelForImageTextToText, Qwen2VLImageProcessorPil
+from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (112, 140, 3), dtype=np.uint8)
 QUESTION = 'what moves?'
@@ -70,7 +70,7 @@ def test_the_penalty_of_the_checkpoint_counts_and_its_temperature_does_not(
     processed = Qwen2VLImageProcessorPil.from_pretrained(folder)(
         images=[IMAGE], return_tensors='pt')
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-    prompt_ids = engine._prompts.prompt_ids(QUESTION, 20)
+    prompt_ids, tokenizer = make_prompt(20, QUESTION), AutoTokenizer.from_pretrained(folder)
     texts = {}
     for penalty in (1.3, 1.0):
         generated = model.generate(
@@ -78,7 +78,7 @@ def test_the_penalty_of_the_checkpoint_counts_and_its_temperature_does_not(
             **processed, do_sample=False, max_new_tokens=32,
             mm_token_type_ids=(prompt_ids == model.config.image_token_id).int()[None],
             repetition_penalty=penalty, pad_token_id=TURN_END)
-        texts[penalty] = engine._tokenizer.decode(
+        texts[penalty] = tokenizer.decode(
             generated[0, len(prompt_ids):], skip_special_tokens=True)
     assert texts[1.3] != texts[1.0]
     assert engine.answer(IMAGE, QUESTION, None, max_new_tokens=32).text == texts[1.3]

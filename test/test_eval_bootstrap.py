@@ -3,8 +3,10 @@
 import math
 
 from epvlm_ros.eval.bootstrap import PairedBootstrap
-from epvlm_ros.eval.question_set import Problem
-from epvlm_ros.eval.report import format_report, summarise
+from epvlm_ros.eval.groups import GROUPS, groups_of
+from epvlm_ros.eval.question_set import Problem, STILL_GROUP
+from epvlm_ros.eval.report import format_overview, format_report
+from epvlm_ros.eval.summary import is_significant, summarise
 import numpy as np
 import pytest
 
@@ -64,10 +66,10 @@ def test_nothing_to_estimate_from_is_no_number():
 def make_record(number, setting, right, **others):
     policy, _, budget = setting.partition(', ')
     return {'number': number, 'image': str(number // 2), 'family': 'count' if number else 'place',
-            'group': '', 'setting': setting, 'policy': policy, 'budget': budget, 'right': right,
+            'group': '', 'unread': False, 'setting': setting, 'policy': policy, 'budget': budget,
+            'right': right,
             'tokens': 100, 'tokens_kept': 100 if policy == 'dense' else 50, 'flops_dense': 1000,
-            'flops_used': 1000 if policy == 'dense' else 400, 'ttft_ms': 10.0 * (number + 1),
-            'fallback': '', **others}
+            'flops_used': 1000 if policy == 'dense' else 400, 'fallback': '', **others}
 
 
 def test_a_summary_by_hand():
@@ -75,8 +77,9 @@ def test_a_summary_by_hand():
              'events, keep 0.5': [1, 1, 0, 0]}
     records = [make_record(number, setting, bool(flags[number]))
                for number in range(4) for setting, flags in right.items()]
-    records[2]['fallback'] = 'uniform: static scene'
-    summary = summarise(records, [Problem(7, 'the line is no JSON')], {'a': 1})
+    records[2]['fallback'], records[5]['unread'] = 'uniform: static scene', True
+    times_ms = {'events, keep 0.5': [10.0, 30.0, 20.0, 40.0]}
+    summary = summarise(records, [Problem(7, 'the line is no JSON')], {'a': 1}, times_ms)
     assert (summary['questions'], summary['images']) == (4, 2)
     assert summary['questions_by_family'] == {'place': 1, 'count': 3}
     events = summary['settings']['events, keep 0.5']
@@ -91,8 +94,59 @@ def test_a_summary_by_hand():
     assert summary['settings']['random, keep 0.5']['difference_to_random'] is None
     # image 0 or 1 only, or both: accuracies 1, 0 and 0.5 with chances 1/4, 1/4 and 1/2
     assert (events['accuracy']['low'], events['accuracy']['high']) == (0.0, 1.0)
-    report = format_report(summary)
-    assert '| events, keep 0.5 | 50.0  | 66.7%    | 60.0%       | 50 of 100' in report
+    assert events['difference_to_frame_difference'] is None  # was not run
+    assert (summary['timed_images'], summary['settings']['dense']['median_ttft_ms']) == (4, None)
+    overview, report = format_overview(summary), format_report(summary)
+    assert '| events, keep 0.5 | 50.0 [0.0, 100.0]  | 66.7 [0.0, 100.0]    | 60.0   ' in overview
+    assert '| 50 of 100  | 25   ' in overview and overview in report
     assert '-25.0 [' in report and '+25.0 [' in report
     assert '1 rows could not be asked:\n  row 7: the line is no JSON' in report
-    assert 'events, keep 0.5: 1 answers by uniform: static scene' in report
+    assert 'none of the options, and are wrong: events, keep 0.5: 1\n' in overview
+    assert '- events, keep 0.5: 1 answers by uniform: static scene' in report
+
+
+def test_differences_to_controls_and_their_significance():
+    # 40 images of two questions: events are right on all, frame difference on every second one,
+    # random patches on the same but for two questions
+    half = [number % 2 == 0 for number in range(80)]
+    right = {
+        'dense': [True] * 80, 'events, keep 0.5': [True] * 80, 'frame_difference, keep 0.5': half,
+        'random, keep 0.5': half[:76] + [False, True, False, True], 'events, keep 0.3': half}
+    records = [make_record(number, setting, flags[number], family='colour')
+               for number in range(80) for setting, flags in right.items()]
+    settings = summarise(records, [], {})['settings']
+    found = settings['events, keep 0.5']
+    for name in ('random', 'frame_difference'):
+        assert found[f'difference_to_{name}'] == {'value': 0.5, 'low': 0.5, 'high': 0.5}
+        assert is_significant(found[f'difference_to_{name}'])
+    control = settings['frame_difference, keep 0.5']
+    assert control['difference_to_frame_difference'] is None
+    assert not is_significant(control['difference_to_random'])
+    assert control['difference_to_random']['value'] == 0.0
+    # no control was run at this budget
+    assert settings['events, keep 0.3']['difference_to_random'] is None
+    assert not is_significant(None)
+    report = format_report(summarise(records, [], {}))
+    assert '+50.0* [+50.0, +50.0]' in report and '| +0.0 [+0.0, +0.0]' in report
+
+
+def test_groups_and_families_are_reported_apart():
+    families = ('colour', 'moving', 'unknown', 'colour', 'rivers', 'colour')
+    records = [
+        make_record(number, setting, number < 4 or setting == 'dense', family=family,
+                    group=STILL_GROUP if number == 0 else '')
+        for number, family in enumerate(families) for setting in ('dense', 'events, keep 0.5')]
+    summary = summarise(records, [], {})
+    assert summary['questions_by_group'] == {
+        'answerable from one frame': 3, GROUPS[1]: 1, 'answerable by no picture': 1,
+        STILL_GROUP: 1}
+    found = summary['settings']['events, keep 0.5']['by_group']
+    assert found['answerable from one frame']['accuracy']['value'] == pytest.approx(2 / 3)
+    assert found['answerable from one frame']['difference_to_dense']['value'] == pytest.approx(
+        -1 / 3)
+    assert groups_of('rivers', '') == () and groups_of('rivers', STILL_GROUP) == (STILL_GROUP,)
+    report = format_report(summary)
+    assert '### Answerable from one frame (3 questions)' in report
+    assert '### Still camera and objects (1 questions)' in report
+    lines = [line.split('|')[1:5] for line in report.splitlines() if line.startswith('| colour')]
+    assert [cell.strip() for cell in lines[0]] == ['colour', '3', '100.0', '66.7']

@@ -7,6 +7,7 @@ import cv2
 from epvlm_ros.eval.multiple_choice import (
     join_question, LETTER_INSTRUCTION, read_options, read_truth, split_question, WORD_INSTRUCTION)
 from epvlm_ros.eval.question_files import FileSet
+from epvlm_ros.eval.run import group_by_image
 import numpy as np
 import pytest
 
@@ -142,6 +143,20 @@ def test_a_column_of_options_is_asked_about(folder):
     assert asked.answer == 'B'
     alone, = FileSet(path, 'question')
     assert (alone.question, alone.options) == ('what is it?', asked.options)
+
+
+def test_images_that_alternate_are_found(folder):
+    (folder / 'grey.png').write_bytes(
+        cv2.imencode('.png', np.full((40, 50, 3), 90, np.uint8))[1].tobytes())
+    names = ['car.png', 'grey.png', 'car.png', 'grey.png', 'grey.png', 'car.png']
+    questions = FileSet(write_lines(folder / 'a.jsonl', [
+        {'image': name, 'question': 'what?', 'answer': 'x'} for name in names]))
+    groups = group_by_image(questions)  # has read on to the next image when it yields one
+    found = [(len(group), questions.view(group[0]).rgb) for group in groups]
+    assert [number for number, _ in found] == [1, 1, 1, 2, 1]
+    for _, rgb in found[::2]:
+        np.testing.assert_array_equal(rgb, PICTURE)
+    assert (found[1][1] == 90).all() and (found[3][1] == 90).all()
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):

@@ -10,7 +10,7 @@ from epvlm_ros.eval.simulated import is_about_still, SimulatedSet, SimulationCon
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
 from epvlm_ros.sim.event_simulator import EventCameraConfig
 from epvlm_ros.sim.questions import FAMILIES, Name, Question, view_scene
-from epvlm_ros.sim.scene import sample_scene
+from epvlm_ros.sim.sampling import sample_scene
 import numpy as np
 import pytest
 
@@ -59,15 +59,16 @@ def scene():
     (Question('relation', 'relation', '', Name(shape=0), Name(colour=0), 'left'), True),
     (Question('existence', 'existence', '', Name(shape=5)), False),  # is about all there is
     (Question('description', 'description', '', Name(shape=0)), False),  # names none
-    (Question('unknown', 'unknown', '', Name(shape=0)), False)])
+    (Question('unknown', 'unknown', '', Name(shape=0)), False),
+    (Question('still', 'still', '', Name(shape=0)), False)])
 def test_what_a_question_is_about_stands_still(scene, question, still):
-    assert is_about_still(question, view_scene(scene, 1.0), scene) == still
+    assert is_about_still(question, view_scene(scene, 3.0)) == still
     moving_camera = replace(scene, camera=np.array([0.02, 5.0, 0.0], np.float32))
-    assert not is_about_still(question, view_scene(scene, 1.0), moving_camera)
+    assert not is_about_still(question, view_scene(moving_camera, 3.0))
     nothing_moves = replace(
         scene, orbit_radius=np.zeros(6, np.float32), spin=np.zeros(6, np.float32))
-    is_about_objects = question.family != 'unknown'
-    assert is_about_still(question, view_scene(scene, 1.0), nothing_moves) == is_about_objects
+    is_about_objects = question.family not in ('unknown', 'still')
+    assert is_about_still(question, view_scene(nothing_moves, 3.0)) == is_about_objects
 
 
 def test_events_and_frame_difference_are_where_something_moves():
@@ -75,7 +76,7 @@ def test_events_and_frame_difference_are_where_something_moves():
     still = next(case for case in questions
                  if case.group == STILL_GROUP and case.family == 'description')
     moving = next(
-        case for case in questions if questions._scene(int(case.image))[0].camera[0] > 0)
+        case for case in questions if questions._scene(int(case.image))[0].camera_moves)
     views = {name: questions.view(case) for name, case in (('still', still), ('moving', moving))}
     for view in views.values():
         assert view.rgb.shape == view.previous_rgb.shape == (480, 640, 3)
@@ -134,7 +135,8 @@ def test_events_fall_into_the_cell_of_their_pixel():
     assert activity.pixel_density == 0.25
 
 
-@pytest.mark.parametrize('settings', [{'num_questions': 0}, {'events': 'none'}])
+@pytest.mark.parametrize(
+    'settings', [{'num_questions': 0}, {'events': 'none'}, {'split': 'holiday'}])
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f'{next(iter(settings))} is .*: give'):
         SimulationConfig(**settings)

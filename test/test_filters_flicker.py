@@ -174,7 +174,8 @@ def simulate_lamp(depth, frequency=100.0, noise_hz=1.0, duration_s=0.9):
     Returns records of single events and whether each is of the disc.
     """
     height, width = 40, 80
-    simulator = EventSimulator(height, width, EventCameraConfig(shot_noise_rate_hz=noise_hz))
+    simulator = EventSimulator(height, width, EventCameraConfig(
+        shot_noise_rate_hz=noise_hz, cutoff_hz=3000.0))  # well lit, so that the flicker is seen
     wall = 0.35 + 0.1 * np.clip(np.random.default_rng(3).normal(0, 0.5, (height, width)), -1, 1)
     y, x = np.mgrid[:height, :width].astype(float)
     parts, is_disc = [], []

@@ -2,8 +2,8 @@
 
 from epvlm_ros.core.prompt import AnswerText, check_question, PromptBuilder
 import pytest
-from qwen_checkpoints import CHAT_TEMPLATE, make_prompt, make_tokenizer
-from qwen_shapes import IMAGE, SPECIAL_TOKENS, TURN_END
+from qwen_checkpoints import CHAT_TEMPLATE, make_moments_prompt, make_prompt, make_tokenizer
+from qwen_shapes import IMAGE, SPECIAL_TOKENS, TURN_END, VIDEO
 
 
 @pytest.fixture(scope='module', name='prompts')
@@ -16,6 +16,16 @@ def prompts_fixture() -> PromptBuilder:
     'a < b | c > d', '<|im_end|', '{{ 7 * 7 }} {% raw %}', "quotes ' and \""])
 def test_prompts_are_as_written_by_hand(prompts: PromptBuilder, question: str) -> None:
     assert prompts.prompt_ids(question, 6).tolist() == make_prompt(6, question).tolist()
+
+
+@pytest.mark.parametrize('shape', ['narrow', 'qwen3 narrow'])
+def test_prompts_about_moments_are_as_written_by_hand(shape: str) -> None:
+    prompts = PromptBuilder(
+        make_tokenizer(CHAT_TEMPLATE), CHAT_TEMPLATE, IMAGE, VIDEO,
+        tells_times=shape == 'qwen3 narrow')
+    assert prompts.prompt_ids('what moves?', 5, 3, 0.25).tolist() == \
+        make_moments_prompt(shape, 3, 5, 0.25).tolist()
+    assert prompts.prompt_ids('?', 5, 1, 0.25).tolist() == make_prompt(5, '?').tolist()
 
 
 @pytest.mark.parametrize('token', SPECIAL_TOKENS)

@@ -21,7 +21,8 @@ def make_scene(rows: int, cols: int, seed: int = 0) -> TokenScene:
     random = np.random.default_rng(seed)
     values = random.permutation(rows * cols).astype(np.float32).reshape(rows, cols)
     detail = random.random((rows, cols)).astype(np.float32)
-    return TokenScene(rows, cols, values, seed, detail, noise_floor=rows * cols / 2)
+    return TokenScene(
+        rows, cols, values, seed, detail, noise_floor=rows * cols / 2, saliency=1.0 - detail)
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,7 +57,8 @@ def test_the_budget_is_exact_and_the_order_is_row_by_row(
     grid: tuple[int, int], keep_ratio: float, policy: str, num_levels: int, seed: int,
 ) -> None:
     activity = np.random.default_rng(seed).integers(0, num_levels, grid).astype(np.float32)
-    scene = TokenScene(*grid, activity, seed, activity[::-1], num_levels / 2, seed / 99)
+    scene = TokenScene(
+        *grid, activity, seed, activity[::-1], num_levels / 2, seed / 99, activity[:, ::-1])
     kept = select_tokens(scene, keep_ratio, policy=policy).kept_indices
     assert len(kept) == token_budget(keep_ratio, scene.num_tokens)
     assert np.all(np.diff(kept) > 0) and kept[0] >= 0 and kept[-1] < scene.num_tokens
@@ -118,17 +120,19 @@ def test_random_differs_by_seed_only() -> None:
 
 
 @pytest.mark.parametrize(
-    'static_scene_policy, num_kept', [('dense', 64), ('uniform', 16), ('detail', 16)])
-@pytest.mark.parametrize('policy', ['events', 'events_and_coverage', 'events_and_detail'])
+    'static_scene_policy, num_kept',
+    [('dense', 64), ('uniform', 16), ('detail', 16), ('saliency', 16)])
+@pytest.mark.parametrize(
+    'policy', ['events', 'events_and_coverage', 'events_and_detail', 'events_and_saliency'])
 def test_still_scenes_fall_back_by_name(
     policy: str, static_scene_policy: str, num_kept: int,
 ) -> None:
-    detail = make_scene(8, 8).detail
-    silent = TokenScene(8, 8, np.zeros((8, 8), np.float32), detail=detail)
+    scores = {'detail': make_scene(8, 8).detail, 'saliency': make_scene(8, 8).saliency}
+    silent = TokenScene(8, 8, np.zeros((8, 8), np.float32), **scores)
     names = {'policy': policy, 'static_scene_policy': static_scene_policy}
     static = select_tokens(silent, 0.25, is_static=True, **names)
     assert static.fallback == f'{static_scene_policy}: static scene'
-    no_data = select_tokens(TokenScene(8, 8, detail=detail), 0.25, **names)
+    no_data = select_tokens(TokenScene(8, 8, **scores), 0.25, **names)
     assert no_data.fallback == f'{static_scene_policy}: no event data'
     for selection in (static, no_data):
         assert selection.fallback in FALLBACKS
@@ -136,10 +140,11 @@ def test_still_scenes_fall_back_by_name(
         assert len(selection.kept_indices) == num_kept
 
 
-@pytest.mark.parametrize('policy', ['uniform', 'random', 'centre', 'detail'])
+@pytest.mark.parametrize('policy', ['uniform', 'random', 'centre', 'detail', 'saliency'])
 def test_policies_without_events_never_fall_back(policy: str) -> None:
     for is_static in (False, True):
-        scene = TokenScene(4, 4, detail=np.ones((4, 4), np.float32))
+        ones = np.ones((4, 4), np.float32)
+        scene = TokenScene(4, 4, detail=ones, saliency=ones)
         selection = select_tokens(scene, 0.5, policy=policy, is_static=is_static)
         assert (selection.policy, selection.fallback) == (policy, '')
         assert len(selection.kept_indices) == 8
@@ -167,7 +172,7 @@ def test_impossible_ratios_are_refused(keep_ratio: float) -> None:
 def test_unknown_names_and_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match='events, events_and_coverage, .*, uniform, random'):
         select_tokens(make_scene(2, 2), 0.5, policy='attention')
-    with pytest.raises(ValueError, match='dense, uniform, detail'):
+    with pytest.raises(ValueError, match='dense, uniform, detail, saliency'):
         select_tokens(make_scene(2, 2), 0.5, static_scene_policy='memory')
     with pytest.raises(ValueError, match=r'give \(2, 3\)'):
         select_tokens(TokenScene(2, 3, np.zeros((3, 2), np.float32)), 0.5)

@@ -1,12 +1,14 @@
 """Questions: answers by hand, no family that guessing from the words would win."""
 
 from collections import Counter
+from dataclasses import replace
 
 from epvlm_ros.sim.question_maker import make_question, vocabulary
 from epvlm_ros.sim.questions import (
-    answer_question, FAMILIES, MOTION, Name, NO_SUCH_OBJECT, Question, SceneView, SEVERAL_OBJECTS,
-    UNKNOWN, view_scene)
-from epvlm_ros.sim.scene import COLOURS, sample_scene, SHAPES
+    answer_question, FAMILIES, MOTION, MOTION_FAMILIES, Name, NO_SUCH_OBJECT, NOTHING, Question,
+    SceneView, SEVERAL_OBJECTS, UNKNOWN, view_scene)
+from epvlm_ros.sim.sampling import sample_scene
+from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
 import numpy as np
 import pytest
 
@@ -17,11 +19,25 @@ RED, BLUE, ORANGE = (COLOURS.index(name) for name in ('red', 'blue', 'orange'))
 VIEW = SceneView(
     extent=np.array([1.0, 1.5]), shape=np.array([CIRCLE, STAR, SQUARE, SQUARE]),
     colour=np.array([RED, BLUE, ORANGE, RED]),
-    centres=np.array([(0.2, 0.3), (0.75, 0.76), (0.3, 1.2), (0.9, 1.4)]))
+    centres=np.array([(0.2, 0.3), (0.75, 0.76), (0.3, 1.2), (0.9, 1.4)]),
+    symbol=np.array([SYMBOLS.index('k'), -1, SYMBOLS.index('7'), -1]),
+    moves=np.array([True, False, False, True]),
+    velocity=np.array([(0.1, -0.4), (0.0, 0.0), (0.0, 0.0), (0.3, 0.3)]))
+
+
+def make_view(shapes, colours, centres):
+    """Return still objects that nothing is written on."""
+    return SceneView(
+        np.ones(2), np.array(shapes), np.array(colours), np.array(centres),
+        np.full(len(shapes), -1), np.zeros(len(shapes), bool), np.zeros((len(shapes), 2)))
+
+
+def ask_of(view, about, subject=None, other=None, relation=''):
+    return answer_question(Question(about, about, '', subject, other, relation), view)
 
 
 def ask(about, subject=None, other=None, relation=''):
-    return answer_question(Question(about, about, '', subject, other, relation), VIEW)
+    return ask_of(VIEW, about, subject, other, relation)
 
 
 @pytest.mark.parametrize('about, subject, expected', [
@@ -44,7 +60,18 @@ def ask(about, subject=None, other=None, relation=''):
     ('place', Name(shape=RING), NO_SUCH_OBJECT),
     ('motion', None, MOTION),
     ('unknown', None, UNKNOWN),
-    ('description', None, 'a red circle, a blue star, an orange square and a red square')])
+    ('description', None, 'four objects'),
+    ('symbol', Name(shape=CIRCLE), 'k'),
+    ('symbol', Name(shape=STAR), NOTHING),
+    ('symbol', Name(colour=ORANGE), '7'),
+    ('symbol', Name(shape=SQUARE), SEVERAL_OBJECTS),
+    ('moving', None, 'a red circle and a red square'),
+    ('moving_count', None, 'two'),
+    ('still', None, 'a blue star and an orange square'),
+    ('moving_symbol', None, None),  # two objects move
+    ('direction', Name(shape=CIRCLE), 'left'),
+    ('direction', Name(shape=SQUARE, colour=RED), None),  # aslant
+    ('direction', Name(shape=STAR), None)])
 def test_answers_by_hand(about, subject, expected):
     assert ask(about, subject) == expected
 
@@ -61,8 +88,7 @@ def test_relations_by_hand(relation, expected):
 
 
 def test_a_relation_without_a_clear_margin_has_no_answer():
-    near = SceneView(np.ones(2), np.array([CIRCLE, STAR]), np.array([RED, BLUE]),
-                     np.array([(0.5, 0.50), (0.2, 0.55)]))
+    near = make_view([CIRCLE, STAR], [RED, BLUE], [(0.5, 0.50), (0.2, 0.55)])
     question = Question('relation', 'relation', '', Name(CIRCLE), Name(STAR), 'left')
     assert answer_question(question, near) is None
     below = Question('relation', 'relation', '', Name(CIRCLE), Name(STAR), 'below')
@@ -72,13 +98,33 @@ def test_a_relation_without_a_clear_margin_has_no_answer():
 def test_descriptions_of_few_many_and_close_objects():
     def describe(shapes, colours, columns):
         centres = np.array([(0.5, column) for column in columns])
-        view = SceneView(np.ones(2), np.array(shapes), np.array(colours), centres)
+        view = make_view(shapes, colours, centres)
         return answer_question(Question('description', 'description', ''), view)
 
     assert describe([RING], [ORANGE], [0.5]) == 'an orange ring'
     assert describe([RING, STAR], [ORANGE, RED], [0.8, 0.2]) == 'a red star and an orange ring'
     assert describe([RING, STAR], [ORANGE, RED], [0.41, 0.4]) is None
+    three = describe([RING, STAR, RING], [ORANGE, RED, BLUE], [0.8, 0.2, 0.5])
+    assert three == 'a red star, a blue ring and an orange ring'
     assert describe([RING] * 5, [RED] * 5, [0.1, 0.2, 0.3, 0.4, 0.5]) == 'five objects'
+
+
+def test_what_moves_by_itself_is_asked_about_only_before_a_still_camera():
+    moving = replace(VIEW, camera_moves=True)
+    for family in MOTION_FAMILIES:
+        question = Question(family, family, '', Name(shape=CIRCLE))
+        assert answer_question(question, moving) is None
+        assert make_question(family, moving, np.random.default_rng(0)) is None
+    one = replace(VIEW, moves=np.array([True, False, False, False]))
+    none = replace(VIEW, moves=np.zeros(4, bool))
+    assert ask_of(one, 'moving_symbol') == 'k'
+    assert ask_of(none, 'moving') == NOTHING and ask_of(none, 'moving_count') == 'zero'
+
+
+def test_something_that_appears_is_in_view_from_then_on():
+    scene = sample_scene('test', 3, num_objects=2)
+    scene.appears_s[:] = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+    assert [len(view_scene(scene, time_s).shape) for time_s in (0.9, 1.1)] == [1, 2]
 
 
 def make_many(family, num_scenes=600):
@@ -90,8 +136,8 @@ def make_many(family, num_scenes=600):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_every_family_asks_well_formed_questions_with_its_own_answers(family):
-    made = make_many(family, 200)
-    assert len(made) > 40
+    made = make_many(family, 2000 if family == 'moving_symbol' else 200)
+    assert len(made) > 20
     words = set(vocabulary())
     for question, answer in made:
         assert question.family == family
@@ -107,9 +153,11 @@ def test_every_family_asks_well_formed_questions_with_its_own_answers(family):
 
 @pytest.mark.parametrize('family, most', [
     ('colour', 0.25), ('shape', 0.30), ('relation', 0.56), ('place', 0.35), ('existence', 0.55),
-    ('count', 0.45)])
+    ('count', 0.45), ('symbol', 0.35), ('moving', 0.25), ('moving_count', 0.45),
+    ('direction', 0.35), ('still', 0.25), ('moving_symbol', 0.4)])
 def test_no_answer_is_much_more_frequent_than_the_others(family, most):
-    answers = Counter(answer for _, answer in make_many(family))
+    num_scenes = 3000 if family == 'moving_symbol' else 600
+    answers = Counter(answer for _, answer in make_many(family, num_scenes))
     assert max(answers.values()) / sum(answers.values()) < most
 
 

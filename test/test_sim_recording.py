@@ -74,7 +74,8 @@ def test_truth_is_written_beside_the_recording(recording):
     report = json.loads((folder / TRUTH_FILE).read_text())
     assert [TruthQuestion(**item) for item in report['questions']] == truth
     assert report['camera_moves'] is True and len(report['objects']) == 3
-    assert set(report['objects'][0]) == {'shape', 'colour', 'moves', 'turns'}
+    assert set(report['objects'][0]) == {
+        'shape', 'colour', 'symbol', 'appears_s', 'moves', 'turns'}
     with BagReader(folder) as reader:
         stamps = [image.stamp_ns for image in reader.images()]
     for item in truth:

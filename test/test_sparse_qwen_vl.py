@@ -85,7 +85,7 @@ def test_dropped_tokens_equal_masked_ones(
     expected_logits, expected_positions = reference.prefill()
     logits = sparse.prompt_logits(prompt_ids, vision, features)
     assert (logits - expected_logits[reference.kept_places]).abs().max() <= TOLERANCE
-    positions = sparse.positions(prompt_ids, *grid)
+    positions = sparse.positions(prompt_ids, vision)
     assert torch.equal(positions, expected_positions)
 
     state = sparse.prefill(prompt_ids, vision, features)
@@ -226,7 +226,7 @@ def test_patches_that_do_not_fill_the_grid_are_refused() -> None:
     torch.tensor([1, 2])])
 def test_a_prompt_without_the_image_is_refused(prompt_ids: Tensor) -> None:
     with pytest.raises(ValueError, match='image tokens: give one run of 4'):
-        SparseQwenVl(make_model('narrow')).positions(prompt_ids, 2, 2)
+        SparseQwenVl(make_model('narrow')).positions(prompt_ids, make_vision(2, 2, 0.5))
 
 
 def test_other_models_and_sliding_windows_are_refused() -> None:

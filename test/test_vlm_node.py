@@ -1,95 +1,24 @@
 """The VLM node as a process, asked over DDS: every query gets its answer or its status."""
 
-import array
-import threading
 import time
 
-from epvlm_interfaces.msg import Answer, EventGuidedFrame
-from epvlm_interfaces.srv import Ask
-from epvlm_ros.ros.quality import FRAMES, QUERIES
+from epvlm_interfaces.msg import Answer
 from lifecycle_msgs.srv import ChangeState, GetState
-import numpy as np
 import pytest
-from qwen_checkpoints import make_model, save_checkpoint, write_json
-from rcl_interfaces.msg import Parameter, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from ros_graph import RosGraph, wait_until
-from sensor_msgs.msg import Image
-from std_msgs.msg import String
-
-HEIGHT, WIDTH, CELL = 112, 140, 4  # 4 x 5 visual tokens of 28 pixels
+from vlm_asker import Asker, save_endless_model, start
 
 
 @pytest.fixture(scope='module')
 def model_folder(tmp_path_factory):
     """Return a checkpoint with random weights that never ends an answer by itself."""
-    folder = save_checkpoint(tmp_path_factory.mktemp('model'), make_model('narrow'))
-    write_json(folder / 'generation_config.json', {'eos_token_id': [999_999]})
-    return folder
-
-
-class Asker:
-    """A client of the node: gives frames, asks, collects answers."""
-
-    def __init__(self, graph):
-        self.node = graph.node
-        self.answers = []
-        self.overlays = []
-        self._matched = threading.Event()
-        self._frames = self.node.create_publisher(EventGuidedFrame, 'event_guided_frame', FRAMES)
-        self._queries = self.node.create_publisher(String, 'query', QUERIES)
-        self.node.create_subscription(Answer, 'answer', self.answers.append, QUERIES)
-        self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
-        self._service = self.node.create_client(Ask, 'ask')
-
-    def wait_for_node(self, process):
-        assert self._service.wait_for_service(60), process.log.read_text()
-        wait_until(lambda: self._frames.get_subscription_count()
-                   and self._queries.get_subscription_count()
-                   and self.node.count_publishers('answer')
-                   and self.node.count_publishers('overlay'), 20, 'the topics of the node')
-        time.sleep(0.5)  # discovery is mutual: let the node find this side too
-
-    def show(self, age_s=0.0, active_cells=((0, 28), (0, 28)), encoding='rgb8'):
-        """Publish a frame; 100 events in each active cell (rows, columns)."""
-        counts = np.zeros((HEIGHT // CELL, WIDTH // CELL), np.float32)
-        (top, bottom), (left, right) = active_cells
-        counts[top // CELL:bottom // CELL, left // CELL:right // CELL] = 100.0
-        pixels = np.random.default_rng(0).integers(0, 255, HEIGHT * WIDTH * 3, np.uint8)
-        now_ns = self.node.get_clock().now().nanoseconds - round(age_s * 1e9)
-        message = EventGuidedFrame(cell_size=CELL, rows=counts.shape[0], cols=counts.shape[1],
-                                   coverage=1.0, num_events=int(counts.sum()), pixel_density=1.0)
-        message.image = Image(height=HEIGHT, width=WIDTH, encoding=encoding, step=3 * WIDTH,
-                              data=array.array('B', pixels.tobytes()))
-        message.activity = array.array('f', counts.tobytes())
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, 10 ** 9)
-        message.window_start.sec = message.window_end.sec = message.header.stamp.sec
-        message.window_end.nanosec = 40_000_000
-        self._frames.publish(message)
-        time.sleep(0.3)
-        return message
-
-    def query(self, text):
-        self._queries.publish(String(data=text))
-
-    def ask(self, question, timeout_s=60.0, **fields):
-        future = self._service.call_async(Ask.Request(question=question, **fields))
-        return wait_until(lambda: future.done() and future.result(), timeout_s, 'answer').answer
+    return save_endless_model(tmp_path_factory.mktemp('model'))
 
 
 @pytest.fixture
 def graph(tmp_path):
     with RosGraph(tmp_path) as graph:
         yield graph
-
-
-def start(graph, model_folder, **parameters):
-    process = graph.start('vlm_node', parameters={
-        'model': model_folder, 'max_new_tokens': 4, 'device': 'cpu', 'num_threads': 1,
-        'max_frame_age': 60.0, **parameters})
-    asker = Asker(graph)
-    asker.wait_for_node(process)
-    return process, asker
 
 
 def test_queries_get_answers_or_the_status_that_says_why_not(graph, model_folder):
@@ -167,18 +96,10 @@ def test_ten_queries_at_once_are_answered_or_told_that_the_node_is_busy(graph, m
 def test_parameters_that_can_change_do(graph, model_folder):
     _, asker = start(graph, model_folder)
     asker.show()
-    client = graph.node.create_client(SetParameters, '/vlm_node/set_parameters')
-    assert client.wait_for_service(20)
-
-    def set_value(name, value):
-        future = client.call_async(SetParameters.Request(
-            parameters=[Parameter(name=name, value=value)]))
-        return wait_until(lambda: future.done() and future.result(), 10, 'set').results[0]
-
-    assert set_value('keep_ratio', ParameterValue(type=3, double_value=0.25)).successful
+    assert asker.set_parameter('keep_ratio', 0.25).successful
     assert asker.ask('what moves?').tokens_kept == 5
-    assert not set_value('keep_ratio', ParameterValue(type=3, double_value=2.0)).successful
-    model = set_value('model', ParameterValue(type=4, string_value='other'))
+    assert not asker.set_parameter('keep_ratio', 2.0).successful
+    model = asker.set_parameter('model', 'other')
     assert not model.successful and 'model cannot change' in model.reason
     assert asker.ask('what moves?').tokens_kept == 5
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from epvlm_ros.sim.question_maker import make_question
-from epvlm_ros.sim.questions import FAMILIES, Question, RELATIONS, SceneView, view_scene
+from epvlm_ros.sim.questions import (
+    FAMILIES, MOTION, Question, RELATIONS, SceneView, view_scene)
 from epvlm_ros.sim.renderer import stack_scenes
-from epvlm_ros.sim.scene import sample_scene, SPLITS
+from epvlm_ros.sim.sampling import sample_scene
+from epvlm_ros.sim.scene import SPLITS
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,8 +19,9 @@ from training.tokenizer import (
     build_vocabulary, END, PADDING, START, UNKNOWN_WORD, VISION_END, VISION_START)
 
 TOKEN_SIZE_PX = 28
-BLOCK_LENGTH = 30  # tokens of a question with its answer, from <|vision_end|> on
+BLOCK_LENGTH = 26  # tokens of a question with its answer, from <|vision_end|> on
 _ATTEMPTS = 6
+_NOT_TO_BE_SEEN = 'direction'  # no picture shows it: the model learns to say so
 
 
 class Batch(NamedTuple):
@@ -95,7 +98,7 @@ def find_mentions(question: Question, view: SceneView) -> list[tuple[int, np.nda
     """
     words = question.text.split()
     found: list[tuple[int, np.ndarray] | None] = [None, None]
-    if question.about not in ('colour', 'shape', 'place', 'relation'):
+    if question.about not in ('colour', 'shape', 'place', 'relation', 'symbol'):
         return found
     for role, name in enumerate((question.subject, question.other)):
         if name is None or len(view.find(name)) != 1:
@@ -114,15 +117,13 @@ class BatchDataset(Dataset[Batch]):
     def __init__(
         self, split: str, num_batches: int, batch_size: int, questions_per_image: int,
         first_batch: int = 0, grid: tuple[int, int] | None = None,
-        relation_weight: float = FAMILY_WEIGHTS['relation'],
     ) -> None:
         """Make every batch on one ``grid``, or by default on grids drawn as training needs."""
         self._split, self._num_batches, self._grid = split, num_batches, grid
         self._batch_size, self._questions_per_image = batch_size, questions_per_image
         self._first_batch = first_batch
         self._numbers = build_vocabulary()
-        weight_of = {**FAMILY_WEIGHTS, 'relation': relation_weight}
-        weights = np.array([weight_of[family] for family in FAMILIES])
+        weights = np.array([FAMILY_WEIGHTS[family] for family in FAMILIES])
         self._weights = weights / weights.sum()
 
     def __len__(self) -> int:
@@ -170,8 +171,11 @@ class BatchDataset(Dataset[Batch]):
             family = int(random.choice(len(FAMILIES), p=self._weights))
             for _ in range(_ATTEMPTS):
                 made = make_question(FAMILIES[family], view, random)
-                block = made and encode_block(made[0].text, made[1], self._numbers)
-                if made and block:
+                if made is None:
+                    continue
+                answer = MOTION if made[0].family == _NOT_TO_BE_SEEN else made[1]
+                block = encode_block(made[0].text, answer, self._numbers)
+                if block:
                     return made[0], block[0], block[1]
 
 

@@ -13,6 +13,7 @@ from training.tokenizer import (
 from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 # Mean and spread of the pixel values that the image processor of Qwen2-VL takes away.
+_EMBEDDING_STD = 0.1
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -41,21 +42,16 @@ def build_model() -> Qwen2VLForConditionalGeneration:
     """Return the model with random weights (torch's global generator)."""
     config = build_model_config()
     config._attn_implementation = 'sdpa'
-    return Qwen2VLForConditionalGeneration(config)
+    model = Qwen2VLForConditionalGeneration(config)
+    # As wide as what they meet in the stream: words that start close together stay so for long.
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
+    return model
 
 
 def load_weights(model: Qwen2VLForConditionalGeneration, folder: Path) -> None:
-    """
-    Take over the weights of a checkpoint, which may have fewer language layers.
-
-    The layers that it lacks are made to change nothing: what they add to the stream is 0 at first.
-    """
+    """Take over the weights of a checkpoint of the same architecture and vocabulary."""
     saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    num_saved = len(saved.model.language_model.layers)
-    model.load_state_dict(saved.state_dict(), strict=False)
-    for layer in model.model.language_model.layers[num_saved:]:
-        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
-        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    model.load_state_dict(saved.state_dict())
 
 
 def _image_processor_config() -> dict[str, Any]:

@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from training.batches import Batch, BatchDataset, make_loader, prefix_tokens
-from training.pictures import choose_tokens, draw_pictures, Pictures
+from training.pictures import choose_tokens, draw_pictures, Pictures, score_tokens
 from training.sparse_forward import run_model
 from training.train import move_batch
 from transformers import Qwen2VLForConditionalGeneration
 
 CONDITIONS = (
-    ('dense', 1.0), ('events', 0.5), ('events', 0.3), ('random', 0.5), ('random', 0.3))
+    ('dense', 1.0), ('events_and_detail', 0.5), ('events_and_detail', 0.3),
+    ('events_and_detail', 0.2), ('events', 0.5), ('events', 0.3), ('random', 0.5), ('random', 0.3),
+    ('objects', 0.2))
 _LIBRARY_ROWS = 32  # questions in one call of the library's forward
 
 Scorer = Callable[[Batch, Pictures], Tensor]
@@ -38,7 +40,8 @@ def sparse_scorer(
         num_tokens = pictures.activity.shape[1]
         noise = torch.rand(
             pictures.activity.shape, generator=generator, device=pictures.activity.device)
-        scores = noise if selection == 'random' else pictures.activity + 1e-3 * noise
+        kind = 'random' if selection == 'dense' else selection
+        scores = score_tokens(pictures, noise)[kind]
         kept = choose_tokens(scores, max(1, round(keep_ratio * num_tokens)))
         result = run_model(model, pictures.patches, kept, batch.grid, batch.tokens)
         return _right(result.logits, batch)

@@ -6,16 +6,19 @@ from typing import NamedTuple
 
 from epvlm_ros.sim.activity_model import token_activity
 from epvlm_ros.sim.renderer import luminance, SceneRenderer
-from epvlm_ros.sim.scene import COLOURS, MAX_OBJECTS, SHAPES
+from epvlm_ros.sim.scene import COLOURS, MAX_OBJECTS, SHAPES, SYMBOLS
 import torch
 from torch import Tensor
 import torch.nn.functional as functional
 from training.batches import Batch, TOKEN_SIZE_PX
 from training.checkpoint import IMAGE_MEAN, IMAGE_STD
 
-_HALF_WINDOW_S = 0.02  # half of the events' window; the other half would see about as much
-_MAX_EXPOSURE_S = 0.014
+_HALF_WINDOW_S = 0.02  # of the events' window about the middle of the exposure
+_MAX_EXPOSURE_S = 0.02
+_EXPOSURE_SAMPLES = (-1 / 3, 0.0, 1 / 3)
 _MIN_COVER = 0.2  # share of a token that an object must cover to be its label
+NO_LABEL = -100  # of what a token is not asked for
+NUM_MOTIONS = 2  # stands still, moves
 
 
 class Pictures(NamedTuple):
@@ -27,17 +30,24 @@ class Pictures(NamedTuple):
     patches : Tensor float32 (scenes, tokens, 4, 588)
         Normalised pixels of the four patches of each visual token, in the processor's order
         without the repetition in time.
-    shape, colour : Tensor int64 (scenes, tokens)
-        What covers each token; the last number is the background.
-    activity : Tensor float32 (scenes, tokens)
-        Events in the window around the picture.
+    shape, colour, symbol : Tensor int64 (scenes, tokens)
+        What covers each token, and what is written on that; the last number is the ground, or
+        nothing written.
+    motion : Tensor int64 (scenes, tokens)
+        Whether what covers each token moves; the last number is the ground, ``NO_LABEL`` where
+        the camera moves.
+    activity, detail : Tensor float32 (scenes, tokens)
+        Events in the window around the picture, and what there is to see.
 
     """
 
     patches: Tensor
     shape: Tensor
     colour: Tensor
+    symbol: Tensor
+    motion: Tensor
     activity: Tensor
+    detail: Tensor
 
 
 def draw_pictures(
@@ -49,17 +59,30 @@ def draw_pictures(
     renderer = SceneRenderer(batch.scenes, rows * TOKEN_SIZE_PX, cols * TOKEN_SIZE_PX)
     num_scenes = len(batch.times_s)
     exposure = torch.rand(num_scenes, generator=generator, device=device) * _MAX_EXPOSURE_S
-    offsets = torch.stack([
-        torch.zeros_like(exposure), exposure, torch.full_like(exposure, _HALF_WINDOW_S)], dim=1)
+    half = torch.full_like(exposure, _HALF_WINDOW_S)
+    offsets = torch.stack([-half, *(share * exposure for share in _EXPOSURE_SAMPLES), half], dim=1)
     frames = renderer.render(batch.times_s[:, None] + offsets)
-    rgb = 0.5 * (frames.rgb[:, 0] + frames.rgb[:, 1])
+    rgb = frames.rgb[:, 1:-1].mean(dim=1)
+    noise = 0.02 * torch.rand(num_scenes, generator=generator, device=device) ** 2
+    middle = 1 + len(_EXPOSURE_SAMPLES) // 2
+    activity = token_activity(
+        luminance(frames.rgb[:, [0, middle, -1]]), TOKEN_SIZE_PX, noise_events_per_px=noise,
+        generator=generator)
     if augment:
         rgb = _augment(rgb, generator)
-    noise = 0.02 * torch.rand(num_scenes, generator=generator, device=device) ** 2
-    activity = token_activity(
-        luminance(frames.rgb), TOKEN_SIZE_PX, noise_events_per_px=noise, generator=generator)
-    shape, colour = _label_tokens(batch, frames.owner[:, 0])
-    return Pictures(make_patches(rgb), shape, colour, activity.flatten(1))
+    labels = _label_tokens(batch, frames.owner[:, middle])
+    return Pictures(
+        make_patches(rgb), *labels, activity.flatten(1), token_detail(rgb).flatten(1))
+
+
+def token_detail(rgb: Tensor) -> Tensor:
+    """Return the energy of the gradient of all colours in each token, (scenes, rows, cols)."""
+    small = functional.avg_pool2d(rgb, 2)
+    small = functional.pad(small, (1, 1, 1, 1), mode='replicate')
+    down = small[:, :, 2:, 1:-1] - small[:, :, :-2, 1:-1]
+    right = small[:, :, 1:-1, 2:] - small[:, :, 1:-1, :-2]
+    energy = (down * down + right * right).sum(dim=1, keepdim=True)
+    return functional.avg_pool2d(energy, TOKEN_SIZE_PX // 2)[:, 0]
 
 
 def _augment(rgb: Tensor, generator: torch.Generator) -> Tensor:
@@ -98,17 +121,56 @@ def make_patches(rgb: Tensor) -> Tensor:
     return cut.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(num_scenes, rows * cols, 4, -1)
 
 
-def _label_tokens(batch: Batch, owner: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the shape and the colour that cover most of each token."""
+def _label_tokens(batch: Batch, owner: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return shape, colour, symbol and motion of what covers most of each token."""
+    scenes = batch.scenes
     is_object = owner[:, None] == torch.arange(
         MAX_OBJECTS, device=owner.device, dtype=owner.dtype)[:, None, None]
     cover = functional.avg_pool2d(is_object.float(), TOKEN_SIZE_PX).flatten(2)
     share, item = cover.max(dim=1)  # (scenes, tokens)
     covered = share >= _MIN_COVER
-    shape = batch.scenes['shape'].gather(1, item).masked_fill(~covered, len(SHAPES))
-    return shape, batch.scenes['colour'].gather(1, item).masked_fill(~covered, len(COLOURS))
+
+    def label(values: Tensor, ground: int) -> Tensor:
+        return values.gather(1, item).masked_fill(~covered, ground)
+
+    symbol = label(scenes['symbol'], -1)
+    moves = (scenes['orbit_radius'] > 0) | (scenes['spin'] != 0)
+    camera_moves = (scenes['camera'][:, 0] > 0) | (scenes['zoom'][:, 0] > 0)
+    motion = label(moves.long(), NUM_MOTIONS).masked_fill(camera_moves[:, None], NO_LABEL)
+    return (label(scenes['shape'], len(SHAPES)), label(scenes['colour'], len(COLOURS)),
+            symbol.masked_fill(symbol < 0, len(SYMBOLS)), motion)
 
 
 def choose_tokens(scores: Tensor, num_kept: int) -> Tensor:
     """Return the indices int64 (scenes, num_kept) of the highest scores, in ascending order."""
     return scores.topk(num_kept, dim=1).indices.sort(dim=1).values
+
+
+def score_tokens(pictures: Pictures, noise: Tensor) -> dict[str, Tensor]:
+    """
+    Return by how much each token is worth keeping, by kind of selection.
+
+    Parameters
+    ----------
+    pictures : Pictures
+        What is seen.
+    noise : Tensor float (scenes, tokens)
+        From 0 to 1; decides between tokens that are equally good.
+
+    Returns
+    -------
+    dict of str to Tensor float (scenes, tokens)
+        'random'; 'objects', those on objects first; 'events', the most active ones; 'detail',
+        those with most to see; 'events_and_detail', three active ones for one with much to see.
+
+    """
+    activity, detail = pictures.activity + 1e-3 * noise, pictures.detail + 1e-9 * noise
+    due = torch.minimum(_rank(activity) / 0.75, _rank(detail) / 0.25)
+    return {
+        'random': noise, 'objects': noise + (pictures.shape < len(SHAPES)), 'events': activity,
+        'detail': detail, 'events_and_detail': -due}
+
+
+def _rank(scores: Tensor) -> Tensor:
+    """Return the place of each token among those of its scene, 0 for the highest score."""
+    return scores.argsort(dim=1, descending=True).argsort(dim=1)

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from epvlm_ros.sim.questions import RELATIONS
-from epvlm_ros.sim.scene import COLOURS, SHAPES
+from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as functional
 from training.batches import prefix_tokens
+from training.pictures import NUM_MOTIONS
 from transformers import Qwen2VLForConditionalGeneration
 
 MAX_GRID_SIDE = 32
@@ -58,9 +59,10 @@ class AuxiliaryHeads(nn.Module):
     """
     What else is asked for in training, and thrown away afterwards.
 
-    Of every visual token: which shape and colour cover it (``shape``, ``colour``) and where it is
-    (``row``, ``col``). Of the last word of every name: where the object is that it names
-    (``mention_row``, ``mention_col``). Of the last word of a question about a relation: whether
+    Of every visual token: which shape and colour cover it (``shape``, ``colour``), what is written
+    on that (``symbol``), whether it moves (``motion``), and where the token is (``row``, ``col``).
+    Of the last word of every name: where the object is that it names (``mention_row``,
+    ``mention_col``). Of the last word of a question about a relation: whether
     the first object is above and left of the second one, or neither (``order_y``, ``order_x``),
     and again of the last word before the answer (``answer_y``, ``answer_x``), together with the
     relation that is asked about (``relation``).
@@ -71,6 +73,8 @@ class AuxiliaryHeads(nn.Module):
         super().__init__()
         self.shape = nn.Linear(dim, len(SHAPES) + 1)
         self.colour = nn.Linear(dim, len(COLOURS) + 1)
+        self.symbol = nn.Linear(dim, len(SYMBOLS) + 1)
+        self.motion = nn.Linear(dim, NUM_MOTIONS + 1)
         self.row = nn.Linear(dim, MAX_GRID_SIDE)
         self.col = nn.Linear(dim, MAX_GRID_SIDE)
         self.mention_row = nn.Linear(dim, MAX_GRID_SIDE)

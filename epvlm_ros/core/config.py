@@ -178,17 +178,19 @@ class VlmConfig(Validated):
         'events_and_detail',
         'How tokens are chosen: events (the most active ones), events_and_detail (the moving '
         'ones, and still_share for the detail of the still scene), events_and_coverage (moving '
-        'regions, and still_share for even coverage), detail, centre, uniform (a regular pattern) '
-        'or random.',
-        choices=('events', 'events_and_detail', 'events_and_coverage', 'detail', 'centre',
-                 'uniform', 'random'), dynamic=True)
+        'regions, and still_share for even coverage), events_and_saliency (what stands out by '
+        'its colour or its events), detail, saliency, centre, uniform (a regular pattern) or '
+        'random.',
+        choices=('events', 'events_and_detail', 'events_and_coverage', 'events_and_saliency',
+                 'detail', 'saliency', 'centre', 'uniform', 'random'), dynamic=True)
     still_share: float = parameter(
         0.25, 'Share of the kept tokens for what stands still, in selection events_and_detail '
         'and events_and_coverage.', minimum=0.0, maximum=1.0, dynamic=True)
     static_scene_policy: str = parameter(
         'dense', 'What is computed when hardly any events came: dense (all tokens), uniform (a '
-        'regular pattern of keep_ratio) or detail (keep_ratio, where the image shows most).',
-        choices=('dense', 'uniform', 'detail'), dynamic=True)
+        'regular pattern of keep_ratio), detail (keep_ratio, where the image shows most) or '
+        'saliency (keep_ratio, where its colour stands out).',
+        choices=('dense', 'uniform', 'detail', 'saliency'), dynamic=True)
     static_scene_rate: float = parameter(
         2.0, 'Nothing moves in a visual token that sees no more than this many events per pixel '
         'of the event sensor and second; a scene is static where that holds for all tokens.',
@@ -259,6 +261,21 @@ class VlmNodeConfig(Validated):
     max_queued_queries: int = parameter(
         8, 'Most queries that wait for the model; a further one is answered BUSY.',
         minimum=1, maximum=1000)
+    encode_ahead: str = parameter(
+        'on_demand', 'When a frame is encoded: on_demand (when a question is asked), on_arrival '
+        '(at once, so that a question costs its own text only; a frame that comes in the '
+        'meantime waits) or at_rate (encode_rate frames a second; the others are left out, and a '
+        'question is about the last one that was not).',
+        choices=('on_demand', 'on_arrival', 'at_rate'), dynamic=True)
+    encode_rate: float = parameter(
+        2.0, 'Frames per second in encode_ahead at_rate.',
+        minimum=0.01, maximum=1000.0, dynamic=True)
+    num_moments: int = parameter(
+        1, 'Frames that a question is about: the latest one and earlier ones, each with its own '
+        'kept tokens.', minimum=1, maximum=16, dynamic=True)
+    moment_period: float = parameter(
+        0.5, 'Least time from one frame to the next where a question is about several, in '
+        'seconds.', minimum=0.0, maximum=60.0, dynamic=True)
     autostart: bool = parameter(
         True, 'Whether the node configures and activates itself when it starts.')
     publish_overlay: bool = parameter(

@@ -117,6 +117,7 @@ class ModelShape:
 
 def encoder_flops(
     shape: ModelShape, num_visual_tokens: int, window_sizes: Iterable[int] | None = None,
+    image_sizes: Iterable[int] | None = None,
 ) -> int:
     """
     Count patch embedding, encoder blocks and patch mergers on so many visual tokens.
@@ -129,6 +130,8 @@ def encoder_flops(
         Tokens that are computed on.
     window_sizes : iterable of int, optional
         How many of them lie in each window, see ``ModelShape.window_sizes``.
+    image_sizes : iterable of int, optional
+        How many of them lie in each of several images, which do not attend to each other.
 
     Raises
     ------
@@ -145,9 +148,11 @@ def encoder_flops(
     dim, merged_dim = shape.encoder_dim, shape.encoder_dim * shape.patches_per_token
     # qkv, projection and MLP, per patch
     linear = dim * (4 * dim + shape.encoder_mlp_matrices * shape.encoder_mlp_dim)
+    images = [num_visual_tokens] if image_sizes is None else image_sizes
+    pairs_in_images = sum((int(size) * shape.patches_per_token) ** 2 for size in images)
     pairs_in_windows = sum((size * shape.patches_per_token) ** 2 for size in sizes)
     pairs = (shape.num_windowed_layers * pairs_in_windows
-             + (shape.encoder_depth - shape.num_windowed_layers) * patches ** 2)
+             + (shape.encoder_depth - shape.num_windowed_layers) * pairs_in_images)
     blocks = shape.encoder_depth * patches * linear + 2 * pairs * dim  # scores, weighted sum
     merger = num_visual_tokens * merged_dim * (merged_dim + shape.dim)
     return 2 * (patches * shape.patch_values * dim + blocks + shape.num_mergers * merger)
@@ -181,7 +186,8 @@ def language_model_flops(
 
 def prefill_flops(
     shape: ModelShape, num_visual_tokens: int, num_text_tokens: int, *,
-    window_sizes: Iterable[int] | None = None, causal: bool = False,
+    window_sizes: Iterable[int] | None = None, image_sizes: Iterable[int] | None = None,
+    causal: bool = False,
 ) -> int:
     """
     Count everything up to the first token of an answer.
@@ -194,7 +200,7 @@ def prefill_flops(
         Visual tokens that are computed on: all, or the kept ones.
     num_text_tokens : int
         All other tokens of the prompt.
-    window_sizes : iterable of int, optional
+    window_sizes, image_sizes : iterable of int, optional
         See ``encoder_flops``.
     causal : bool
         See ``language_model_flops``.
@@ -206,5 +212,5 @@ def prefill_flops(
 
     """
     num_tokens = num_visual_tokens + num_text_tokens
-    return (encoder_flops(shape, num_visual_tokens, window_sizes)
+    return (encoder_flops(shape, num_visual_tokens, window_sizes, image_sizes)
             + language_model_flops(shape, num_tokens, causal=causal))

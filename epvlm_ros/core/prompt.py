@@ -21,7 +21,11 @@ class PromptBuilder:
     chat_template : str
         Of the checkpoint, in jinja.
     image_token_id : int
-        The token that stands for one visual token.
+        The token that stands for one visual token of an image.
+    video_token_id : int, optional
+        The token that stands for one visual token of several moments.
+    tells_times : bool
+        Whether the text tells the time of each moment, as Qwen3-VL wants it.
 
     Raises
     ------
@@ -30,33 +34,45 @@ class PromptBuilder:
 
     """
 
-    def __init__(self, tokenizer: Any, chat_template: str, image_token_id: int) -> None:
+    def __init__(
+        self, tokenizer: Any, chat_template: str, image_token_id: int,
+        video_token_id: int | None = None, *, tells_times: bool = False,
+    ) -> None:
         self._tokenizer = tokenizer
         self._chat_template = chat_template
         self._image_token_id = image_token_id
+        self._video_token_id = image_token_id if video_token_id is None else video_token_id
+        self._tells_times = tells_times
         self._control_ids = {
             index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         # the unknown token stands for a word that the model does not know: no control at all
         self._control_ids.discard(tokenizer.unk_token_id)
-        if self._place('?').count(image_token_id) != 1:
+        if self._encode(self._place('?')).count(image_token_id) != 1:
             raise ValueError(
                 'the chat template of the model does not place one image in the prompt: give a '
                 'checkpoint with the chat template of its family')
-        starts = [self._place(question) for question in 'ab']
+        starts = [self._encode(self._place(question)) for question in 'ab']
         ends = [ids.index(image_token_id) + 1 for ids in starts]
         # whether all prompts about an image are the same up to its end
         self.image_comes_first = starts[0][:ends[0]] == starts[1][:ends[1]]
 
-    def prompt_ids(self, question: str, num_visual_tokens: int) -> torch.Tensor:
+    def prompt_ids(
+        self, question: str, num_visual_tokens: int, num_moments: int = 1,
+        seconds_between: float = 1.0,
+    ) -> torch.Tensor:
         """
-        Return the prompt of a question, with one image token for each visual token.
+        Return the prompt of a question, with one token for each visual token.
 
         Parameters
         ----------
         question : str
             Checked by ``check_question``.
         num_visual_tokens : int
-            Visual tokens of the whole image.
+            Visual tokens of one whole image.
+        num_moments : int
+            Images, one for each moment.
+        seconds_between : float
+            Time from one moment to the next.
 
         Returns
         -------
@@ -76,17 +92,31 @@ class PromptBuilder:
             raise ValueError(
                 f'the question holds control tokens of the model ({", ".join(names)}): leave '
                 'them out')
-        ids = self._place(question)
-        image = ids.index(self._image_token_id)
-        ids[image:image + 1] = [self._image_token_id] * num_visual_tokens
-        return torch.tensor(ids)
+        text, visual_id = self._place(question), self._image_token_id
+        if num_moments > 1:
+            text = self._place_moments(text, num_moments, seconds_between)
+            visual_id = self._video_token_id
+        ids = torch.tensor(self._encode(text))
+        counts = torch.where(ids == visual_id, num_visual_tokens, 1)
+        return ids.repeat_interleave(counts)
 
-    def _place(self, question: str) -> list[int]:
+    def _place(self, question: str) -> str:
         content = [{'type': 'image'}, {'type': 'text', 'text': question}]
-        text = self._tokenizer.apply_chat_template(
+        return self._tokenizer.apply_chat_template(
             [{'role': 'user', 'content': content}], chat_template=self._chat_template,
             tokenize=False, add_generation_prompt=True)
-        return self._encode(text)
+
+    def _place_moments(self, text: str, num_moments: int, seconds_between: float) -> str:
+        """Put moments in the place of the image: chat templates often know images only."""
+        ids = self._encode(text)
+        place = ids.index(self._image_token_id)
+        before, image, after = self._tokenizer.convert_ids_to_tokens(ids[place - 1:place + 2])
+        video = self._tokenizer.convert_ids_to_tokens(self._video_token_id)
+        if not self._tells_times:
+            return text.replace(image, video * num_moments, 1)
+        return text.replace(before + image + after, ''.join(
+            f'<{moment * seconds_between:.1f} seconds>{before}{video}{after}'
+            for moment in range(num_moments)), 1)
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)

@@ -58,6 +58,7 @@ class PairedBootstrap:
             random.multinomial(num_images, np.full(num_images, 1.0 / num_images), size=size)
             for size in np.diff([*range(0, num_resamples, _AT_ONCE), num_resamples])]
         self._times_drawn = np.concatenate(drawn).astype(np.float32)  # (resamples, images)
+        self._known: dict[bytes, tuple[float, np.ndarray]] = {}
 
     def accuracy(self, right: np.ndarray, chosen: np.ndarray | None = None) -> Estimate:
         """
@@ -98,13 +99,20 @@ class PairedBootstrap:
         return np.ones(len(self._images), np.bool_) if chosen is None else chosen
 
     def _means(self, right: np.ndarray, chosen: np.ndarray) -> tuple[float, np.ndarray]:
-        num_images = self._times_drawn.shape[1]
-        num_right, num_asked = (
-            np.bincount(self._images[mask], minlength=num_images).astype(np.float32)
-            for mask in (chosen & right, chosen))
-        with np.errstate(divide='ignore', invalid='ignore'):
-            return (float(np.divide(num_right.sum(), num_asked.sum())),
-                    (self._times_drawn @ num_right) / (self._times_drawn @ num_asked))
+        key = right.tobytes() + chosen.tobytes()
+        if key not in self._known:  # each setting is compared with several others
+            num_right, right_drawn = self._draw(chosen & right)
+            num_asked, asked_drawn = self._draw(chosen)
+            with np.errstate(divide='ignore', invalid='ignore'):
+                self._known[key] = (
+                    float(np.divide(num_right, num_asked)), right_drawn / asked_drawn)
+        return self._known[key]
+
+    def _draw(self, mask: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return how many questions a mask holds, in all images and in each resample of them."""
+        counts = np.bincount(
+            self._images[mask], minlength=self._times_drawn.shape[1]).astype(np.float32)
+        return float(counts.sum()), self._times_drawn @ counts
 
 
 def _interval(value: float, resampled: np.ndarray) -> Estimate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
@@ -12,11 +13,14 @@ from epvlm_ros.core.config import VlmConfig
 
 if TYPE_CHECKING:
     from epvlm_ros.eval.question_set import QuestionSet
+    from epvlm_ros.eval.run import Job
 
 SIMULATED = 'simulated'
-DEFAULT_POLICIES = ('random', 'uniform', 'centre', 'detail', 'frame_difference', 'events',
-                    'events_and_coverage', 'events_and_detail', 'oracle')
+DEFAULT_POLICIES = (
+    'random', 'uniform', 'centre', 'detail', 'saliency', 'frame_difference', 'events',
+    'events_and_coverage', 'events_and_detail', 'events_and_saliency', 'oracle')
 DEFAULT_KEEP = (0.5, 0.3, 0.2)
+_CHECKED_BYTES = 1 << 20
 
 
 def add_eval_options(parser: argparse.ArgumentParser) -> None:
@@ -42,11 +46,15 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--events', choices=('sensor', 'microsaccade'), default='sensor',
                         help='of simulated questions: of an event camera in the scene, or of a '
                         'small motion over the image, as for files (default: %(default)s)')
+    parser.add_argument('--split', default='test',
+                        help='of simulated scenes: test, or hard for combinations and grounds '
+                        'that training never saw (default: %(default)s)')
     parser.add_argument('--first-scene', type=int, default=0, metavar='NUMBER',
-                        help='of the simulated test scenes (default: %(default)s)')
+                        help='of the simulated scenes (default: %(default)s)')
     parser.add_argument('--model', default=model.model,
                         help='folder or hub name (default: the embedded one)')
     parser.add_argument('--device', default=model.device, help='default: %(default)s')
+    parser.add_argument('--dtype', default=model.dtype, help='default: %(default)s')
     parser.add_argument('--max-pixels', type=int, default=model.max_pixels,
                         help='of the resized image; 0 leaves it to the model')
     parser.add_argument('--max-new-tokens', type=int, default=model.max_new_tokens,
@@ -55,6 +63,11 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
                         help='fetch a model that is not on this machine')
     parser.add_argument('--num-threads', type=int, default=model.num_threads,
                         help='CPU threads of torch; 0 leaves it to torch')
+    parser.add_argument('--processes', type=int, default=1, metavar='NUMBER',
+                        help='that share the images, each with the model (default: %(default)s)')
+    parser.add_argument('--timed', type=int, default=20, metavar='NUMBER',
+                        help='images, the first ones; a question about each is asked alone for '
+                        'the time to the first token (default: %(default)s)')
     parser.add_argument('--no-plot', action='store_true', help='draw no plot')
     parser.add_argument('--export', type=Path, metavar='FILE',
                         help='only write the simulated questions to a .jsonl or .parquet file '
@@ -85,44 +98,61 @@ def open_questions(options: argparse.Namespace) -> QuestionSet:
     if options.source != SIMULATED:
         return FileSet(Path(options.source), options.wording, options.questions)
     return SimulatedSet(SimulationConfig(
-        num_questions=options.questions or 1000, first_scene=options.first_scene,
-        events=options.events))
+        num_questions=options.questions or 1000, split=options.split,
+        first_scene=options.first_scene, events=options.events))
 
 
 def evaluate(options: argparse.Namespace, questions: QuestionSet) -> None:
     """Ask all questions, write answers, summary and plot, print the tables."""
-    from epvlm_ros.core.checkpoint import load_checkpoint
+    from epvlm_ros.eval.answer_file import ANSWERS_FILE, AnswerFile
     from epvlm_ros.eval.plot import draw_plot
-    from epvlm_ros.eval.report import format_report, summarise
-    from epvlm_ros.eval.runner import ANSWERS_FILE, AnswerFile, make_settings, run_all, Runner
-    import torch
+    from epvlm_ros.eval.report import format_overview, format_report
+    from epvlm_ros.eval.run import Job, run_job
+    from epvlm_ros.eval.settings import make_settings
+    from epvlm_ros.eval.summary import summarise
     from tqdm import tqdm
 
     config = VlmConfig(
-        model=options.model, device=options.device, max_pixels=options.max_pixels,
-        max_new_tokens=options.max_new_tokens, allow_download=options.allow_download,
-        num_threads=options.num_threads)
+        model=options.model, device=options.device, dtype=options.dtype,
+        max_pixels=options.max_pixels, max_new_tokens=options.max_new_tokens,
+        allow_download=options.allow_download, num_threads=options.num_threads)
     settings = make_settings(choose_policies(options), choose_budgets(options))
     description = describe_run(config, questions, [item.name for item in settings])
     options.output.mkdir(parents=True, exist_ok=True)
     answers = AnswerFile(options.output / ANSWERS_FILE, description)
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    runner = Runner(load_checkpoint(config), config, settings)
-    runner.warm_up()
-    records = run_all(runner, questions, answers, lambda items: tqdm(
-        items, total=len(questions), unit='question', disable=None))
+    job = Job(config, settings, questions)
+    records = run_job(job, answers, lambda items: tqdm(
+        items, total=len(questions), initial=min(len(answers.known), len(questions)),
+        unit='question', disable=None), options.processes)
     if not records:
         reason = ''.join(f'; row {item.row}: {item.reason}' for item in questions.problems[:1])
         raise ValueError(f'none of the {len(questions)} questions could be asked{reason}')
-    summary = summarise(records, questions.problems, description)
+    times_ms = measure_once(job, options.timed, options.output / 'times.json', description)
+    summary = summarise(records, questions.problems, description, times_ms)
     (options.output / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
-    report = format_report(summary)
-    (options.output / 'report.md').write_text(report + '\n')
-    print(report)
+    (options.output / 'report.md').write_text(format_report(summary) + '\n')
+    print(format_overview(summary))
     if not options.no_plot:
         draw_plot(summary, options.output / 'accuracy.png')
     print(f'\nanswers, summary, report and plot: {options.output}')
+
+
+def measure_once(
+    job: Job, num_images: int, path: Path, description: dict[str, Any],
+) -> dict[str, list[float]]:
+    """Return times to the first token, from a file where it holds as many of the same run."""
+    from epvlm_ros.eval.run import measure_times
+    from tqdm import tqdm
+
+    sample = json.loads(json.dumps({'run': description, 'images': num_images}))
+    if path.is_file():
+        found = json.loads(path.read_text())
+        if found['sample'] == sample:
+            return dict(found['times_ms'])
+    times_ms = measure_times(job, num_images, lambda items: tqdm(
+        items, total=num_images, unit='timed image', disable=None))
+    path.write_text(json.dumps({'sample': sample, 'times_ms': times_ms}) + '\n')
+    return times_ms
 
 
 def choose_policies(options: argparse.Namespace) -> list[str]:
@@ -154,10 +184,17 @@ def describe_run(
     from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
 
     weights = EMBEDDED_MODEL if not config.model else Path(config.model).expanduser()
-    sizes = sorted((file.name, file.stat().st_size) for file in weights.glob('*.safetensors')) \
-        if weights.is_dir() else []
+    files = sorted(weights.glob('*.safetensors')) if weights.is_dir() else []
     model = {name: value for name, value in asdict(config).items()
              if name not in ('num_threads', 'allow_download', 'keep_ratio', 'selection',
                              'static_scene_policy')}
     return {'questions': questions.describe(), 'model': model,
-            'weights': [list(item) for item in sizes], 'settings': settings}
+            'weights': [_describe_weights(file) for file in files], 'settings': settings}
+
+
+def _describe_weights(path: Path) -> list[Any]:
+    """Return name, size and a checksum of the end of a file: models of one shape differ there."""
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        file.seek(max(0, size - _CHECKED_BYTES))
+        return [path.name, size, hashlib.sha256(file.read()).hexdigest()]

@@ -13,7 +13,7 @@ from dataclasses import fields
 import cv2
 from epvlm_ros.core.activity import ActivityGrid, grid_shape
 from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.eval.question_set import Case, ImageView
+from epvlm_ros.eval.question_set import ImageView
 import numpy as np
 
 DENSE = 'dense'
@@ -22,10 +22,10 @@ _CELL_SIZE_PX = 4
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _SECOND_NS = 1_000_000_000
 
-ScoreMap = Callable[[ImageView, Case], ActivityGrid]
+ScoreMap = Callable[[ImageView, int], ActivityGrid]
 
 
-def score_by_frame_difference(view: ImageView, case: Case) -> ActivityGrid:
+def score_by_frame_difference(view: ImageView, seed: int) -> ActivityGrid:
     """Score by the change of brightness since the frame before: no event camera needed."""
     assert view.previous_rgb is not None
     before, now = (cv2.transform(rgb, _LUMA).astype(np.float32)
@@ -33,17 +33,17 @@ def score_by_frame_difference(view: ImageView, case: Case) -> ActivityGrid:
     return _sum_over_cells(np.abs(now - before))
 
 
-def score_by_objects(view: ImageView, case: Case) -> ActivityGrid:
+def score_by_objects(view: ImageView, seed: int) -> ActivityGrid:
     """Score by how much of the true objects is covered: what no robot knows, a ceiling."""
     assert view.object_mask is not None
     return _sum_over_cells(view.object_mask.astype(np.float32))
 
 
-def score_at_random(view: ImageView, case: Case) -> ActivityGrid:
-    """Score at random, the same way for a case in every run."""
+def score_at_random(view: ImageView, seed: int) -> ActivityGrid:
+    """Score at random, the same way for an image in every run."""
     height, width = view.rgb.shape[:2]
     shape = grid_shape(height, width, _CELL_SIZE_PX)
-    counts = np.random.default_rng([25, case.number]).random(shape).astype(np.float32)
+    counts = np.random.default_rng([25, seed]).random(shape).astype(np.float32)
     return _make_grid(counts, height, width)
 
 
@@ -64,9 +64,9 @@ def selection_of(policy: str) -> str:
     return 'events' if policy in CONTROLS or policy == DENSE else policy
 
 
-def activity_for(policy: str, view: ImageView, case: Case) -> ActivityGrid:
-    """Return what the engine is to take for the events of an image."""
-    return CONTROLS[policy](view, case) if policy in CONTROLS else view.activity
+def activity_for(policy: str, view: ImageView, seed: int) -> ActivityGrid:
+    """Return what the engine is to take for the events of an image with a seed of its own."""
+    return CONTROLS[policy](view, seed) if policy in CONTROLS else view.activity
 
 
 def _sum_over_cells(values: np.ndarray) -> ActivityGrid:

@@ -57,7 +57,7 @@ class FileSet:
         self._files = _find_files(path)
         self._path, self._wording, self._limit = path, wording, limit
         self._num_rows = sum(_count_rows(file) for file in self._files)
-        self._picture: tuple[str, Any] = ('', None)
+        self._pictures: dict[str, Any] = {}  # of the last case and of the image before
         self.problems: list[Problem] = []
 
     def describe(self) -> dict[str, Any]:
@@ -87,14 +87,15 @@ class FileSet:
                 self.problems.append(Problem(row, str(error)))
                 continue
             assert not isinstance(content, ValueError)
-            self._picture = (case.image, content['image'])
+            before = list(self._pictures.items())[-1:]
+            if not before or before[0][0] != case.image:
+                self._pictures = {**dict(before), case.image: content['image']}
             yield case
 
     def view(self, case: Case) -> ImageView | None:
-        """Return image and events of the case that was yielded last."""
-        assert self._picture[0] == case.image
+        """Return image and events of a case of the last image, or of the one before it."""
         try:
-            rgb = _read_image(self._picture[1], self._files[0].parent)
+            rgb = _read_image(self._pictures[case.image], self._files[0].parent)
         except ValueError as error:
             self.problems.append(Problem(case.number, str(error)))
             return None

@@ -3,7 +3,8 @@ The simulated benchmark: held-out scenes with their images, events and questions
 
 An image is what the recorder of ``epvlm_ros.sim.recording`` would write: motion blur of the
 exposure and noise. Events come from the event camera simulator, in a window about the middle of
-the exposure. Scenes are those of the split 'test', which training never sees.
+the exposure. Scenes are those of the split 'test', which training never
+sees, or of 'hard', with combinations of shape and colour and grounds that it never sees.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from epvlm_ros.eval.question_set import Case, ImageView, Problem, STILL_GROUP
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
 from epvlm_ros.sim.event_simulator import EventSimulator
 from epvlm_ros.sim.question_maker import make_question
-from epvlm_ros.sim.questions import FAMILIES, Question, SceneView, view_scene
+from epvlm_ros.sim.questions import (
+    FAMILIES, ONE_FRAME_FAMILIES, Question, SceneView, view_scene)
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
-from epvlm_ros.sim.scene import sample_scene, Scene
+from epvlm_ros.sim.sampling import sample_scene
+from epvlm_ros.sim.scene import Scene, SPLITS
 import numpy as np
 import torch
 
 _NUM_EXPOSURE_SAMPLES = 5
 _MAX_STEP_S = 0.002  # between two pictures that the event camera sees
 _ATTEMPTS = 6  # to find a question of a family in a scene
-_NOT_ABOUT_OBJECTS = ('unknown', 'motion')
 _TIME_RANGE_S = (0.1, 3.0)
 
 
@@ -46,7 +48,7 @@ class SimulationConfig:
     image_width: int = 640
     sensor_height: int = 240
     sensor_width: int = 320
-    exposure_s: float = 0.008
+    exposure_s: float = 0.012
     frame_period_s: float = 1.0 / 30.0
     window_s: float = 0.04
     image_noise: float = 0.008
@@ -55,6 +57,8 @@ class SimulationConfig:
     def __post_init__(self) -> None:
         if self.num_questions < 1:
             raise ValueError(f'num_questions is {self.num_questions}: give at least 1')
+        if self.split not in SPLITS:
+            raise ValueError(f'split is {self.split!r}: give one of {", ".join(SPLITS)}')
         if self.events not in ('sensor', 'microsaccade'):
             raise ValueError(f'events is {self.events!r}: give sensor or microsaccade')
 
@@ -114,28 +118,25 @@ class SimulatedSet:
             drawn = (make_question(family, view, random) for _ in range(_ATTEMPTS))
             made = next((item for item in drawn if item is not None), None)
             if made is not None:
-                group = STILL_GROUP if is_about_still(made[0], view, scene) else ''
+                group = STILL_GROUP if is_about_still(made[0], view) else ''
                 yield Case(
                     number, str(index), made[0].text + '?', made[1], family, group=group)
                 number += 1
 
 
-def is_about_still(question: Question, view: SceneView, scene: Scene) -> bool:
+def is_about_still(question: Question, view: SceneView) -> bool:
     """
     Tell whether the camera and everything that a question is about stand still.
 
-    A question that names no object, or none that is there, is about all objects; one that no
-    picture can answer is about none.
+    A question that names no object, or none that is there, is about all objects; what no picture
+    can answer, and what moves, is no such question.
     """
-    if question.family in _NOT_ABOUT_OBJECTS or scene.camera[0] > 0:
+    if question.family not in ONE_FRAME_FAMILIES or view.camera_moves:
         return False
     names = () if question.about == 'description' else (question.subject, question.other)
     named = [view.find(name) for name in names if name is not None]
     about = np.concatenate(named) if named else np.empty(0, np.int64)
-    if not len(about):
-        about = np.arange(len(view.shape))
-    moves = (scene.orbit_radius > 0) | (scene.spin != 0)
-    return not moves[scene.radius > 0][about].any()
+    return not view.moves[about if len(about) else slice(None)].any()
 
 
 def take_view(scene: Scene, time_s: float, config: SimulationConfig, seed: int) -> ImageView:

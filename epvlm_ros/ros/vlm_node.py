@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any, Callable
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
-from epvlm_interfaces.srv import Ask
 from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.config import VlmConfig, VlmNodeConfig
 from epvlm_ros.core.engine import VlmEngine
-from epvlm_ros.core.overlay import draw_overlay
-from epvlm_ros.images import image_to_rgb
-from epvlm_ros.ros.answers import accept, Query, refuse, STATUS_NAMES
-from epvlm_ros.ros.conversions import rgb_to_image, to_activity, to_ns
+from epvlm_ros.ros.answering import Answering
+from epvlm_ros.ros.answers import Query, refuse, STATUS_NAMES
+from epvlm_ros.ros.asking import QueryInterfaces
+from epvlm_ros.ros.conversions import to_ns
+from epvlm_ros.ros.frames import GuidedFrames
 from epvlm_ros.ros.parameters import NodeParameters
-from epvlm_ros.ros.quality import FRAMES, publisher_options, QUERIES, subscription_options
+from epvlm_ros.ros.quality import (
+    FRAMES, publisher_options, QUERIES, subscription_options)
 from epvlm_ros.ros.worker import Worker
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.task import Future
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
 
 
 class VlmNode(LifecycleNode):
@@ -31,17 +28,19 @@ class VlmNode(LifecycleNode):
     Answers queries with a Qwen-VL model that computes on the active patches only.
 
     Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame) and ``query``
-    (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask), publishes ``answer``
-    (epvlm_interfaces/Answer) for every query of either kind and, with the parameter
-    ``publish_overlay``, ``overlay`` (sensor_msgs/Image). Parameters are the fields of
-    `epvlm_ros.core.config.VlmConfig` and `VlmNodeConfig`. Configuring loads the model.
+    (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask) and the action ``answer_query``
+    (epvlm_interfaces/AnswerQuery), publishes ``answer`` (epvlm_interfaces/Answer) for every query
+    of any kind and, with the parameter ``publish_overlay``, ``overlay`` (sensor_msgs/Image).
+    Parameters are the fields of `epvlm_ros.core.config.VlmConfig` and `VlmNodeConfig`.
+    Configuring loads the model.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__('vlm_node', **options)
         self._engine: VlmEngine | None = None
         self._worker: Worker[Query] | None = None
-        self._frame: EventGuidedFrame | None = None
+        self._answering: Answering | None = None
+        self._frames = GuidedFrames()
         self._num_queries = 0
         self._entities: list[Callable[[], Any]] = []
         self._settings = NodeParameters(
@@ -51,7 +50,7 @@ class VlmNode(LifecycleNode):
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-SECOND // 10),
                           on_clock_change=True),
-            post_callback=self._forget_frame)
+            post_callback=self._forget_frames)
         if self._settings.get(VlmNodeConfig).autostart:
             self.start()
 
@@ -69,16 +68,19 @@ class VlmNode(LifecycleNode):
             self.get_logger().fatal(f'not configured: {error}')
             return TransitionCallbackReturn.FAILURE
         self._engine = engine
+        self._answering = Answering(engine, self.get_logger(), self._choose_show)
         self._create_entities()
-        self.get_logger().info(f'{self._engine.description}; {self.resolve_topic_name("query")} '
-                               f'and {self.resolve_service_name("ask")} to '
-                               f'{self.resolve_topic_name("answer")}')
+        self.get_logger().info(
+            f'{self._engine.description}; ask by topic {self.resolve_topic_name("query")}, '
+            f'service {self.resolve_service_name("ask")} or action '
+            f'{self.resolve_service_name("answer_query")}; all answers on '
+            f'{self.resolve_topic_name("answer")}')
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to answer."""
         self._worker = Worker(
-            self._answer, self._settings.get(VlmNodeConfig).max_queued_queries)
+            self._work, self._settings.get(VlmNodeConfig).max_queued_queries)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -109,14 +111,9 @@ class VlmNode(LifecycleNode):
         frames = self.create_subscription(
             EventGuidedFrame, 'event_guided_frame', self._on_frame, FRAMES,
             **subscription_options(self, 'event_guided_frame'))
-        queries = self.create_subscription(
-            String, 'query', self._on_query, QUERIES, **subscription_options(self, 'query'))
-        # A call that awaits its answer would keep the other callbacks of its group from running.
-        service = self.create_service(
-            Ask, 'ask', self._on_ask, callback_group=ReentrantCallbackGroup())
+        interfaces = QueryInterfaces(self, self._take, self._cancel)
         self._entities = [
-            lambda: self.destroy_service(service),
-            lambda: self.destroy_subscription(queries),
+            interfaces.destroy,
             lambda: self.destroy_subscription(frames),
             lambda: self.destroy_publisher(self._overlays),
             lambda: self.destroy_publisher(self._answers)]
@@ -127,7 +124,8 @@ class VlmNode(LifecycleNode):
             destroy()
         self._entities = []
         self._engine = None
-        self._frame = None
+        self._answering = None
+        self._frames.clear()
 
     def _stop_worker(self) -> None:
         if self._worker is not None and not self._worker.stop():
@@ -138,55 +136,55 @@ class VlmNode(LifecycleNode):
         if self._engine is not None:
             self._engine.reconfigure(self._settings.get(VlmConfig))
 
-    def _forget_frame(self, jump: Any) -> None:
-        self._frame = None
+    def _forget_frames(self, jump: Any) -> None:
+        self._frames.clear()
 
     def _on_frame(self, message: EventGuidedFrame) -> None:
-        self._frame = message
+        config = self._settings.get(VlmNodeConfig)
+        is_taken = self._frames.add(message, config)
+        answering, frames = self._answering, self._frames.get(config)
+        if (is_taken and config.encode_ahead != 'on_demand' and self._worker is not None
+                and answering is not None):
+            self._worker.when_idle(lambda should_stop: answering.prepare(frames, should_stop))
 
-    def _on_query(self, message: String) -> None:
-        self._take(self._make_query('', message.data, 0.0, 0, lambda answer: None))
-
-    async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
-        answered: Future = Future(executor=self.executor)
-        # Setting the result wakes the executor only when there is a callback to run.
-        answered.add_done_callback(lambda future: None)
-        self._take(self._make_query(
-            request.query_id, request.question, request.keep_ratio, request.max_new_tokens,
-            answered.set_result))
-        response.answer = await answered
-        return response
-
-    def _make_query(
-        self, query_id: str, question: str, keep_ratio: float, max_new_tokens: int,
-        reply: Callable[[Answer], None],
+    def _take(
+        self, request: Any, reply: Callable[[Answer], None],
+        on_text: Callable[[str], None] | None = None,
     ) -> Query:
-        self._num_queries += 1
-        frame, age_ns = self._frame, 0
-        if frame is not None:
-            age_ns = self.get_clock().now().nanoseconds - to_ns(frame.header.stamp)
-        return Query(
-            query_id or f'query-{self._num_queries}', question, keep_ratio or None,
-            max_new_tokens or None, frame, age_ns, reply)
-
-    def _take(self, query: Query) -> None:
         """Queue a query, or answer at once why not."""
+        self._num_queries += 1
+        frames, age_ns = self._frames.get(self._settings.get(VlmNodeConfig)), 0
+        if frames:
+            age_ns = self.get_clock().now().nanoseconds - to_ns(frames[-1].header.stamp)
+        query = Query(
+            request.query_id or f'query-{self._num_queries}', request.question,
+            request.keep_ratio or None, request.max_new_tokens or None, request.deadline or None,
+            frames, age_ns, reply, on_text)
         refusal = self._find_fault(query)
         if refusal is None and self._worker is not None and not self._worker.submit(query):
             waiting = self._settings.get(VlmNodeConfig).max_queued_queries
             refusal = Answer.BUSY, f'{waiting} queries are waiting: ask again later'
         if refusal is not None:
             self._publish(query, refuse(query, *refusal))
+        return query
+
+    def _cancel(self, query: Query) -> None:
+        """End the work on a query, or answer at once if it has not begun."""
+        query.cancelled.set()
+        if self._worker is not None and self._worker.withdraw(query):
+            self._publish(query, refuse(query, Answer.CANCELLED, 'cancelled while it waited'))
 
     def _find_fault(self, query: Query) -> tuple[int, str] | None:
         """Return status and message of a query that cannot be answered now."""
         if self._engine is None or self._worker is None:
             return Answer.ERROR, 'the node is not active: activate it'
         try:
-            self._engine.check_query(query.question, query.keep_ratio, query.max_new_tokens)
+            self._engine.check_query(
+                query.question, keep_ratio=query.keep_ratio,
+                max_new_tokens=query.max_new_tokens, deadline_s=query.deadline_s)
         except ValueError as error:
             return Answer.INVALID, str(error)
-        if query.frame is None:
+        if not query.frames:
             topic = self.resolve_topic_name('event_guided_frame')
             return Answer.NO_FRAME, f'no guided frame yet on {topic}: is event_sync_node running?'
         age_s = query.frame_age_ns / SECOND
@@ -197,35 +195,14 @@ class VlmNode(LifecycleNode):
                 f'{limit_s:g} s; when a bag is replayed, publish /clock and set use_sim_time')
         return None
 
-    def _answer(self, query: Query, should_stop: Callable[[], bool]) -> None:
-        """Answer one query; runs on the worker's thread."""
-        try:
-            answer = self._compute(query, should_stop)
-        except Exception as error:  # noqa: B902  whatever fails, the node answers and lives on
-            self.get_logger().error(f'{query.query_id}: {traceback.format_exc()}')
-            answer = refuse(query, Answer.ERROR, f'{type(error).__name__}: {error}')
-        self._publish(query, answer)
+    def _choose_show(self) -> Callable[[Image], None] | None:
+        wanted = self._settings.get(VlmNodeConfig).publish_overlay
+        return self._overlays.publish if wanted else None
 
-    def _compute(self, query: Query, should_stop: Callable[[], bool]) -> Answer:
-        assert self._engine is not None and query.frame is not None
-        if should_stop():
-            return refuse(query, Answer.ERROR, 'the node stopped before the answer')
-        rgb, activity = image_to_rgb(query.frame.image), to_activity(query.frame)
-        grid = self._engine.patch_grid(*rgb.shape[:2])
-        try:
-            result = self._engine.answer(
-                rgb, query.question, activity, keep_ratio=query.keep_ratio,
-                max_new_tokens=query.max_new_tokens, should_stop=should_stop)
-        except ValueError as error:  # the frame was found good, so the question is not
-            return refuse(query, Answer.INVALID, str(error))
-        if result.stopped:
-            return refuse(query, Answer.ERROR, 'the node stopped in the middle of the answer')
-        if self._settings.get(VlmNodeConfig).publish_overlay:
-            overlay = draw_overlay(
-                rgb, activity, result.kept_indices, grid, question=query.question,
-                answer=result.text)
-            self._overlays.publish(rgb_to_image(query.frame.header, overlay))
-        return accept(query, result)
+    def _work(self, query: Query, should_stop: Callable[[], bool]) -> None:
+        """Answer one query; runs on the worker's thread."""
+        assert self._answering is not None
+        self._publish(query, self._answering.answer(query, should_stop))
 
     def _publish(self, query: Query, answer: Answer) -> None:
         if self.context.ok():
@@ -235,6 +212,9 @@ class VlmNode(LifecycleNode):
         if answer.status == Answer.OK:
             self.get_logger().info(
                 f'{asked}: {answer.text} ({answer.tokens_kept} of {answer.tokens} tokens, '
+                f'the first word after {answer.time_to_first_token:.3f} s, the last after '
                 f'{answer.total_time:.3f} s)')
+        elif answer.status == Answer.CANCELLED:
+            self.get_logger().info(f'{asked}: {answer.message}')
         else:
             self.get_logger().warning(f'{asked}: {STATUS_NAMES[answer.status]}: {answer.message}')

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import queue
+from collections import deque
 import threading
 from typing import Callable, Generic, TypeVar
 
 Item = TypeVar('Item')
-STOP_CHECK_S = 0.1
+ShouldStop = Callable[[], bool]
 
 
 class Worker(Generic[Item]):
@@ -23,24 +23,47 @@ class Worker(Generic[Item]):
 
     """
 
-    def __init__(
-        self, handle: Callable[[Item, Callable[[], bool]], None], max_queued: int,
-    ) -> None:
+    def __init__(self, handle: Callable[[Item, ShouldStop], None], max_queued: int) -> None:
         self._handle = handle
-        self._queue: queue.Queue[Item] = queue.Queue(max_queued)
+        self._max_queued = max_queued
+        self._queue: deque[Item] = deque()
+        self._idle_task: Callable[[ShouldStop], None] | None = None
         self._stopping = threading.Event()
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name='epvlm_worker', daemon=True)
         self._thread.start()
 
     def submit(self, item: Item) -> bool:
         """Queue an item; False, and nothing is queued, when the queue is full or stopping."""
-        if self._stopping.is_set():
-            return False
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            return False
+        with self._changed:
+            if self._stopping.is_set() or len(self._queue) >= self._max_queued:
+                return False
+            self._queue.append(item)
+            self._changed.notify()
         return True
+
+    def withdraw(self, item: Item) -> bool:
+        """Take an item back; False if it does not wait any more."""
+        with self._changed:
+            for place, waiting in enumerate(self._queue):
+                if waiting is item:
+                    del self._queue[place]
+                    return True
+        return False
+
+    def when_idle(self, task: Callable[[ShouldStop], None]) -> None:
+        """
+        Do something once no item waits, in place of what was to be done then.
+
+        Parameters
+        ----------
+        task : callable
+            Takes a function that says whether to stop; must not raise.
+
+        """
+        with self._changed:
+            self._idle_task = task
+            self._changed.notify()
 
     def stop(self, timeout_s: float = 10.0) -> bool:
         """
@@ -54,14 +77,25 @@ class Worker(Generic[Item]):
             Whether the thread ended in time.
 
         """
-        self._stopping.set()
+        with self._changed:
+            self._stopping.set()
+            self._changed.notify()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not (self._stopping.is_set() and self._queue.empty()):
-            try:
-                item = self._queue.get(timeout=STOP_CHECK_S)
-            except queue.Empty:
-                continue
-            self._handle(item, self._stopping.is_set)
+        should_stop = self._stopping.is_set
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._queue or self._idle_task or self._stopping.is_set())
+                item = self._queue.popleft() if self._queue else None
+                task = None
+                if item is None:
+                    task, self._idle_task = self._idle_task, None
+            if item is not None:
+                self._handle(item, should_stop)
+            elif should_stop():
+                return
+            elif task is not None:
+                task(should_stop)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from epvlm_ros.sim.questions import (
-    answer_question, FAMILIES, MOTION, Name, NO_SUCH_OBJECT, NUMBERS, Question, RELATIONS,
-    SceneView, SEVERAL_OBJECTS, UNKNOWN)
-from epvlm_ros.sim.scene import COLOURS, SHAPES
+    answer_question, DIRECTIONS, FAMILIES, MOTION, MOTION_FAMILIES, Name, NO_SUCH_OBJECT, NOTHING,
+    NUMBERS, Question, RELATIONS, SceneView, SEVERAL_OBJECTS, UNKNOWN)
+from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
 import numpy as np
 
 _RELATION_WORDS: dict[str, tuple[str, ...]] = {
@@ -42,16 +42,33 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
         'what do you see', 'what can you see', 'describe the image', 'describe the scene',
         'what is in the image', 'what is there', 'which objects are there',
         'what objects do you see', 'what does the image show', 'list the objects'),
+    'symbol': (
+        'what is written on {subject}', 'which letter or digit is on {subject}',
+        'what does {subject} say', 'what can you read on {subject}', 'read {subject}'),
     'motion': (
-        'what is moving', 'is {subject} moving', 'is anything moving', 'which object is moving',
-        'does {subject} move', 'which object moves', 'is {subject} turning',
-        'how fast is {subject}', 'are there moving objects', 'is the camera moving'),
+        'how fast is {subject}', 'where will {subject} be next', 'is the camera moving',
+        'how fast does {subject} move', 'where was {subject} before', 'what happens next'),
+    'moving': (
+        'what is moving', 'what moves', 'which objects are moving', 'which objects move',
+        'what is in motion'),
+    'moving_count': (
+        'how many objects are moving', 'how many objects move', 'count the moving objects',
+        'what is the number of moving objects'),
+    'direction': (
+        'which way does {subject} move', 'in which direction does {subject} move',
+        'where is {subject} going', 'which way is {subject} moving'),
+    'still': (
+        'what is not moving', 'what stands still', 'which objects are not moving',
+        'which objects stand still', 'what is still'),
+    'moving_symbol': (
+        'what is written on the moving object', 'which letter or digit is on the moving object',
+        'what does the moving object say', 'what can you read on the moving object'),
 }
 _PREFIXES = ('please tell me', 'tell me', 'please', 'can you tell me', 'please say')
 _PREFIX_PROBABILITY = 0.06
 _STRANGE_WORDS = (
     'elephant', 'car', 'dog', 'person', 'table', 'mug', 'tomorrow', 'weather', 'capital', 'france',
-    'door', 'heavy', 'price', 'song', 'robot', 'why', 'pink', 'hexagon', 'brown', 'xyzzy')
+    'door', 'heavy', 'price', 'song', 'robot', 'why', 'grey', 'hexagon', 'brown', 'xyzzy')
 _FILLERS = ('image', 'objects', 'move', 'part')
 
 
@@ -97,12 +114,17 @@ def _make_plain(
 ) -> Question | None:
     if family in ('description', 'motion'):
         return _phrase(family, _pick_present(view, random), random)
+    if family in MOTION_FAMILIES:
+        return _ask_about_motion(family, view, random)
     if family == 'existence':
         present = random.random() < 0.5
         picked = _pick_present(view, random) if present else _pick_absent(view, random)
         return _phrase(family, picked, random)
     if family == 'count':
         return _phrase(family, _pick_counted(view, random), random)
+    if family == 'symbol':
+        named = _pick_written(view, random)
+        return None if named is None else _phrase(family, named, random)
     name = _pick_unique(view, random, {'colour': 'shape', 'shape': 'colour'}.get(family, ''))
     if name is None or family != 'relation':
         return None if name is None else _phrase(family, name, random)
@@ -112,11 +134,28 @@ def _make_plain(
     return _phrase(family, name, random, other)
 
 
+def _ask_about_motion(
+    family: str, view: SceneView, random: np.random.Generator,
+) -> Question | None:
+    if view.camera_moves or not len(view.shape):
+        return None
+    if family == 'moving_symbol' and random.random() < 0.93 and not (
+            view.symbol[view.moves] >= 0).any():
+        return None  # or 'nothing' would be the answer most of the time
+    if family == 'direction':
+        moving = np.flatnonzero(np.abs(view.velocity).max(axis=1) > 0)
+        if not len(moving):
+            return None
+        name = view.name(int(moving[random.integers(len(moving))]))
+        return _phrase(family, name, random) if len(view.find(name)) == 1 else None
+    return _phrase(family, _pick_present(view, random), random)
+
+
 def _make_unanswerable(
     family: str, view: SceneView, random: np.random.Generator,
 ) -> Question | None:
     """Ask about an object that is not there, or that is there several times."""
-    about = ('colour', 'shape', 'place', 'relation')[random.integers(4)]
+    about = ('colour', 'shape', 'place', 'relation', 'symbol')[random.integers(5)]
     name: Name | None
     if family == 'absent':
         name = _pick_absent(view, random, {'colour': 'shape', 'shape': 'colour'}.get(about, ''))
@@ -206,6 +245,17 @@ def _pick_unique(
     return names[kind] if len(view.find(names[kind])) == 1 else None
 
 
+def _pick_written(view: SceneView, random: np.random.Generator) -> Name | None:
+    """Return a full name that fits one object, mostly one with something written on it."""
+    written = np.flatnonzero(view.symbol >= 0)
+    if not len(written) and random.random() < 0.8:
+        return None
+    from_written = len(written) and random.random() < 0.9
+    items = written if from_written else np.arange(len(view.shape))
+    name = view.name(int(items[random.integers(len(items))]))
+    return name if len(view.find(name)) == 1 else None
+
+
 def _pick_repeated(view: SceneView, random: np.random.Generator, about: str) -> Name | None:
     kind = {'colour': 0, 'shape': 1}.get(about, int(random.integers(2)))
     values = view.colour if kind else view.shape
@@ -243,7 +293,8 @@ def vocabulary() -> list[str]:
     """Return every word of questions and answers, sorted, a comma included."""
     texts = [template for family in _TEMPLATES.values() for template in family]
     texts += [words for wordings in _RELATION_WORDS.values() for words in wordings]
-    texts += [*_PREFIXES, *NUMBERS, NO_SUCH_OBJECT, SEVERAL_OBJECTS, UNKNOWN, MOTION, *COLOURS]
+    texts += [*_PREFIXES, *NUMBERS, *DIRECTIONS, *SYMBOLS, *COLOURS]
+    texts += [NO_SUCH_OBJECT, SEVERAL_OBJECTS, UNKNOWN, MOTION, NOTHING]
     names = [Name(shape=shape) for shape in range(len(SHAPES))] + [Name()]
     texts += [name.text(plural) for name in names for plural in (False, True)]
     texts += ['yes no top bottom left right a an the and anything thing things picture ,']

@@ -1,31 +1,39 @@
 """
 Questions about a simulated scene, and the answers that hold at a moment.
 
-Nothing but the picture is needed to answer: what one picture cannot tell (whether something
-moves) or what the model has no words for gets an answer that says so.
+Most families can be answered from the picture alone. What moves shows in a picture only by its
+blur, and in which patches were kept; which way it moves, how fast, or what comes next does not
+show at all: the model is to say that it cannot tell. What it has no words for gets an answer that
+says so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epvlm_ros.sim.scene import COLOURS, Scene, SHAPES
+from epvlm_ros.sim.scene import COLOURS, Scene, SHAPES, SYMBOLS
 import numpy as np
 
-FAMILIES = (
-    'colour', 'shape', 'count', 'relation', 'place', 'existence', 'description', 'absent',
-    'several', 'unknown', 'motion')
+ONE_FRAME_FAMILIES = (
+    'colour', 'shape', 'count', 'relation', 'place', 'existence', 'symbol', 'description',
+    'absent', 'several')
+REFUSAL_FAMILIES = ('unknown', 'motion')  # no picture answers them
+MOTION_FAMILIES = ('moving', 'moving_count', 'direction', 'still', 'moving_symbol')
+FAMILIES = ONE_FRAME_FAMILIES + REFUSAL_FAMILIES + MOTION_FAMILIES
 NUMBERS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six')
 NO_SUCH_OBJECT = 'there is no such object'
 SEVERAL_OBJECTS = 'there is more than one'
 UNKNOWN = 'i do not know'
 MOTION = 'i can not tell from one image'
+NOTHING = 'nothing'
 
 RELATIONS = ('left', 'right', 'above', 'below')
+DIRECTIONS = ('up', 'down', 'left', 'right')
 _PLACE_MARGIN = 0.06  # least distance from the middle lines, in units
 _RELATION_MARGIN = 0.08
 _ORDER_MARGIN = 0.03
-_MAX_DESCRIBED = 4
+_STEEPNESS = 1.5  # a direction's main part over the other one
+_MAX_DESCRIBED = 3
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,34 @@ class Question:
 
 @dataclass(frozen=True)
 class SceneView:
-    """What there is to see at one moment: existing objects only, centres (y, x) in units."""
+    """
+    What there is at one moment; arrays have a row for each object that is there.
+
+    Attributes
+    ----------
+    extent : numpy.ndarray
+        Height and width of the image in units.
+    shape, colour, symbol : numpy.ndarray
+        int64, indices; a symbol of -1 is none.
+    centres : numpy.ndarray
+        float32 (objects, 2), (y, x) in units.
+    moves : numpy.ndarray
+        bool, whether it moves or turns by itself.
+    velocity : numpy.ndarray
+        float32 (objects, 2), (y, x) in units per second, without the camera's.
+    camera_moves : bool
+        Whether the camera does.
+
+    """
 
     extent: np.ndarray
     shape: np.ndarray
     colour: np.ndarray
     centres: np.ndarray
+    symbol: np.ndarray
+    moves: np.ndarray
+    velocity: np.ndarray
+    camera_moves: bool = False
 
     def find(self, name: Name) -> np.ndarray:
         """Return the indices (int64) of the objects that a name fits."""
@@ -84,12 +114,17 @@ class SceneView:
             fits &= self.colour == name.colour
         return np.flatnonzero(fits)
 
+    def name(self, index: int) -> Name:
+        """Return the full name of an object."""
+        return Name(int(self.shape[index]), int(self.colour[index]))
+
 
 def view_scene(scene: Scene, time_s: float) -> SceneView:
     """Return what a scene shows at a time, in seconds since its start."""
-    exists = scene.radius > 0
+    there = scene.is_there(time_s)
     return SceneView(
-        scene.extent, scene.shape[exists], scene.colour[exists], scene.positions(time_s))
+        scene.extent, scene.shape[there], scene.colour[there], scene.positions(time_s),
+        scene.symbol[there], scene.moves[there], scene.velocities(time_s), scene.camera_moves)
 
 
 def answer_question(question: Question, view: SceneView) -> str | None:
@@ -104,16 +139,19 @@ def answer_question(question: Question, view: SceneView) -> str | None:
         The moment that is asked about.
 
     """
+    about = question.about
     fixed = {'unknown': UNKNOWN, 'motion': MOTION}
-    if question.about in fixed:
-        return fixed[question.about]
-    if question.about == 'description':
-        return _describe(view)
+    if about in fixed:
+        return fixed[about]
+    if about == 'description':
+        return _list(np.arange(len(view.shape)), view)
+    if about in MOTION_FAMILIES:
+        return None if view.camera_moves else _answer_about_motion(question, view)
     assert question.subject is not None
     found = view.find(question.subject)
-    if question.about == 'count':
+    if about == 'count':
         return NUMBERS[len(found)]
-    if question.about == 'existence':
+    if about == 'existence':
         return 'yes' if len(found) else 'no'
     named = [found] if question.other is None else [found, view.find(question.other)]
     if any(len(indices) == 0 for indices in named):
@@ -130,18 +168,43 @@ def _answer_about(question: Question, view: SceneView, indices: list[int]) -> st
         return _compare(question.relation, view.centres[subject], view.centres[indices[1]])
     if question.about == 'place':
         return _name_quadrant(view.centres[subject], view.extent)
+    if question.about == 'symbol':
+        return _read(view.symbol[subject])
     if question.about == 'colour':
         return COLOURS[view.colour[subject]]
     return SHAPES[view.shape[subject]]
 
 
-def _describe(view: SceneView) -> str | None:
-    order = np.argsort(view.centres[:, 1])
-    if len(order) > _MAX_DESCRIBED:
-        return f'{NUMBERS[len(order)]} objects'
+def _answer_about_motion(question: Question, view: SceneView) -> str | None:
+    """Answer a question about what moves before a camera that stands still."""
+    moving = np.flatnonzero(view.moves)
+    if question.about == 'moving':
+        return _list(moving, view)
+    if question.about == 'still':
+        return _list(np.flatnonzero(~view.moves), view)
+    if question.about == 'moving_count':
+        return NUMBERS[len(moving)]
+    if question.about == 'moving_symbol':
+        return _read(view.symbol[moving[0]]) if len(moving) == 1 else None
+    assert question.subject is not None
+    found = view.find(question.subject)
+    return _name_direction(view.velocity[found[0]]) if len(found) == 1 else None
+
+
+def _read(symbol: int) -> str:
+    return NOTHING if symbol < 0 else SYMBOLS[symbol]
+
+
+def _list(items: np.ndarray, view: SceneView) -> str | None:
+    """Name objects from left to right, or only count them where they are many."""
+    if not len(items):
+        return NOTHING
+    if len(items) > _MAX_DESCRIBED:
+        return f'{NUMBERS[len(items)]} objects'
+    order = items[np.argsort(view.centres[items, 1])]
     if len(order) > 1 and np.diff(view.centres[order, 1]).min() < _ORDER_MARGIN:
         return None
-    names = [Name(view.shape[item], view.colour[item]).indefinite() for item in order]
+    names = [view.name(item).indefinite() for item in order]
     if len(names) == 1:
         return names[0]
     return ', '.join(names[:-1]) + ' and ' + names[-1]
@@ -161,3 +224,11 @@ def _name_quadrant(centre: np.ndarray, extent: np.ndarray) -> str | None:
     if np.abs(offset).min() < _PLACE_MARGIN:
         return None
     return ('top' if offset[0] < 0 else 'bottom') + (' left' if offset[1] < 0 else ' right')
+
+
+def _name_direction(velocity: np.ndarray) -> str | None:
+    """Return one of ``DIRECTIONS`` for (y, x), None where it is slanted or stands still."""
+    axis = int(np.abs(velocity).argmax())
+    if not abs(velocity[axis]) > _STEEPNESS * abs(velocity[1 - axis]):
+        return None
+    return DIRECTIONS[2 * axis + int(velocity[axis] > 0)]

@@ -22,7 +22,8 @@ from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import answer_question, FAMILIES, Question, view_scene
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
-from epvlm_ros.sim.scene import COLOURS, sample_scene, Scene, SHAPES
+from epvlm_ros.sim.sampling import sample_scene
+from epvlm_ros.sim.scene import COLOURS, Scene, SHAPES, SYMBOLS
 import numpy as np
 import torch
 
@@ -51,7 +52,7 @@ class RecordingConfig:
     sensor_height: int = 240
     sensor_width: int = 320
     frame_rate_hz: float = 30.0
-    exposure_s: float = 0.008
+    exposure_s: float = 0.012
     readout_s: float = 0.012
     readout_jitter_s: float = 0.001
     packet_length_s: float = 0.004
@@ -138,10 +139,12 @@ def record_simulation(
     truth = make_truth(config, scene)
     objects = [
         {'shape': SHAPES[scene.shape[item]], 'colour': COLOURS[scene.colour[item]],
+         'symbol': SYMBOLS[scene.symbol[item]] if scene.symbol[item] >= 0 else None,
+         'appears_s': float(scene.appears_s[item]),
          'moves': bool(scene.orbit_radius[item] > 0), 'turns': bool(scene.spin[item] != 0)}
         for item in range(scene.num_objects)]
     report = {
-        'config': asdict(config), 'objects': objects, 'camera_moves': bool(scene.camera[0] > 0),
+        'config': asdict(config), 'objects': objects, 'camera_moves': scene.camera_moves,
         'questions': [asdict(item) for item in truth]}
     (Path(path) / TRUTH_FILE).write_text(json.dumps(report, indent=1) + '\n')
     return truth
@@ -173,7 +176,7 @@ def make_truth(config: RecordingConfig, scene: Scene) -> list[TruthQuestion]:
 
 
 def _punctuate(text: str) -> str:
-    return text + ('.' if {'describe', 'list', 'count'} & set(text.split()) else '?')
+    return text + ('.' if {'describe', 'list', 'count', 'read'} & set(text.split()) else '?')
 
 
 def frame_times_ns(config: RecordingConfig) -> list[int]:

@@ -1,10 +1,9 @@
 """
-Random scenes of coloured shapes that lie still or move, seen by a camera that rests or moves.
+What a simulated scene is: coloured objects on cluttered ground, seen by a camera.
 
 Lengths are in units of the shorter side of the image, so that a scene can be drawn at any
 resolution: x runs from 0 to ``extent[1]`` to the right, y from 0 to ``extent[0]`` downwards.
-Everything that moves does so on a circle at constant speed: it stays in view for ever, and at
-every moment its speed is the same.
+Everything that moves does so periodically: it stays in view for ever. ``sampling`` makes scenes.
 """
 
 from __future__ import annotations
@@ -13,27 +12,32 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'ring')
-COLOURS = ('red', 'green', 'blue', 'yellow', 'cyan', 'purple', 'orange', 'white')
+SHAPES = (
+    'circle', 'square', 'triangle', 'star', 'cross', 'ring', 'heart', 'arrow', 'moon', 'bar')
+COLOURS = (
+    'red', 'green', 'blue', 'yellow', 'cyan', 'purple', 'orange', 'white', 'pink', 'black')
+SYMBOLS = ('c', 'h', 'k', 'l', 't', 'u', 'x', 'z', '4', '7')
+GROUNDS = ('soft', 'speckled', 'planks', 'tiles', 'pebbles', 'bricks', 'waves')
+UNSEEN_GROUNDS = ('bricks', 'waves')  # of the split 'hard' only
 MAX_OBJECTS = 6
+MAX_CAMERA_ORBIT = 0.03
+MAX_ZOOM = 0.04  # of the logarithm of the scale
 
 # Disjoint streams of random numbers: a scene of one split never occurs in another.
-SPLITS = {'train': 0, 'validation': 1, 'test': 2, 'demo': 3}
+SPLITS = {'train': 0, 'validation': 1, 'test': 2, 'demo': 3, 'hard': 4}
 
-_COLOUR_VALUES = np.array([
-    (0.84, 0.10, 0.10), (0.10, 0.62, 0.18), (0.12, 0.22, 0.86), (0.90, 0.86, 0.10),
-    (0.10, 0.80, 0.86), (0.54, 0.14, 0.70), (0.96, 0.50, 0.04), (0.95, 0.95, 0.95)],
-    dtype=np.float32)
-_NUM_OBJECTS_PROBABILITIES = (0.10, 0.20, 0.25, 0.20, 0.15, 0.10)  # of 1 to 6 objects
-_RADIUS_RANGE = (0.055, 0.125)
-_ORBIT_RANGE = (0.02, 0.07)
-_SPEED_RANGE = (0.15, 0.80)  # units per second
-_SPIN_RANGE = (1.0, 4.0)  # radians per second
-MAX_CAMERA_ORBIT = 0.03
-_CAMERA_ORBIT_RANGE = (0.01, MAX_CAMERA_ORBIT)
-_CAMERA_SPEED_RANGE = (0.05, 0.40)
-_GAP = 0.03  # least distance between two objects on their way
-_COARSE_CELLS, _FINE_CELLS = 7, 40
+
+def is_unseen(shape: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """
+    Tell which combinations occur in the split 'hard' only: one of every shape and colour.
+
+    Parameters
+    ----------
+    shape, colour : numpy.ndarray
+        int64, indices into ``SHAPES`` and ``COLOURS``, of one shape.
+
+    """
+    return (shape + 3 * colour) % len(SHAPES) == 7
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,40 @@ class Scene:
         The circle about ``anchor``: units, radians per second, radians.
     angle, spin : float32 (objects,)
         Orientation at time 0 and its rate, radians and radians per second.
+    appears_s : float32 (objects,)
+        From when on it is there, in seconds; most are there from the start.
     tint : float32 (objects, 3)
         Red, green and blue, 0 to 1.
     shading : float32 (objects, 2)
         Change of brightness over one radius, downwards and to the right.
     texture : float32 (objects, 4)
         Amplitude, two frequencies (radians per radius) and phase of the surface's pattern.
+    symbol : int64 (objects,)
+        What is written on it, an index into ``SYMBOLS``; -1 for nothing.
+    symbol_tilt, ink : float32 (objects,)
+        Angle of the writing in radians, and its brightness.
     camera : float32 (3,)
-        Orbit of the camera: units, radians per second, radians.
+        Orbit of the camera, by which it pans or shakes: units, radians per second, radians.
+    zoom : float32 (3,)
+        Of a camera that drives to and fro: amplitude of the logarithm of the scale, radians per
+        second, radians.
+    light : float32 (3,)
+        Of light that changes: amplitude as a share, radians per second, radians.
+    shadow : float32 (3,)
+        Where the objects' shadows lie, (y, x) in radii, and how dark they are, 0 to 1.
     background : float32 (3,)
-        Its mean colour.
+        Mean colour of the ground.
     coarse : float32 (3, 7, 7)
-        Soft patches of colour that are added to the background.
-    fine : float32 (1, 40, 40)
-        Finer grey texture that is added to the background.
+        Soft patches of colour that are added to the ground.
+    fine : float32 (1, 48, 48)
+        Finer grey texture that is added to the ground.
+    ground : int64 (1,)
+        Its pattern, an index into ``GROUNDS``.
+    ground_pattern : float32 (4,)
+        Amplitude, angle (radians), frequency (periods per unit) and phase of the pattern.
+    clutter : float32 (12, 8)
+        Dull boxes on the ground: centre (y, x), half sides, angle, red, green, blue; half sides
+        of 0 for none.
 
     """
 
@@ -82,28 +106,54 @@ class Scene:
     orbit_phase: np.ndarray
     angle: np.ndarray
     spin: np.ndarray
+    appears_s: np.ndarray
     tint: np.ndarray
     shading: np.ndarray
     texture: np.ndarray
+    symbol: np.ndarray
+    symbol_tilt: np.ndarray
+    ink: np.ndarray
     camera: np.ndarray
+    zoom: np.ndarray
+    light: np.ndarray
+    shadow: np.ndarray
     background: np.ndarray
     coarse: np.ndarray
     fine: np.ndarray
+    ground: np.ndarray
+    ground_pattern: np.ndarray
+    clutter: np.ndarray
 
     @property
     def num_objects(self) -> int:
-        """Return the number of objects that exist."""
+        """Return the number of objects that exist, those that have yet to appear included."""
         return int((self.radius > 0).sum())
+
+    @property
+    def camera_moves(self) -> bool:
+        """Return whether the camera pans, shakes or drives."""
+        return bool(self.camera[0] > 0 or self.zoom[0] > 0)
+
+    @property
+    def moves(self) -> np.ndarray:
+        """Return which objects move or turn, bool (objects,)."""
+        return (self.radius > 0) & ((self.orbit_radius > 0) | (self.spin != 0))
 
     @property
     def max_speed(self) -> float:
         """Return a bound on the speed of any point of the image, in units per second."""
         speed = self.orbit_radius * np.abs(self.orbit_rate) + self.radius * np.abs(self.spin)
-        return float(speed.max() + self.camera[0] * abs(self.camera[1]))
+        pan = speed.max() + self.camera[0] * abs(self.camera[1])
+        corner = np.linalg.norm(self.extent) / 2
+        return float(np.exp(self.zoom[0]) * (pan + self.zoom[0] * abs(self.zoom[1]) * corner))
+
+    def is_there(self, time_s: float) -> np.ndarray:
+        """Return which objects are there at a time, bool (objects,)."""
+        return (self.radius > 0) & (self.appears_s <= time_s)
 
     def positions(self, time_s: float) -> np.ndarray:
         """
-        Return where the existing objects are in the image.
+        Return where the objects are in the image that are there.
 
         Parameters
         ----------
@@ -112,7 +162,7 @@ class Scene:
 
         Returns
         -------
-        float32 (num_objects, 2)
+        float32 (objects that are there, 2)
             Centres (y, x) in units.
 
         """
@@ -120,161 +170,17 @@ class Scene:
         circle = np.stack([np.sin(phase), np.cos(phase)], axis=-1)
         camera_phase = self.camera[2] + self.camera[1] * time_s
         camera = self.camera[0] * np.stack([np.sin(camera_phase), np.cos(camera_phase)])
-        centres = self.anchor + self.orbit_radius[:, None] * circle - camera
-        return centres[self.radius > 0].astype(np.float32)
+        scale = np.exp(self.zoom[0] * np.sin(self.zoom[2] + self.zoom[1] * time_s))
+        middle = self.extent / 2
+        world = self.anchor + self.orbit_radius[:, None] * circle - camera
+        return (middle + scale * (world - middle))[self.is_there(time_s)].astype(np.float32)
+
+    def velocities(self, time_s: float) -> np.ndarray:
+        """Return how fast the objects that are there move by themselves, (y, x) in units/s."""
+        phase = self.orbit_phase + self.orbit_rate * time_s
+        tangent = np.stack([np.cos(phase), -np.sin(phase)], axis=-1)
+        velocity = (self.orbit_radius * self.orbit_rate)[:, None] * tangent
+        return velocity[self.is_there(time_s)].astype(np.float32)
 
 
 SCENE_FIELDS = tuple(item.name for item in fields(Scene))
-
-
-def sample_scene(
-    split: str,
-    index: int,
-    *,
-    aspect_ratio: float = 1.0,
-    camera_moves: bool | None = None,
-    num_objects: int | None = None,
-) -> Scene:
-    """
-    Make the scene with number ``index`` of a split; equal arguments give equal scenes.
-
-    Parameters
-    ----------
-    split : str
-        One of ``SPLITS``; different splits have nothing in common.
-    index : int
-        At least 0.
-    aspect_ratio : float
-        Width over height of the image.
-    camera_moves : bool, optional
-        Whether the camera moves; by default it does in half of the scenes.
-    num_objects : int, optional
-        1 to ``MAX_OBJECTS``; random by default.
-
-    Raises
-    ------
-    ValueError
-        For an unknown split, a negative index, or values out of their range.
-
-    """
-    _check_arguments(split, index, aspect_ratio, num_objects)
-    random = np.random.default_rng([SPLITS[split], index])
-    extent = np.array(
-        [max(1.0, 1.0 / aspect_ratio), max(1.0, aspect_ratio)], dtype=np.float32)
-    moving_camera = random.random() < 0.5 if camera_moves is None else camera_moves
-    camera = _sample_camera(random, moving_camera)
-    wanted = 1 + int(random.choice(MAX_OBJECTS, p=_NUM_OBJECTS_PROBABILITIES))
-    radius, orbit = _sample_sizes(random, num_objects or wanted)
-    anchor, radius, orbit = _place(random, extent, radius, orbit, float(camera[0]))
-    colour = random.integers(len(COLOURS), size=MAX_OBJECTS)
-    return Scene(
-        extent=extent, shape=random.integers(len(SHAPES), size=MAX_OBJECTS), colour=colour,
-        radius=radius, anchor=anchor, camera=camera,
-        **_sample_motion(random, orbit), **_sample_looks(random, colour),
-        **_sample_background(random))
-
-
-def _check_arguments(
-    split: str, index: int, aspect_ratio: float, num_objects: int | None,
-) -> None:
-    if split not in SPLITS:
-        raise ValueError(f'split is {split!r}: give one of {", ".join(SPLITS)}')
-    if index < 0:
-        raise ValueError(f'index is {index}: give at least 0')
-    if not 0.25 <= aspect_ratio <= 4.0:
-        raise ValueError(f'aspect_ratio is {aspect_ratio}: give 0.25 to 4')
-    if num_objects is not None and not 1 <= num_objects <= MAX_OBJECTS:
-        raise ValueError(f'num_objects is {num_objects}: give 1 to {MAX_OBJECTS}')
-
-
-def _signs(random: np.random.Generator, size: int) -> np.ndarray:
-    return random.integers(2, size=size) * 2.0 - 1.0
-
-
-def _sample_camera(random: np.random.Generator, moves: bool) -> np.ndarray:
-    if not moves:
-        return np.zeros(3, dtype=np.float32)
-    orbit, speed = random.uniform(*_CAMERA_ORBIT_RANGE), random.uniform(*_CAMERA_SPEED_RANGE)
-    rate = speed / orbit * _signs(random, 1)[0]
-    return np.array([orbit, rate, random.uniform(0, 2 * np.pi)], dtype=np.float32)
-
-
-def _sample_sizes(
-    random: np.random.Generator, num_objects: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return radii (0 beyond ``num_objects``) and orbit radii (0 for still objects)."""
-    radius = random.uniform(*_RADIUS_RANGE, size=MAX_OBJECTS)
-    radius[num_objects:] = 0.0
-    orbit = random.uniform(*_ORBIT_RANGE, size=MAX_OBJECTS)
-    orbit[random.random(MAX_OBJECTS) < 0.5] = 0.0
-    return radius, orbit
-
-
-def _place(
-    random: np.random.Generator, extent: np.ndarray, radius: np.ndarray, orbit: np.ndarray,
-    camera_orbit: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Place objects so that they never touch; one that finds no room goes, radius 0, last."""
-    anchor = np.tile(extent / 2, (MAX_OBJECTS, 1)).astype(np.float64)
-    radius = radius.copy()
-    for item in range(MAX_OBJECTS):
-        if radius[item] == 0.0:
-            continue
-        margin = radius[item] + orbit[item] + camera_orbit + 0.01
-        candidates = random.uniform(margin, extent - margin, size=(48, 2))
-        others = [other for other in range(item) if radius[other] > 0.0]
-        distance = np.linalg.norm(candidates[:, None] - anchor[others], axis=-1)
-        needed = (radius + orbit)[others] + radius[item] + orbit[item] + _GAP
-        free = np.flatnonzero((distance > needed).all(axis=1))
-        if len(free):
-            anchor[item] = candidates[free[0]]
-        else:
-            radius[item] = 0.0
-    order = np.argsort(radius == 0.0, kind='stable')
-    orbit = np.where(radius > 0.0, orbit, 0.0)[order]
-    return anchor[order].astype(np.float32), radius[order].astype(np.float32), orbit
-
-
-def _sample_motion(random: np.random.Generator, orbit: np.ndarray) -> dict[str, np.ndarray]:
-    speed = random.uniform(*_SPEED_RANGE, size=MAX_OBJECTS) * _signs(random, MAX_OBJECTS)
-    moving = orbit > 0.0
-    rate = np.where(moving, speed / np.where(moving, orbit, 1.0), 0.0)
-    spin = random.uniform(*_SPIN_RANGE, size=MAX_OBJECTS) * _signs(random, MAX_OBJECTS)
-    # Moving objects often turn as well; a few turn on the spot.
-    turning = random.random(MAX_OBJECTS) < np.where(moving, 0.6, 0.15)
-    return {
-        'orbit_radius': orbit.astype(np.float32),
-        'orbit_rate': rate.astype(np.float32),
-        'orbit_phase': random.uniform(0, 2 * np.pi, MAX_OBJECTS).astype(np.float32),
-        'angle': random.uniform(0, 2 * np.pi, MAX_OBJECTS).astype(np.float32),
-        'spin': np.where(turning, spin, 0.0).astype(np.float32),
-    }
-
-
-def _sample_looks(random: np.random.Generator, colour: np.ndarray) -> dict[str, np.ndarray]:
-    tint = _COLOUR_VALUES[colour] * random.uniform(0.88, 1.05, (MAX_OBJECTS, 1))
-    tint = tint + random.normal(0.0, 0.02, (MAX_OBJECTS, 3))
-    direction = random.uniform(0, 2 * np.pi, MAX_OBJECTS)
-    strength = random.uniform(0.0, 0.22, MAX_OBJECTS)
-    texture = np.stack([
-        random.uniform(0.0, 0.16, MAX_OBJECTS), random.uniform(3.0, 9.0, MAX_OBJECTS),
-        random.uniform(3.0, 9.0, MAX_OBJECTS), random.uniform(0, 2 * np.pi, MAX_OBJECTS)], axis=1)
-    shading = strength[:, None] * np.stack([np.sin(direction), np.cos(direction)], axis=1)
-    return {
-        'tint': np.clip(tint, 0.02, 1.0).astype(np.float32),
-        'shading': shading.astype(np.float32),
-        'texture': texture.astype(np.float32),
-    }
-
-
-def _sample_background(random: np.random.Generator) -> dict[str, np.ndarray]:
-    grey = random.uniform(0.18, 0.5)
-    colour = grey + random.normal(0.0, 0.025, 3)
-    coarse = random.normal(0.0, random.uniform(0.01, 0.05), (1, _COARSE_CELLS, _COARSE_CELLS))
-    coarse = coarse + random.normal(0.0, 0.012, (3, _COARSE_CELLS, _COARSE_CELLS))
-    fine = random.normal(0.0, random.uniform(0.005, 0.04), (1, _FINE_CELLS, _FINE_CELLS))
-    return {
-        'background': colour.astype(np.float32),
-        'coarse': coarse.astype(np.float32),
-        'fine': fine.astype(np.float32),
-    }

@@ -70,6 +70,29 @@ def _ring(y: Tensor, x: Tensor) -> Tensor:
     return (torch.hypot(y, x) - 0.74).abs() - 0.26
 
 
+def _heart(y: Tensor, x: Tensor) -> Tensor:
+    # a square on its tip and two discs on its upper sides
+    half_side = 0.75 / math.sqrt(2)
+    square = torch.maximum((x + y).abs(), (x - y).abs()) / math.sqrt(2) - half_side
+    discs = torch.hypot(y + 0.375, x.abs() - 0.375) - half_side
+    return torch.minimum(square, discs)
+
+
+def _arrow(y: Tensor, x: Tensor) -> Tensor:
+    y = y.abs()
+    shaft = torch.maximum((x + 0.425).abs() - 0.525, y - 0.22)
+    slope = ((x - 0.1) * 0.7 + (y - 0.7) * 0.95) / math.hypot(0.7, 0.95)
+    return torch.minimum(shaft, torch.maximum(0.1 - x, slope))
+
+
+def _moon(y: Tensor, x: Tensor) -> Tensor:
+    return torch.maximum(torch.hypot(y, x) - 0.95, 0.8 - torch.hypot(y, x - 0.45))
+
+
+def _bar(y: Tensor, x: Tensor) -> Tensor:
+    return torch.maximum(x.abs() - 1.05, y.abs() - 0.3)
+
+
 _DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     'circle': _circle, 'square': _square, 'triangle': _triangle, 'star': _star,
-    'cross': _cross, 'ring': _ring}
+    'cross': _cross, 'ring': _ring, 'heart': _heart, 'arrow': _arrow, 'moon': _moon, 'bar': _bar}

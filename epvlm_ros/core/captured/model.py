@@ -16,9 +16,11 @@ from epvlm_ros.core.captured.language_model import LanguageModel, Prompt
 from epvlm_ros.core.captured.operations import Operations
 from epvlm_ros.core.captured.sizes import GrowingRows, padded_size
 from epvlm_ros.core.captured.vision import CapturedEncoder
-from epvlm_ros.core.captured.weights import DecoderWeights, EncoderWeights, Unsupported
+from epvlm_ros.core.captured.weights import (
+    DecoderWeights, EncoderWeights, MAX_POSITIONS, Unsupported)
 from epvlm_ros.core.sparse_qwen_vl import (
     DecodingState, GREEDY, PromptPrefix, Sampling, SparseQwenVl, VisionInput, VisualFeatures)
+from epvlm_ros.core.sparse_qwen_vl.model import TEXT
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -128,12 +130,13 @@ class CapturedQwenVl(SparseQwenVl):
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
     ) -> DecodingState:
         """Run the language model on the text and the kept tokens of the prompt."""
-        num_kept = len(prompt_ids) - vision.rows * vision.cols + len(vision.kept_indices)
-        if not self._fits(0, num_kept):
+        num_kept = len(prompt_ids) - vision.num_tokens + len(vision.kept_indices)
+        positions = self._find_positions(prompt_ids, vision)
+        if not self._fits(num_kept, int(positions.max())):
             return super().prefill(prompt_ids, vision, features)
-        next_position = self._run_kept(prompt_ids, vision, features)
-        self._held = prefix = self._copy_prefix(prompt_ids, vision)
-        return self._make_state(num_kept, next_position, prompt_ids.cpu(), prefix)
+        self._run_kept(prompt_ids, positions, vision, features)
+        self._held = prefix = self._copy_prefix(prompt_ids, positions, vision)
+        return self._make_state(num_kept, int(positions[0, -1]), prompt_ids.cpu(), prefix)
 
     @torch.inference_mode()
     def prefill_image(
@@ -141,18 +144,20 @@ class CapturedQwenVl(SparseQwenVl):
     ) -> PromptPrefix:
         """Run the language model on a prompt up to the end of its image."""
         prompt_ids = prompt_ids[:self._end_of_image(prompt_ids)]
-        num_kept = len(prompt_ids) - vision.rows * vision.cols + len(vision.kept_indices)
-        if not self._fits(0, num_kept):
+        num_kept = len(prompt_ids) - vision.num_tokens + len(vision.kept_indices)
+        positions = self._find_positions(prompt_ids, vision)
+        if not self._fits(num_kept, int(positions.max())):
             return super().prefill_image(prompt_ids, vision, features)
-        self._run_kept(prompt_ids, vision, features)
-        self._held = prefix = self._copy_prefix(prompt_ids, vision)
+        self._run_kept(prompt_ids, positions, vision, features)
+        self._held = prefix = self._copy_prefix(prompt_ids, positions, vision)
         return prefix
 
     @torch.inference_mode()
     def ask(self, prefix: PromptPrefix, text_ids: Tensor) -> DecodingState:
         """Run the language model on a further question about an image, and on that only."""
         offset = prefix.num_tokens_kept
-        if not self._fits(offset, len(text_ids)):
+        next_position = prefix.next_position + len(text_ids)
+        if not self._fits(len(text_ids), next_position, offset):
             return super().ask(prefix, text_ids)
         if prefix is not self._held:
             if isinstance(prefix, CapturedPrefix):
@@ -163,7 +168,6 @@ class CapturedQwenVl(SparseQwenVl):
                     for part in (0, 1)]))
             self._held = prefix
         text_ids = text_ids.cpu()
-        next_position = prefix.next_position + len(text_ids)
         positions = torch.arange(prefix.next_position, next_position).expand(3, -1)
         self._run_prompt_function(
             text_ids, torch.full_like(text_ids, -1), positions, offset, next_position, None)
@@ -256,23 +260,26 @@ class CapturedQwenVl(SparseQwenVl):
             return None
         return CapturedEncoder(weights, self._operations, self._pool, usual_ratios)
 
+    def _find_positions(self, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
+        """Return the positions of a dense prompt and of the token after it, (3, tokens + 1)."""
+        return self.positions(torch.cat([prompt_ids.cpu(), torch.tensor([TEXT])]), vision)
+
     def _run_kept(
-        self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
-    ) -> int:
-        """Run text and kept tokens of a prompt from the start; return the next position."""
+        self, prompt_ids: Tensor, positions: Tensor, vision: VisionInput,
+        features: VisualFeatures,
+    ) -> None:
+        """Run the kept tokens of a prompt from the start of the cache on."""
         prompt_ids = prompt_ids.cpu()
-        positions = self.positions(prompt_ids, vision.rows, vision.cols)
-        is_image = prompt_ids == self.image_token_id
+        is_image = self._find_visual(prompt_ids)
         is_kept = ~is_image
         is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
         is_visual = is_image[is_kept]
         source = torch.where(is_visual, is_visual.cumsum(0) - 1, -1)
-        next_position = int(positions.max()) + 1
         self._number += 1
         self._held = None
         self._run_prompt_function(
-            prompt_ids[is_kept], source, positions[:, is_kept], 0, next_position, features)
-        return next_position
+            prompt_ids[is_kept], source, positions[:, :-1][:, is_kept], 0,
+            int(positions[0, -1]), features)
 
     def _run_prompt_function(
         self, ids: Tensor, source: Tensor, positions: Tensor, offset: int, next_position: int,
@@ -295,15 +302,16 @@ class CapturedQwenVl(SparseQwenVl):
         return FixedFunction(
             partial(self._language_model.prefill, prompt, visual, bound), (host, prompt, visual))
 
-    def _copy_prefix(self, prompt_ids: Tensor, vision: VisionInput) -> CapturedPrefix:
+    def _copy_prefix(
+        self, prompt_ids: Tensor, positions: Tensor, vision: VisionInput,
+    ) -> CapturedPrefix:
         end = self._end_of_image(prompt_ids)
-        num_kept = end - vision.rows * vision.cols + len(vision.kept_indices)
+        num_kept = end - vision.num_tokens + len(vision.kept_indices)
         saved = self._cache.copy_first(num_kept)  # (2, layers, heads, tokens, dim)
-        positions = self.positions(prompt_ids[:end], vision.rows, vision.cols)
         return CapturedPrefix(
             prompt_ids[:end].cpu(), tuple((keys[None], values[None]) for keys, values
                                           in zip(*saved)),
-            int(positions.max()) + 1, saved)
+            int(positions[0, end]), saved)
 
     def _make_state(
         self, num_tokens: int, next_position: int, prompt_ids: Tensor, prefix: PromptPrefix,
@@ -327,8 +335,10 @@ class CapturedQwenVl(SparseQwenVl):
                 'this answer is outdated: another prompt has taken its place in the cache; '
                 'finish an answer before the next prompt')
 
-    def _fits(self, offset: int, num_tokens: int) -> bool:
-        return offset + padded_size(num_tokens, 16, 16) <= self._cache.capacity
+    def _fits(self, num_tokens: int, last_position: int, offset: int = 0) -> bool:
+        """Tell whether the cache and the table of positions have room for more tokens."""
+        return (offset + padded_size(num_tokens, 16, 16) <= self._cache.capacity
+                and last_position + self._cache.capacity <= MAX_POSITIONS)
 
     def _bound(self, num_tokens: int) -> int:
         """Return up to where attention looks in the cache, at least ``num_tokens``."""

@@ -33,7 +33,7 @@ class EncoderInput:
     places : torch.Tensor
         int64, shape (patches, 2), row and column of each in the full image.
     image_ends : torch.Tensor
-        int32, (0, patches that are not padding, all patches).
+        int32, shape (images + 2,), where each image, and then the padding, begins and ends.
     window_ends : torch.Tensor
         int32, shape (tokens + 1,), where each window begins and ends.
 
@@ -74,77 +74,76 @@ class CapturedEncoder:
 
     def size_for(self, vision: VisionInput) -> int:
         """Return how many tokens are computed on, padding included."""
-        num_kept, num_tokens = len(vision.kept_indices), vision.rows * vision.cols
-        usual = {token_budget(ratio, num_tokens) for ratio in self._usual_ratios}
+        num_kept = len(vision.kept_indices)
+        usual = {token_budget(ratio, vision.num_tokens) for ratio in self._usual_ratios}
         return num_kept if num_kept in usual else padded_size(num_kept, 8, 8)
 
     def encode(self, vision: VisionInput) -> Tensor:
         """Return the features of the kept tokens, shape (kept, dim of the language model)."""
         num_kept, size = len(vision.kept_indices), self.size_for(vision)
-        order, window_sizes = self._order(vision)
+        of_images = vision.split_by_moment()
+        # one image without padding needs no bounds
+        num_images = 0 if size == num_kept and len(of_images) == 1 else len(of_images)
         function = self._pool.find(
-            ('encoder', size, size == num_kept),
-            lambda: self._make_function(size, is_padded=size > num_kept))
-        self._fill(function.inputs, vision, order, window_sizes)
-        features = function()[:num_kept]
+            ('encoder', size, num_images), lambda: self._make_function(size, num_images))
+        order, window_sizes = self._order(of_images, vision.cols)
+        self._fill(function.inputs, vision, order)
+        if num_images:
+            _set_ends(function.inputs.image_ends, [len(kept) for kept in of_images],
+                      self._weights.patches_per_token, len(function.inputs.patches))
         if not self._weights.windowed:
-            return features.clone()
-        back = torch.from_numpy(np.argsort(order)).to(features.device)
-        return features.index_select(0, back)
+            return function()[:num_kept].clone()
+        _set_ends(function.inputs.window_ends, window_sizes, self._weights.patches_per_token,
+                  len(function.inputs.patches))
+        back = torch.from_numpy(np.argsort(order)).to(self._pool.device)
+        return function().index_select(0, back)
 
-    def _order(self, vision: VisionInput) -> tuple[np.ndarray, np.ndarray]:
-        if self._weights.windowed:
-            return order_by_window(
-                vision.kept_indices, vision.cols, self._weights.window_size)
-        num_kept = len(vision.kept_indices)
-        return np.arange(num_kept), np.array([num_kept])
+    def _order(
+        self, of_images: list[np.ndarray], cols: int,
+    ) -> tuple[np.ndarray, list[int]]:
+        """Return the kept tokens in the order of the encoder, and those of each window."""
+        num_kept = sum(len(kept) for kept in of_images)
+        if not self._weights.windowed:
+            return np.arange(num_kept), []
+        orders, all_sizes, num_before = [], [], 0
+        for kept in of_images:  # no window reaches into another image
+            order, sizes = order_by_window(kept, cols, self._weights.window_size)
+            orders.append(order + num_before)
+            all_sizes.extend(sizes.tolist())
+            num_before += len(kept)
+        return np.concatenate(orders), all_sizes
 
-    def _make_function(self, size: int, *, is_padded: bool) -> FixedFunction:
+    def _make_function(self, size: int, num_images: int) -> FixedFunction:
         weights, device = self._weights, self._pool.device
         num_patches = size * weights.patches_per_token
         inputs = EncoderInput(
             self._patches.first(num_patches),
             torch.zeros(num_patches, 2, dtype=torch.int64, device=device),
-            torch.zeros(3, dtype=torch.int32, device=device),
-            torch.zeros(size + 1, dtype=torch.int32, device=device))
+            torch.zeros(num_images + 2, dtype=torch.int32, device=device),
+            torch.zeros(size + 2, dtype=torch.int32, device=device))
         attention: Any = partial(attend_to_all, attend=self._attention)
-        if is_padded:
+        if num_images:
             attention = partial(attend_within, ends=inputs.image_ends, longest=num_patches)
-        longest = weights.window_size ** 2 * weights.patches_per_token
-        window_attention = partial(attend_within, ends=inputs.window_ends, longest=longest)
+        # padding is shorter than an eighth of the tokens, but may be longer than a window
+        window = weights.window_size ** 2 * weights.patches_per_token
+        window_attention = partial(
+            attend_within, ends=inputs.window_ends, longest=max(window, num_patches // 8))
         return FixedFunction(
             partial(encode, weights, self._operations, inputs.patches, inputs.places, attention,
                     window_attention), inputs)
 
-    def _fill(
-        self, inputs: EncoderInput, vision: VisionInput, order: np.ndarray,
-        window_sizes: np.ndarray,
-    ) -> None:
+    def _fill(self, inputs: EncoderInput, vision: VisionInput, order: np.ndarray) -> None:
         per_token = self._weights.patches_per_token
-        length, total = len(order) * per_token, len(inputs.patches)
+        length = len(order) * per_token
         inputs.patches[:length] = self._kept_patches(vision, order)
-        row, col = np.divmod(vision.kept_indices[order], vision.cols)
-        side = round(per_token ** 0.5)
-        inside = np.indices((side, side)).reshape(2, -1).T
-        places = np.stack([row, col], axis=1)[:, None] * side + inside
-        inputs.places[:length].copy_(
-            torch.from_numpy(places.reshape(-1, 2)), non_blocking=True)
-        inputs.image_ends.copy_(
-            torch.tensor([0, length, total], dtype=torch.int32), non_blocking=True)
-        if self._weights.windowed:
-            longest = self._weights.window_size ** 2
-            ends = np.full(len(inputs.window_ends), total, np.int32)
-            ends[0] = 0
-            ends[1:len(window_sizes) + 1] = np.cumsum(window_sizes) * per_token
-            # padding makes windows of its own
-            padding = np.arange(length, total, longest * per_token)
-            ends[len(window_sizes):len(window_sizes) + len(padding)] = padding
-            inputs.window_ends.copy_(torch.from_numpy(ends), non_blocking=True)
+        places = vision.patch_positions(round(per_token ** 0.5))
+        places = places.unflatten(0, (-1, per_token))[torch.from_numpy(order)].flatten(0, 1)
+        inputs.places[:length].copy_(places, non_blocking=True)
 
     def _kept_patches(self, vision: VisionInput, order: np.ndarray) -> Tensor:
         """Return the values of the kept patches in this order, on the device."""
         pixels, device = vision.pixel_values, self._pool.device
-        tokens = pixels.unflatten(0, (vision.rows * vision.cols, -1))
+        tokens = pixels.unflatten(0, (vision.num_tokens, -1))
         kept = torch.from_numpy(vision.kept_indices[order])
         if pixels.device.type != 'cpu' or device.type == 'cpu':
             return tokens.index_select(0, kept.to(pixels.device)).flatten(0, 1)
@@ -157,3 +156,11 @@ class CapturedEncoder:
         staged = self._staging[:needed].view(shape)
         torch.index_select(tokens, 0, kept, out=staged)
         return staged.to(device, non_blocking=True).flatten(0, 1)
+
+
+def _set_ends(ends: Tensor, lengths: list[int], per_token: int, total: int) -> None:
+    """Set where stretches of so many tokens begin and end, and then the padding up to the end."""
+    values = np.full(len(ends), total, np.int32)
+    values[0] = 0
+    values[1:len(lengths) + 1] = np.cumsum(lengths) * per_token
+    ends.copy_(torch.from_numpy(values), non_blocking=True)

@@ -1,11 +1,12 @@
 """
 Frame + event activity + question -> answer, with timings and FLOPs.
 
-``VlmEngine`` does it, ``EngineAnswer`` is what it returns, ``FrameMemory`` keeps what further
-questions about a frame can start from.
+``VlmEngine`` does it, ``EngineAnswer`` is what it returns, a ``Moment`` what it is about.
 """
 
 from epvlm_ros.core.engine.answer import EngineAnswer
 from epvlm_ros.core.engine.engine import VlmEngine
+from epvlm_ros.core.engine.memory_guard import OutOfMemory
+from epvlm_ros.core.engine.moment import Moment
 
-__all__ = ['EngineAnswer', 'VlmEngine']
+__all__ = ['EngineAnswer', 'Moment', 'OutOfMemory', 'VlmEngine']

@@ -23,11 +23,14 @@ class EngineAnswer:
     text : str
         The answer; of an answer that was cut off, what there was.
     kept_indices : numpy.ndarray
-        int64, ascending ``row * cols + col`` of the visual tokens that were computed on.
+        int64, ascending ``(moment * rows + row) * cols + col`` of the visual tokens that were
+        computed on.
+    num_moments : int
+        Images that the answer is about.
     rows, cols : int
-        The grid of visual tokens.
+        The grid of visual tokens of one image.
     num_tokens, num_tokens_kept : int
-        Visual tokens of the whole image, and those computed on.
+        Visual tokens of all images, and those computed on.
     flops_dense, flops_used : int
         Encoder and prefill on all tokens, and on the kept ones, see ``flops``; what the first
         question about a frame costs.
@@ -42,7 +45,8 @@ class EngineAnswer:
     num_generated_tokens : int
         Tokens of the text.
     fallback : str
-        One of ``selection.FALLBACKS``: what was used in place of the configured rule.
+        One of ``selection.FALLBACKS``: what was used in place of the configured rule, in the
+        latest moment.
     ending : str
         ``end``, ``limit`` (``max_new_tokens``), ``deadline`` or ``stopped``
         (``should_stop``).
@@ -51,6 +55,7 @@ class EngineAnswer:
 
     text: str
     kept_indices: np.ndarray
+    num_moments: int
     rows: int
     cols: int
     num_tokens: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epvlm_ros.core.engine.frame_memory import SelectedFrame
+from epvlm_ros.core.engine.moment import View
 from epvlm_ros.core.flops import language_model_flops, ModelShape, prefill_flops
 from epvlm_ros.core.sparse_qwen_vl import PromptPrefix
 import numpy as np
@@ -20,31 +20,40 @@ class PrefillCosts:
 
 
 def count_costs(
-    shape: ModelShape, frame: SelectedFrame, num_prompt_tokens: int, known: PromptPrefix | None,
+    shape: ModelShape, view: View, num_prompt_tokens: int, known: PromptPrefix | None,
 ) -> PrefillCosts:
     """
-    Count the prefill of a question about a frame.
+    Count the prefill of a question about a view.
 
     Parameters
     ----------
     shape : ModelShape
         The model.
-    frame : SelectedFrame
-        The frame.
+    view : View
+        What it is about.
     num_prompt_tokens : int
         Tokens of the dense prompt.
     known : PromptPrefix or None
         The part of the prompt that was computed before, if any.
 
     """
-    grid, kept_indices = frame.grid, frame.selection.kept_indices
-    num_text_tokens = num_prompt_tokens - grid.num_tokens
-    dense, used = (
-        prefill_flops(shape, len(indices), num_text_tokens,
-                      window_sizes=shape.window_sizes(indices, grid.cols))
-        for indices in (np.arange(grid.num_tokens), kept_indices))
+    num_text_tokens = num_prompt_tokens - view.num_tokens
+    all_indices = np.arange(view.grid.num_tokens)
+    dense = _count(shape, view, [all_indices] * len(view.moments), num_text_tokens)
+    kept = [selection.kept_indices for selection in view.selections]
+    used = _count(shape, view, kept, num_text_tokens)
     if known is None:
         return PrefillCosts(dense, used, 0)
     computed = language_model_flops(
         shape, num_prompt_tokens - len(known.token_ids), num_before=known.num_tokens_kept)
     return PrefillCosts(dense, used, used - computed)
+
+
+def _count(
+    shape: ModelShape, view: View, kept: list[np.ndarray], num_text_tokens: int,
+) -> int:
+    sizes = [len(indices) for indices in kept]
+    windows = [shape.window_sizes(indices, view.grid.cols) for indices in kept]
+    window_sizes = [size for window in windows if window is not None for size in window]
+    return prefill_flops(
+        shape, sum(sizes), num_text_tokens, window_sizes=window_sizes, image_sizes=sizes)

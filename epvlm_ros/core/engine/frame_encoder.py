@@ -1,21 +1,18 @@
-"""From a frame and its events to the part of a prompt that all questions about it share."""
+"""From frames and their events to the part of a prompt that all questions about them share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from epvlm_ros.core.checkpoint import Checkpoint
 from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.engine.frame_memory import FrameMemory, SelectedFrame
+from epvlm_ros.core.engine.frame_memory import FrameMemory
+from epvlm_ros.core.engine.moment import Moment, View
 from epvlm_ros.core.patch_grid import PatchGrid
 from epvlm_ros.core.selection import select_for_frame
 from epvlm_ros.core.sparse_qwen_vl import DecodingState, PromptPrefix, VisionInput
 import numpy as np
 import torch
-
-if TYPE_CHECKING:
-    from epvlm_ros.core.activity import ActivityGrid
 
 
 CheckLimits = Callable[[], None]
@@ -23,14 +20,14 @@ CheckLimits = Callable[[], None]
 
 class FrameEncoder:
     """
-    Chooses the tokens of frames, runs the model on them and remembers the last frame.
+    Chooses the tokens of frames, runs the model on them and remembers the last view.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         The loaded model.
     remembers : bool
-        Whether the last frame is remembered; of no use where the question comes first.
+        Whether the last view is remembered; of no use where the question comes first.
 
     """
 
@@ -58,55 +55,58 @@ class FrameEncoder:
         return self._geometry.grid(image_height, image_width)
 
     def look_at(
-        self, image_rgb: np.ndarray, activity: ActivityGrid | None, config: VlmConfig,
+        self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
         seed: int = 0,
-    ) -> tuple[SelectedFrame, PromptPrefix | None]:
+    ) -> tuple[View, PromptPrefix | None]:
         """
-        Choose the tokens of a frame, unless it is the last one.
+        Choose the tokens of a view, unless it is the last one.
 
         Parameters
         ----------
-        image_rgb : numpy.ndarray
-            uint8, shape (height, width, 3), red first; not changed.
-        activity : ActivityGrid or None
-            Its event counts, None without event data.
+        moments : sequence of Moment
+            Oldest first, at least one, with images of one size.
+        seconds_between : float
+            Time from one to the next.
         config : VlmConfig
-            How they are chosen.
+            How tokens are chosen, in each moment by its own events.
         seed : int
             Makes one random selection differ from another.
 
         Returns
         -------
-        SelectedFrame, PromptPrefix or None
-            The frame, and what was computed of it before.
+        View, PromptPrefix or None
+            The view, and what was computed of it before.
 
         Raises
         ------
         ValueError
-            If the image cannot be used, or the activity is about another one.
+            If an image cannot be used, or an activity is about another one.
 
         """
-        if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3:
-            raise ValueError(
-                f'the image is {image_rgb.dtype} of shape {image_rgb.shape}: give uint8 of shape '
-                '(height, width, 3), red first')
-        known = self._memory.find(image_rgb, activity, config)
+        _check_images(moments)
+        known = self._memory.find(moments, seconds_between, config)
         if known is not None:
             return known
-        self._memory.forget()  # before the next frame needs the room
-        grid = self.patch_grid(*image_rgb.shape[:2])
-        selection = select_for_frame(image_rgb, grid, activity, config, seed)
-        return SelectedFrame(image_rgb, activity, grid, selection, config), None
+        self._memory.forget()  # before the next view needs the room
+        grid = self.patch_grid(*moments[0].image_rgb.shape[:2])
+        selections = tuple(
+            select_for_frame(moment.image_rgb, grid, moment.activity, config, seed + place)
+            for place, moment in enumerate(moments))
+        return View(tuple(moments), grid, selections, config, seconds_between), None
+
+    def forget(self) -> None:
+        """Let go of what was computed of the last view."""
+        self._memory.forget()
 
     def prefill(
-        self, frame: SelectedFrame, prompt_ids: torch.Tensor, check_limits: CheckLimits,
+        self, view: View, prompt_ids: torch.Tensor, check_limits: CheckLimits,
     ) -> DecodingState:
         """
-        Run a whole prompt, and remember the frame.
+        Run a whole prompt, and remember the view.
 
         Parameters
         ----------
-        frame : SelectedFrame
+        view : View
             From ``look_at``.
         prompt_ids : torch.Tensor
             int64, shape (tokens,), a prompt about it.
@@ -114,29 +114,45 @@ class FrameEncoder:
             Called after the encoder; may raise.
 
         """
-        vision = self._vision_input(frame)
+        vision = self._vision_input(view)
         features = self._model.encode(vision)
         check_limits()
         state = self._model.prefill(prompt_ids, vision, features)
-        self._memory.keep(frame, state.prefix)
+        self._memory.keep(view, state.prefix)
         return state
 
     def prefill_image(
-        self, frame: SelectedFrame, prompt_ids: torch.Tensor, check_limits: CheckLimits,
+        self, view: View, prompt_ids: torch.Tensor, check_limits: CheckLimits,
     ) -> PromptPrefix:
-        """Run a prompt up to the end of its image, and remember the frame; as ``prefill``."""
-        vision = self._vision_input(frame)
+        """Run a prompt up to the end of its images, and remember the view; as ``prefill``."""
+        vision = self._vision_input(view)
         features = self._model.encode(vision)
         check_limits()
         prefix = self._model.prefill_image(prompt_ids, vision, features)
-        self._memory.keep(frame, prefix)
+        self._memory.keep(view, prefix)
         return prefix
 
-    def _vision_input(self, frame: SelectedFrame) -> VisionInput:
-        grid = frame.grid
+    def _vision_input(self, view: View) -> VisionInput:
+        grid = view.grid
         processed = self._image_processor(
-            images=[frame.image_rgb], input_data_format='channels_last', return_tensors='pt')
-        patches = (grid.rows * self._model.merge_size, grid.cols * self._model.merge_size)
-        assert processed['image_grid_thw'].tolist() == [[1, *patches]]
+            images=[moment.image_rgb for moment in view.moments],
+            input_data_format='channels_last', return_tensors='pt')
+        patches = [1, grid.rows * self._model.merge_size, grid.cols * self._model.merge_size]
+        assert processed['image_grid_thw'].tolist() == [patches] * len(view.moments)
         return VisionInput(
-            processed['pixel_values'], grid.rows, grid.cols, frame.selection.kept_indices)
+            processed['pixel_values'], grid.rows, grid.cols, view.kept_indices,
+            len(view.moments), view.seconds_between)
+
+
+def _check_images(moments: Sequence[Moment]) -> None:
+    shapes = {moment.image_rgb.shape for moment in moments}
+    for moment in moments:
+        image_rgb = moment.image_rgb
+        if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3:
+            raise ValueError(
+                f'the image is {image_rgb.dtype} of shape {image_rgb.shape}: give uint8 of shape '
+                '(height, width, 3), red first')
+    if len(shapes) != 1:
+        raise ValueError(
+            f'the moments have images of shapes {sorted(shapes)}: give at least one moment, and '
+            'images of one size')

@@ -5,13 +5,14 @@ A policy is a ranking of the tokens, best first; the budget keeps the head of it
 kept tokens is exact, and a smaller budget keeps a part of what a larger one keeps.
 """
 
-from epvlm_ros.core.selection.rankings import POLICIES, rank_uniformly
+from epvlm_ros.core.selection.rankings import IMAGE_SCORES, POLICIES, rank_uniformly
 from epvlm_ros.core.selection.rule import (
     FALLBACKS, is_static_scene, noise_floor, select_for_frame, select_tokens, Selection,
     SELECTION_PARAMETERS, token_budget)
+from epvlm_ros.core.selection.saliency import image_saliency
 from epvlm_ros.core.selection.scene import image_detail, TokenScene
 
 __all__ = [
-    'FALLBACKS', 'image_detail', 'is_static_scene', 'noise_floor', 'POLICIES', 'rank_uniformly',
-    'select_for_frame', 'select_tokens', 'Selection', 'SELECTION_PARAMETERS', 'token_budget',
-    'TokenScene']
+    'FALLBACKS', 'IMAGE_SCORES', 'image_detail', 'image_saliency', 'is_static_scene',
+    'noise_floor', 'POLICIES', 'rank_uniformly', 'select_for_frame', 'select_tokens', 'Selection',
+    'SELECTION_PARAMETERS', 'token_budget', 'TokenScene']

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
+from epvlm_ros.core.selection.saliency import combine, event_contrast
 from epvlm_ros.core.selection.scene import TokenScene
 import numpy as np
 
@@ -53,6 +54,19 @@ def rank_by_detail(scene: TokenScene) -> np.ndarray:
     return _rank_by_score(scene, scene.detail)
 
 
+def rank_by_saliency(scene: TokenScene) -> np.ndarray:
+    """Rank tokens by how far their colour is from the ground of the image, see saliency.py."""
+    assert scene.saliency is not None
+    return _rank_by_score(scene, scene.saliency)
+
+
+def rank_by_events_and_saliency(scene: TokenScene) -> np.ndarray:
+    """Rank tokens by colour and events that stand out, and those beside them, see saliency.py."""
+    assert scene.activity is not None and scene.saliency is not None
+    contrast = event_contrast(scene.activity, scene.noise_floor)
+    return _rank_by_score(scene, combine(scene.saliency, contrast))
+
+
 def rank_by_centre(scene: TokenScene) -> np.ndarray:
     """Rank tokens by their distance from the middle of the image, in shares of its sides."""
     row, col = np.divmod(np.arange(scene.num_tokens), scene.cols)
@@ -75,19 +89,24 @@ POLICIES: dict[str, Callable[[TokenScene], np.ndarray]] = {
     'events': rank_by_events,
     'events_and_coverage': rank_by_events_and_coverage,
     'events_and_detail': rank_by_events_and_detail,
+    'events_and_saliency': rank_by_events_and_saliency,
     'detail': rank_by_detail,
+    'saliency': rank_by_saliency,
     'centre': rank_by_centre,
     'uniform': rank_uniformly,
     'random': rank_randomly,
 }
-EVENT_POLICIES = frozenset({'events', 'events_and_coverage', 'events_and_detail'})
-DETAIL_POLICIES = frozenset({'events_and_detail', 'detail'})  # look at the image
+EVENT_POLICIES = frozenset(name for name in POLICIES if name.startswith('events'))
+# What a policy has to know of the image: a field of TokenScene.
+IMAGE_SCORES = {
+    'events_and_detail': 'detail', 'detail': 'detail', 'events_and_saliency': 'saliency',
+    'saliency': 'saliency'}
 
 
 def _rank_by_score(scene: TokenScene, score: np.ndarray) -> np.ndarray:
     """Rank tokens by a score each, equal ones in even coverage."""
-    coverage_rank = np.argsort(rank_uniformly(scene))
-    return np.lexsort((coverage_rank, -score.ravel()))
+    order = rank_uniformly(scene)
+    return order[np.argsort(-score.ravel()[order], kind='stable')]
 
 
 def _interleave(

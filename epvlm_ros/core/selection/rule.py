@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from epvlm_ros.core.patch_grid import PatchGrid, token_activity
-from epvlm_ros.core.selection.rankings import DETAIL_POLICIES, EVENT_POLICIES, POLICIES
+from epvlm_ros.core.selection.rankings import EVENT_POLICIES, IMAGE_SCORES, POLICIES
+from epvlm_ros.core.selection.saliency import image_saliency
 from epvlm_ros.core.selection.scene import image_detail, TokenScene
 import numpy as np
 
@@ -17,19 +18,14 @@ if TYPE_CHECKING:
 _NANOSECOND = 1e-9  # in seconds
 NO_FALLBACK = ''
 # What was used in place of the event rule, and why; every value of Selection.fallback.
-DENSE_STATIC_SCENE = 'dense: static scene'
-UNIFORM_STATIC_SCENE = 'uniform: static scene'
-DETAIL_STATIC_SCENE = 'detail: static scene'
-DENSE_NO_EVENT_DATA = 'dense: no event data'
-UNIFORM_NO_EVENT_DATA = 'uniform: no event data'
-DETAIL_NO_EVENT_DATA = 'detail: no event data'
-FALLBACKS = (
-    NO_FALLBACK, DENSE_STATIC_SCENE, UNIFORM_STATIC_SCENE, DETAIL_STATIC_SCENE,
-    DENSE_NO_EVENT_DATA, UNIFORM_NO_EVENT_DATA, DETAIL_NO_EVENT_DATA)
+STATIC_SCENE_POLICIES = ('dense', 'uniform', 'detail', 'saliency')
+STATIC_SCENE, NO_EVENT_DATA = 'static scene', 'no event data'
+FALLBACKS = (NO_FALLBACK, *(
+    f'{policy}: {reason}' for reason in (STATIC_SCENE, NO_EVENT_DATA)
+    for policy in STATIC_SCENE_POLICIES))
 # The fields of VlmConfig that decide which tokens of a frame are computed on.
 SELECTION_PARAMETERS = (
     'keep_ratio', 'selection', 'still_share', 'static_scene_policy', 'static_scene_rate')
-STATIC_SCENE_POLICIES = ('dense', 'uniform', 'detail')
 
 
 @dataclass(frozen=True)
@@ -110,12 +106,13 @@ def select_tokens(
         return Selection(np.arange(budget, dtype=np.int64), 'dense', NO_FALLBACK)
     fallback = NO_FALLBACK
     if policy in EVENT_POLICIES and (scene.activity is None or is_static):
-        reason = 'no event data' if scene.activity is None else 'static scene'
+        reason = NO_EVENT_DATA if scene.activity is None else STATIC_SCENE
         policy, fallback = static_scene_policy, f'{static_scene_policy}: {reason}'
     if policy == 'dense':
         return Selection(np.arange(scene.num_tokens, dtype=np.int64), policy, fallback)
-    if policy in DETAIL_POLICIES and scene.detail is None:
-        raise ValueError(f'{policy} looks at the image: give its detail, see image_detail')
+    score = IMAGE_SCORES.get(policy)
+    if score and getattr(scene, score) is None:
+        raise ValueError(f'{policy} looks at the image: give its {score}, see image_{score}')
     kept_indices = np.sort(POLICIES[policy](scene)[:budget])
     return Selection(kept_indices.astype(np.int64), policy, fallback)
 
@@ -152,11 +149,12 @@ def select_for_frame(
         window_length_s = (activity.window_end_ns - activity.window_start_ns) * _NANOSECOND
         limits = (grid, window_length_s, config.static_scene_rate, activity.pixel_density)
         floor, is_static = noise_floor(*limits), is_static_scene(per_token, *limits)
-    needs_detail = config.keep_ratio < 1.0 and not DETAIL_POLICIES.isdisjoint(
-        (config.selection, config.static_scene_policy))
+    needed = {IMAGE_SCORES.get(name) for name in (config.selection, config.static_scene_policy)
+              if config.keep_ratio < 1.0}
     scene = TokenScene(
-        grid.rows, grid.cols, per_token, seed,
-        image_detail(image_rgb, grid) if needs_detail else None, floor, config.still_share)
+        grid.rows, grid.cols, per_token, seed, noise_floor=floor, still_share=config.still_share,
+        detail=image_detail(image_rgb, grid) if 'detail' in needed else None,
+        saliency=image_saliency(image_rgb, grid) if 'saliency' in needed else None)
     return select_tokens(
         scene, config.keep_ratio, policy=config.selection,
         static_scene_policy=config.static_scene_policy, is_static=is_static)
@@ -224,7 +222,8 @@ def _check(scene: TokenScene, policy: str, static_scene_policy: str) -> None:
         raise ValueError(
             f'static_scene_policy is {static_scene_policy!r}: give one of '
             + ', '.join(STATIC_SCENE_POLICIES))
-    for name, values in (('activity', scene.activity), ('detail', scene.detail)):
+    for name, values in (
+            ('activity', scene.activity), ('detail', scene.detail), ('saliency', scene.saliency)):
         if values is not None and values.shape != (scene.rows, scene.cols):
             raise ValueError(
                 f'the {name} has shape {values.shape}: give ({scene.rows}, {scene.cols}), one '

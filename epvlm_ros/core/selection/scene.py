@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 from epvlm_ros.core.patch_grid import PatchGrid
+from epvlm_ros.core.selection.saliency import check_image_size
 import numpy as np
 
 _DETAIL_SIDE = 14  # samples along the side of a token: enough for edges, few for speed
@@ -32,6 +33,8 @@ class TokenScene:
     still_share : float
         Share of the budget that is kept for what stands still, 0 to 1, under the policies that
         have such a share.
+    saliency : numpy.ndarray or None
+        float32, shape (rows, cols), see ``image_saliency``; None where it was not looked at.
 
     """
 
@@ -42,6 +45,7 @@ class TokenScene:
     detail: np.ndarray | None = None
     noise_floor: float = 0.0
     still_share: float = 0.25
+    saliency: np.ndarray | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -71,10 +75,7 @@ def image_detail(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
         If the tokens are those of an image of another size.
 
     """
-    if image_rgb.shape[:2] != (grid.image_height, grid.image_width):
-        raise ValueError(
-            f'the image has shape {image_rgb.shape}, the tokens are those of '
-            f'{grid.image_height} x {grid.image_width} pixels: give the tokens of this image')
+    check_image_size(image_rgb, grid)
     # resized first: the mean of the colours is the colour of the mean
     size = (grid.cols * _DETAIL_SIDE, grid.rows * _DETAIL_SIDE)
     small = cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA)

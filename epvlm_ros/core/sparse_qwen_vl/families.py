@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from epvlm_ros.core.patch_grid import order_by_window
 from epvlm_ros.core.sparse_qwen_vl.vision_input import VisionInput, VisualFeatures
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights
@@ -23,6 +24,8 @@ class ModelFamily:
 
     name: ClassVar[str]
     model_type: ClassVar[str]
+    # Whether a prompt tells the time of each of several moments, and keeps them apart by text.
+    tells_times: ClassVar[bool] = False
 
     def encoder_inputs(self, encoder: Any, vision: VisionInput) -> dict[str, Any]:
         """
@@ -85,11 +88,16 @@ class Qwen25Vl(ModelFamily):
         """Return the order of the kept tokens by window and where each window ends."""
         merge_size: int = encoder.spatial_merge_size
         window_size = encoder.window_size // merge_size // encoder.patch_size
-        order, sizes = order_by_window(vision.kept_indices, vision.cols, window_size)
-        lengths = torch.from_numpy(sizes) * merge_size ** 2  # in patches
+        orders, all_sizes, num_before = [], [], 0
+        for kept_indices in vision.split_by_moment():  # no window reaches into another image
+            order, sizes = order_by_window(kept_indices, vision.cols, window_size)
+            orders.append(order + num_before)
+            all_sizes.append(sizes)
+            num_before += len(order)
+        lengths = torch.from_numpy(np.concatenate(all_sizes)) * merge_size ** 2  # in patches
         ends = lengths.cumsum(0, dtype=torch.int32)
         return {
-            'window_index': torch.from_numpy(order),
+            'window_index': torch.from_numpy(np.concatenate(orders)),
             'cu_window_seqlens': torch.cat([ends.new_zeros(1), ends]),
             'max_window_seqlen': int(lengths.max())}
 
@@ -105,14 +113,15 @@ class Qwen3Vl(ModelFamily):
 
     name = 'Qwen3-VL'
     model_type = 'qwen3_vl'
+    tells_times = True
 
     def encoder_inputs(self, encoder: Any, vision: VisionInput) -> dict[str, Any]:
         """Return which learned positions make up that of each kept patch, and their weights."""
         merge_size: int = encoder.spatial_merge_size
         indices, weights = get_vision_interpolation_indices_and_weights(
-            torch.tensor([[1, vision.rows * merge_size, vision.cols * merge_size]]),
-            num_grid_per_side=encoder.num_grid_per_side, mode=encoder.interpolation_mode,
-            align_corners=encoder.interpolation_align_corners, spatial_merge_size=merge_size)
+            vision.grid_thw(merge_size), num_grid_per_side=encoder.num_grid_per_side,
+            mode=encoder.interpolation_mode, align_corners=encoder.interpolation_align_corners,
+            spatial_merge_size=merge_size)
         return {'interp_indices': vision.keep(indices), 'interp_weights': vision.keep(weights)}
 
     def read_features(self, output: Any) -> VisualFeatures:

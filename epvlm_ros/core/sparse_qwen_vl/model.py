@@ -6,158 +6,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from epvlm_ros.core.sparse_qwen_vl.decoding import Decoder
-from epvlm_ros.core.sparse_qwen_vl.families import find_family
+from epvlm_ros.core.sparse_qwen_vl.library_model import LibraryModel
 from epvlm_ros.core.sparse_qwen_vl.states import BatchState, DecodingState, PromptPrefix
-from epvlm_ros.core.sparse_qwen_vl.vision_input import (
-    grid_thw, VisionInput, VisualFeatures)
+from epvlm_ros.core.sparse_qwen_vl.vision_input import VisionInput, VisualFeatures
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, Cache, DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache
+
+TEXT = -1  # stands for any token that is no visual one
 
 
-class SparseQwenVl(Decoder):
-    """
-    A Qwen vision-language model and its sparse forward pass, for one image at a time.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-        The library's model for conditional generation of one of ``families.FAMILIES``, in
-        evaluation mode, with any attention implementation; not changed.
-
-    Raises
-    ------
-    ValueError
-        If the model is of no such family, or attends in a sliding window: that counts tokens,
-        not positions, so dropping tokens would change what each one sees.
-
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._family = find_family(getattr(model.config, 'model_type', None))
-        self._model: Any = model
-        self._text_config = self.config.text_config
-        if 'sliding_attention' in (getattr(self._text_config, 'layer_types', None) or ()):
-            raise ValueError(
-                'use_sliding_window is true in this checkpoint: sparse prefill needs full '
-                'attention, give a checkpoint without it')
-        self.merge_size: int = self.config.vision_config.spatial_merge_size
-        self.image_token_id: int = self.config.image_token_id
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str, *, device: str, dtype: torch.dtype, **options: Any,
-    ) -> SparseQwenVl:
-        """
-        Load a checkpoint through transformers.
-
-        Parameters
-        ----------
-        source : str
-            Folder or hub name.
-        device : str
-            A device of torch.
-        dtype : torch.dtype
-            Number type of the weights.
-        **options
-            For ``transformers.AutoModelForImageTextToText.from_pretrained``.
-
-        Raises
-        ------
-        ValueError
-            If weights of the model are missing: the library fills them with random numbers.
-
-        """
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, **options)
-        model, report = loaded
-        if report['missing_keys']:
-            missing = sorted(report['missing_keys'])
-            raise ValueError(
-                f'weights are missing ({len(missing)}), such as {missing[0]}: give a complete '
-                'checkpoint')
-        return cls(model.to(device).eval())
-
-    @property
-    def library_model(self) -> PreTrainedModel:
-        """Return the library's model."""
-        return self._model
-
-    @property
-    def config(self) -> Any:
-        """Return the library's configuration of the checkpoint; not to be changed."""
-        return self._model.config
-
-    @property
-    def end_token_ids(self) -> frozenset[int]:
-        """Return the tokens that the generation config ends an answer with, maybe none."""
-        ids = self._model.generation_config.eos_token_id
-        return frozenset([ids] if isinstance(ids, int) else ids or [])
-
-    @property
-    def repetition_penalty(self) -> float:
-        """Return what the generation config sets, 1.0 if nothing."""
-        penalty = self._model.generation_config.repetition_penalty
-        return 1.0 if penalty is None else float(penalty)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self._model.device
-
-    @property
-    def description(self) -> str:
-        """Return size, device and number type for a log line."""
-        num_parameters = sum(weight.numel() for weight in self._model.parameters())
-        return f'{num_parameters / 1e6:.1f} M parameters on {self.device} in {self._model.dtype}'
-
-    def positions(self, prompt_ids: Tensor, rows: int, cols: int) -> Tensor:
-        """
-        Return the M-RoPE positions of the dense prompt, as the library counts them.
-
-        Parameters
-        ----------
-        prompt_ids : torch.Tensor
-            int64, shape (tokens,), with one image token for each of ``rows * cols`` tokens.
-        rows, cols : int
-            The grid of visual tokens.
-
-        Returns
-        -------
-        torch.Tensor
-            int64 on the CPU, shape (3, tokens): time, height, width.
-
-        Raises
-        ------
-        ValueError
-            If the prompt does not hold one unbroken run of ``rows * cols`` image tokens.
-
-        """
-        ids = prompt_ids.cpu()[None]
-        is_image = ids == self.image_token_id
-        places = is_image[0].nonzero()[:, 0]
-        unbroken = len(places) > 0 and int(places[-1] - places[0]) + 1 == len(places)
-        if len(places) != rows * cols or not unbroken:
-            raise ValueError(
-                f'the prompt holds {len(places)} image tokens: give one run of {rows * cols}')
-        # on the CPU, since the library reads its grid number by number
-        positions, _ = self._model.model.get_rope_index(
-            ids, mm_token_type_ids=is_image.int(),
-            image_grid_thw=grid_thw(rows, cols, self.merge_size))
-        return positions[:, 0]
+class SparseQwenVl(LibraryModel, Decoder):
+    """A Qwen vision-language model and its sparse forward pass, for one view at a time."""
 
     @torch.inference_mode()
     def encode(self, vision: VisionInput) -> VisualFeatures:
         """Run the encoder and the patch merger on the kept tokens."""
         device, encoder = self.device, self._model.model.visual
         kept_patches = vision.keep(vision.pixel_values)  # (kept patches, values)
+        lengths = [self.merge_size ** 2 * len(kept) for kept in vision.split_by_moment()]
         inputs = {
-            'grid_thw': grid_thw(vision.rows, vision.cols, self.merge_size),
+            'grid_thw': vision.grid_thw(self.merge_size),
             'position_ids': vision.patch_positions(self.merge_size),
-            'cu_seqlens': torch.tensor([0, len(kept_patches)], dtype=torch.int32),
+            'cu_seqlens': torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
             **self._family.encoder_inputs(encoder, vision)}
         output = encoder(
-            kept_patches.to(device=device, dtype=encoder.dtype), max_seqlen=len(kept_patches),
+            kept_patches.to(device=device, dtype=encoder.dtype), max_seqlen=max(lengths),
             **{name: value.to(device) if isinstance(value, Tensor) else value
                for name, value in inputs.items()})
         return self._family.read_features(output)
@@ -184,7 +59,7 @@ class SparseQwenVl(Decoder):
         # the vocabulary is the widest layer: only the last token goes through it
         logits = self._model.lm_head(hidden[0, -1])
         return DecodingState(
-            logits, cache, int(positions.max()) + 1, prompt_ids.cpu(), prefix)
+            logits, cache, int(positions[0, -1]), prompt_ids.cpu(), prefix)
 
     @torch.inference_mode()
     def prefill_image(
@@ -217,13 +92,13 @@ class SparseQwenVl(Decoder):
 
         """
         cache = prefix.make_cache()
-        next_position = prefix.next_position + len(text_ids)
-        positions = torch.arange(prefix.next_position, next_position, device=self.device)
+        end = prefix.next_position + len(text_ids)
+        positions = torch.arange(prefix.next_position, end, device=self.device)
         hidden = self._run_language_model(
             self._embed(text_ids[None]), positions.expand(3, 1, -1), cache)
-        prompt_ids = torch.cat([prefix.token_ids, text_ids.cpu()])
         return DecodingState(
-            self._model.lm_head(hidden[0, -1]), cache, next_position, prompt_ids, prefix)
+            self._model.lm_head(hidden[0, -1]), cache, end,
+            torch.cat([prefix.token_ids, text_ids.cpu()]), prefix)
 
     @torch.inference_mode()
     def ask_together(self, prefix: PromptPrefix, texts: Sequence[Tensor]) -> BatchState:
@@ -282,10 +157,10 @@ class SparseQwenVl(Decoder):
     def _run_prompt(
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
     ) -> tuple[Tensor, Cache, Tensor]:
-        """Return the hidden states of the kept tokens, the cache and all positions."""
+        """Return hidden states of the kept tokens, cache, and positions up to the next token."""
         prompt_ids = prompt_ids.cpu()
-        positions = self.positions(prompt_ids, vision.rows, vision.cols)
-        is_image = prompt_ids == self.image_token_id
+        positions = self.positions(torch.cat([prompt_ids, torch.tensor([TEXT])]), vision)
+        is_image = self._find_visual(prompt_ids)
         is_kept = ~is_image
         is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
         is_visual = is_image[is_kept].to(self.device)
@@ -293,7 +168,7 @@ class SparseQwenVl(Decoder):
         embeddings[is_visual] = features.tokens.to(embeddings.dtype)
         cache = DynamicCache(config=self._text_config)
         hidden = self._run_language_model(
-            embeddings[None], positions[:, None, is_kept].to(self.device), cache,
+            embeddings[None], positions[:, None, :-1][..., is_kept].to(self.device), cache,
             **self._family.prefill_inputs(features, is_visual))
         return hidden, cache, positions
 
@@ -302,16 +177,15 @@ class SparseQwenVl(Decoder):
     ) -> PromptPrefix:
         """Return the part up to the end of the image of a prompt that was computed."""
         end = self._end_of_image(prompt_ids)
-        num_kept = end - vision.rows * vision.cols + len(vision.kept_indices)
+        num_kept = end - vision.num_tokens + len(vision.kept_indices)
         layers: list[Any] = cache.layers
         # no token sees a later one, so that the first keys and values are those of the prefix
         keys_values = tuple(
             (layer.keys[:, :, :num_kept], layer.values[:, :, :num_kept]) for layer in layers)
-        return PromptPrefix(
-            prompt_ids[:end].cpu(), keys_values, int(positions[:, :end].max()) + 1)
+        return PromptPrefix(prompt_ids[:end].cpu(), keys_values, int(positions[0, end]))
 
     def _end_of_image(self, prompt_ids: Tensor) -> int:
-        return int((prompt_ids == self.image_token_id).nonzero()[-1, 0]) + 1
+        return int(self._find_visual(prompt_ids).nonzero()[-1, 0]) + 1
 
     def _embed(self, token_ids: Tensor) -> Tensor:
         return self._model.get_input_embeddings()(token_ids.to(self.device))

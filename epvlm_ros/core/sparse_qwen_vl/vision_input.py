@@ -12,17 +12,26 @@ from torch import Tensor
 @dataclass(frozen=True)
 class VisionInput:
     """
-    One image, resized and cut by the image processor, and the tokens of it to compute on.
+    One image, or some of one size, cut by the image processor, and the tokens to compute on.
+
+    Several images are moments of one scene, oldest first: a video to the model, of which each
+    image fills a whole step in time.
 
     Parameters
     ----------
     pixel_values : torch.Tensor
-        float, shape (rows * cols * merge_size ** 2, patch values), patches of the whole image in
-        the order of the image processor: the patches of one visual token follow each other.
+        float, shape (num_moments * rows * cols * merge_size ** 2, patch values), all patches of
+        the images in the order of the image processor: the patches of one visual token follow
+        each other.
     rows, cols : int
-        The grid of visual tokens.
+        The grid of visual tokens of one image.
     kept_indices : numpy.ndarray
-        int64, indices ``row * cols + col`` of the kept tokens, ascending, at least one.
+        int64, indices ``(moment * rows + row) * cols + col`` of the kept tokens, ascending, at
+        least one.
+    num_moments : int
+        Images, at least one.
+    seconds_between : float
+        Time from one to the next, 0 or more.
 
     Raises
     ------
@@ -35,18 +44,32 @@ class VisionInput:
     rows: int
     cols: int
     kept_indices: np.ndarray
+    num_moments: int = 1
+    seconds_between: float = 1.0
 
     def __post_init__(self) -> None:
-        kept, num_tokens = self.kept_indices, self.rows * self.cols
+        kept, num_tokens = self.kept_indices, self.num_tokens
         if kept.ndim != 1 or kept.size == 0 or not np.issubdtype(kept.dtype, np.integer):
             raise ValueError('kept_indices: give a 1-D integer array with at least one token')
         if kept[0] < 0 or kept[-1] >= num_tokens or np.any(np.diff(kept) <= 0):
             raise ValueError(
                 f'kept_indices: give ascending indices of {num_tokens} tokens, each once')
         if self.pixel_values.ndim != 2 or self.pixel_values.shape[0] % num_tokens:
+            times = f'{self.num_moments} x ' if self.num_moments > 1 else ''
             raise ValueError(
                 f'pixel_values has shape {tuple(self.pixel_values.shape)}: give the patches of '
-                f'{self.rows} x {self.cols} tokens')
+                f'{times}{self.rows} x {self.cols} tokens')
+
+    @property
+    def num_tokens(self) -> int:
+        """Visual tokens of all images, kept or not."""
+        return self.num_moments * self.rows * self.cols
+
+    def split_by_moment(self) -> list[np.ndarray]:
+        """Return ``row * cols + col`` of the kept tokens of each moment that has some."""
+        moment, place = np.divmod(self.kept_indices, self.rows * self.cols)
+        starts = np.flatnonzero(np.diff(moment)) + 1
+        return np.split(place, starts)
 
     def keep(self, values: Tensor) -> Tensor:
         """
@@ -55,7 +78,7 @@ class VisionInput:
         Parameters
         ----------
         values : torch.Tensor
-            Shape (patches of the whole image, ...), in the order of ``pixel_values``.
+            Shape (patches of the whole images, ...), in the order of ``pixel_values``.
 
         Returns
         -------
@@ -63,21 +86,20 @@ class VisionInput:
             Shape (patches of the kept tokens, ...), on the device of ``values``.
 
         """
-        of_tokens = values.unflatten(0, (self.rows * self.cols, -1))
+        of_tokens = values.unflatten(0, (self.num_tokens, -1))
         return of_tokens[torch.from_numpy(self.kept_indices).to(values.device)].flatten(0, 1)
 
     def patch_positions(self, merge_size: int) -> Tensor:
-        """Return row and column of each kept patch in the full image, (kept patches, 2)."""
-        row, col = np.divmod(self.kept_indices, self.cols)
+        """Return row and column of each kept patch in its full image, (kept patches, 2)."""
+        row, col = np.divmod(self.kept_indices % (self.rows * self.cols), self.cols)
         corners = np.stack([row, col], axis=1) * merge_size  # (kept tokens, 2)
         inside = np.indices((merge_size, merge_size)).reshape(2, -1).T
         patches = corners[:, None] + inside  # (kept tokens, patches of a token, 2)
         return torch.from_numpy(patches.reshape(-1, 2))
 
-
-def grid_thw(rows: int, cols: int, merge_size: int) -> Tensor:
-    """Return time, rows and columns of an image in patches, as the library takes them."""
-    return torch.tensor([[1, rows * merge_size, cols * merge_size]])
+    def grid_thw(self, merge_size: int) -> Tensor:
+        """Return moments, rows and columns in patches, as the library takes them."""
+        return torch.tensor([[self.num_moments, self.rows * merge_size, self.cols * merge_size]])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,59 @@
+"""What happens when memory does not suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import gc
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar('Result')
+# How torch and its libraries say on a CPU, in a RuntimeError, that memory is short.
+SHORTAGES = ('not enough memory', "can't allocate memory", 'bad_alloc', 'out of memory')
+
+
+class OutOfMemory(RuntimeError):
+    """There is not enough memory for a question; the text names the remedy."""
+
+
+def within_memory(
+    work: Callable[[], Result], forget: Callable[[], None], device: torch.device,
+) -> Result:
+    """
+    Do what needs memory, and clean up if there is not enough of it.
+
+    Parameters
+    ----------
+    work : callable
+        Returns the result.
+    forget : callable
+        Lets go of what can be computed again.
+    device : torch.device
+        Where the model is.
+
+    Raises
+    ------
+    OutOfMemory
+        If ``work`` failed for that reason; whatever else it raises goes through.
+
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        text = ' '.join(str(error).split())
+        if not _is_shortage(error, text):
+            raise
+    # Only out here nothing holds on to what was being computed: the error held its frames.
+    forget()
+    gc.collect()
+    if device.type == 'cuda':
+        torch.cuda.empty_cache()
+    raise OutOfMemory(
+        f'not enough memory on {device}: lower keep_ratio, max_pixels or max_new_tokens, send '
+        f'smaller images, or ask about fewer moments (reason: {text[:200]})')
+
+
+def _is_shortage(error: Exception, text: str) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in text.lower() for words in SHORTAGES)

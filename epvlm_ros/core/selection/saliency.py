@@ -1,0 +1,123 @@
+"""What stands out: a colour from the ground of the image, events from those about them."""
+
+from __future__ import annotations
+
+import cv2
+from epvlm_ros.core.patch_grid import PatchGrid
+import numpy as np
+
+SAMPLES_PER_SIDE = 4  # of a token: finer ones see noise, coarser ones miss the rim of objects
+# Rows: brightness, red less green, blue less yellow, of red, green and blue from 0 to 1.
+OPPONENT_COLOURS = ((0.299, 0.587, 0.114), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
+LEAST_SPREAD = 0.03  # of a channel: noise and shading of a ground of one colour
+HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is one half
+AROUND_TOKENS = 7  # side of the square that is about a token
+EVENT_WEIGHT = 0.5  # of events against saliency
+NEIGHBOUR_SHARE = 0.3  # of a token's score that it takes from the 3 x 3 tokens about it
+_BINOMIAL = np.outer((0.25, 0.5, 0.25), (0.25, 0.5, 0.25))
+
+
+def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
+    """
+    Return how far the most unusual colour in each token is from the ground of the image.
+
+    The image is reduced to 4 x 4 samples a token, o = opponent colours of a sample, m = mean o of
+    a token. Ground g = median of m over the tokens, spread s = median of |m - g| + 0.03, each by
+    channel. Distance d = |(o - g) / s|, the length over the channels, so that a channel in which
+    the ground varies much counts little: brightness in clutter, or colour in a colourful scene.
+    Of each token the largest d counts, since a rim of an object is needed as much as its middle.
+    Saliency is d / (d + 3).
+
+    Parameters
+    ----------
+    image_rgb : numpy.ndarray
+        uint8, shape (height, width, 3), red first; not changed.
+    grid : PatchGrid
+        The tokens of this image.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (grid.rows, grid.cols), from 0 up to, not including, 1; 0 everywhere in an
+        image of one colour.
+
+    Raises
+    ------
+    ValueError
+        If the tokens are those of an image of another size.
+
+    """
+    check_image_size(image_rgb, grid)
+    side = SAMPLES_PER_SIDE
+    size = (grid.cols * side, grid.rows * side)
+    # Two pixels along each side of a sample are enough, all of them take ten times as long.
+    double = cv2.resize(image_rgb, (2 * size[0], 2 * size[1]), interpolation=cv2.INTER_LINEAR)
+    samples = cv2.resize(double, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    to_opponent = np.array(OPPONENT_COLOURS, np.float32) / 255.0
+    tokens = cv2.resize(
+        cv2.transform(samples, to_opponent), (grid.cols, grid.rows), interpolation=cv2.INTER_AREA)
+    by_channel = np.ascontiguousarray(tokens.reshape(-1, 3).T)
+    ground = np.median(by_channel, axis=1)
+    spread = np.median(np.abs(by_channel - ground[:, None]), axis=1) + LEAST_SPREAD
+    # (o - g) / s in one affine map, the last column of which is added
+    to_unusual = np.column_stack([to_opponent, -ground]) / spread[:, None]
+    unusual = cv2.transform(samples, to_unusual)
+    squared = cv2.transform(unusual * unusual, np.ones((1, 3), np.float32))
+    over_rows = squared.reshape(grid.rows, side, -1).max(axis=1)
+    largest = np.sqrt(np.maximum.reduce([over_rows[:, i::side] for i in range(side)]))
+    return largest / (largest + HALF_SALIENCY)
+
+
+def event_contrast(activity: np.ndarray, noise_floor: float) -> np.ndarray:
+    """
+    Return how far the events of each token stand out from noise and from those about it.
+
+    With e = max(0, activity - noise floor) and a = the mean activity of the 7 x 7 tokens about it
+    (at the edges the outermost tokens are repeated): e / (e + noise floor + 2 a). A moving camera
+    makes events everywhere; where all tokens have the same many, none gets more than 1/3.
+
+    Parameters
+    ----------
+    activity : numpy.ndarray
+        float32, shape (rows, cols), events per token, at least 0; not changed.
+    noise_floor : float
+        Most events of a token in which nothing moves.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, like ``activity``, from 0 up to, not including, 1.
+
+    """
+    above = np.maximum(activity - np.float32(noise_floor), 0.0)
+    side = (AROUND_TOKENS, AROUND_TOKENS)
+    around = cv2.blur(activity, side, borderType=cv2.BORDER_REPLICATE)
+    total = above + np.float32(noise_floor) + 2.0 * around
+    return np.divide(above, total, out=np.zeros_like(above), where=above > 0.0)
+
+
+def combine(saliency: np.ndarray, contrast: np.ndarray) -> np.ndarray:
+    """
+    Return one score of both, to which the neighbours add: rims, and holes between strong tokens.
+
+    The sum x = saliency + 0.5 contrast; the score 0.7 x + 0.3 of x under the 3 x 3 binomial kernel
+    (1 2 1; 2 4 2; 1 2 1) / 16, the outermost tokens repeated at the edges.
+
+    Parameters
+    ----------
+    saliency, contrast : numpy.ndarray
+        float32, shape (rows, cols), from ``image_saliency`` and ``event_contrast``.
+
+    """
+    kernel = NEIGHBOUR_SHARE * _BINOMIAL
+    kernel[1, 1] += 1.0 - NEIGHBOUR_SHARE
+    total = saliency + np.float32(EVENT_WEIGHT) * contrast
+    return cv2.filter2D(total, cv2.CV_32F, kernel, borderType=cv2.BORDER_REPLICATE)
+
+
+def check_image_size(image_rgb: np.ndarray, grid: PatchGrid) -> None:
+    """Raise a ValueError if the tokens are those of an image of another size."""
+    if image_rgb.shape[:2] != (grid.image_height, grid.image_width):
+        raise ValueError(
+            f'the image has shape {image_rgb.shape}, the tokens are those of '
+            f'{grid.image_height} x {grid.image_width} pixels: give the tokens of this image')

@@ -1,0 +1,31 @@
+"""Questions that are reported together, and apart from the others."""
+
+from __future__ import annotations
+
+from epvlm_ros.eval.question_set import STILL_GROUP
+from epvlm_ros.sim import questions as q
+MOTION_FAMILIES = getattr(q, 'MOTION_FAMILIES', ())
+REFUSAL_FAMILIES = getattr(q, 'REFUSAL_FAMILIES', ('unknown', 'motion'))
+ONE_FRAME_FAMILIES = getattr(q, 'ONE_FRAME_FAMILIES', tuple(
+    family for family in q.FAMILIES if family not in REFUSAL_FAMILIES))
+
+# What a question asks for decides what its answer can be known from.
+FAMILY_GROUPS = {
+    'answerable from one frame': ONE_FRAME_FAMILIES,
+    'motion: knowable only by blur and by which patches are kept': MOTION_FAMILIES,
+    'answerable by no picture': REFUSAL_FAMILIES}
+GROUPS = (*FAMILY_GROUPS, STILL_GROUP)
+
+
+def groups_of(family: str, group: str) -> tuple[str, ...]:
+    """
+    Return the groups that a question belongs to, some of ``GROUPS``.
+
+    Parameters
+    ----------
+    family, group : str
+        Of its case. A family that the simulator does not know is in none.
+
+    """
+    found = tuple(name for name, families in FAMILY_GROUPS.items() if family in families)
+    return (*found, group) if group else found

@@ -1,0 +1,217 @@
+"""A whole run: images one after the other or shared out to processes, and times on a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+import copy
+from dataclasses import dataclass
+from itertools import groupby
+import multiprocessing
+import os
+import queue
+import signal
+import traceback
+from typing import Any
+
+from epvlm_ros.core.checkpoint import load_checkpoint
+from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.engine import OutOfMemory
+from epvlm_ros.eval.answer_file import AnswerFile, Record
+from epvlm_ros.eval.question_set import Case, Problem, QuestionSet
+from epvlm_ros.eval.runner import Runner
+from epvlm_ros.eval.settings import Setting
+import torch
+
+_LOOK_EVERY_S = 2.0  # whether all processes are still there
+# Number of the image; the answers to each of its questions; the number of images without.
+_Answered = tuple[int, list[list[Record]]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process has to know: the model, what to compare, and the questions."""
+
+    config: VlmConfig
+    settings: list[Setting]
+    questions: QuestionSet
+
+    def make_runner(self, num_threads: int = 0) -> Runner:
+        """Load the model; ``num_threads`` above 0 sets the threads of torch."""
+        if self.config.num_threads or num_threads:
+            torch.set_num_threads(self.config.num_threads or num_threads)
+        runner = Runner(load_checkpoint(self.config), self.config, self.settings)
+        runner.warm_up()
+        return runner
+
+
+def run_job(
+    job: Job, answers: AnswerFile, show_progress: Callable[[Iterable[Any]], Iterable[Any]],
+    num_processes: int = 1,
+) -> list[Record]:
+    """
+    Ask what is not known yet, write it down as it comes, and return all answers in order.
+
+    Parameters
+    ----------
+    job : Job
+        The problems of its questions are complete afterwards.
+    answers : AnswerFile
+        Gets the new answers, those of one image after those of the image before.
+    show_progress : callable
+        Passes on what it is given, such as ``tqdm``.
+    num_processes : int
+        More than 1 share out the images; each loads the model.
+
+    Raises
+    ------
+    ValueError
+        If there are no processes to do it.
+    RuntimeError
+        If a process fails.
+
+    """
+    if num_processes < 1:
+        raise ValueError(f'--processes is {num_processes}: give at least 1')
+    known = frozenset(answers.known)
+    groups = (_ask_images(job, known) if num_processes == 1 else
+              _ask_in_processes(job, known, num_processes))
+    found = (records for _, lists in groups for records in lists)
+    new: dict[int, list[Record]] = {}
+    for records in show_progress(found):
+        answers.append(records)
+        new[records[0]['number']] = records
+    job.questions.problems.sort(key=lambda problem: problem.row)
+    numbers = [case.number for case in copy.copy(job.questions)]
+    everything = {**answers.known, **new}
+    return [record for number in numbers for record in everything.get(number, ())]
+
+
+def measure_times(
+    job: Job, num_images: int, show_progress: Callable[[Iterable[Any]], Iterable[Any]],
+) -> dict[str, list[float]]:
+    """
+    Measure times to the first token of questions asked alone, one about each of some images.
+
+    Parameters
+    ----------
+    job : Job
+        Of its questions the first one about each image is asked; its problems are left alone.
+    num_images : int
+        So many, the first ones.
+    show_progress : callable
+        See ``run_job``.
+
+    Returns
+    -------
+    dict of str to list of float
+        Milliseconds by the name of the setting.
+
+    """
+    if not num_images:
+        return {}
+    questions = copy.copy(job.questions)
+    runner = job.make_runner()
+    times: dict[str, list[float]] = {setting.name: [] for setting in job.settings}
+    for _, cases in show_progress(zip(range(num_images), group_by_image(questions))):
+        view = questions.view(cases[0])
+        if view is None:
+            continue
+        try:
+            found = runner.time_alone(cases[0], view, cases[0].number)
+        except (ValueError, OutOfMemory):
+            continue  # a problem, which the run has reported
+        for name, time_s in zip(times, found):
+            times[name].append(round(1e3 * time_s, 3))
+    return times
+
+
+def group_by_image(cases: Iterable[Case]) -> Iterator[list[Case]]:
+    """Yield the cases about one image that follow one another."""
+    for _, group in groupby(cases, key=lambda case: case.image):
+        yield list(group)
+
+
+def _ask_images(
+    job: Job, known: frozenset[int], share: int = 0, num_shares: int = 1, num_threads: int = 0,
+) -> Iterator[_Answered]:
+    """Yield number and new answers of every image, or of every n-th of them."""
+    runner = None
+    for number, cases in enumerate(group_by_image(job.questions)):
+        if number % num_shares != share:
+            continue
+        new = [case for case in cases if case.number not in known]
+        view = job.questions.view(new[0]) if new else None
+        if view is None:
+            job.questions.problems += [
+                Problem(case.number, f'the image {case.image} failed in a row before')
+                for case in new[1:]]
+            yield number, []
+            continue
+        runner = runner or job.make_runner(num_threads)
+        try:
+            records, problems = runner.ask(new, view, cases[0].number)
+        except OutOfMemory as error:  # all settings answer the same questions, or none
+            records, problems = {}, [Problem(case.number, str(error)) for case in new]
+        job.questions.problems += problems
+        yield number, list(records.values())
+
+
+def _ask_in_processes(
+    job: Job, known: frozenset[int], num_processes: int,
+) -> Iterator[_Answered]:
+    """Yield what ``_ask_images`` yields, in the same order, computed by several processes."""
+    context = multiprocessing.get_context('spawn')  # a copy of a process with CUDA does not work
+    results: Any = context.Queue()
+    num_threads = max(1, (os.cpu_count() or 1) // num_processes)
+    processes = [
+        context.Process(
+            target=_work, args=(job, known, share, num_processes, num_threads, results),
+            daemon=True)
+        for share in range(num_processes)]
+    for process in processes:
+        process.start()
+    problems: set[Problem] = set()
+    waiting: dict[int, list[list[Record]]] = {}
+    next_number, num_working = 0, num_processes
+    try:
+        while num_working:
+            kind, *content = _receive(results, processes)
+            if kind == 'failed':
+                raise RuntimeError(f'a process of the evaluation failed:\n{content[0]}')
+            if kind == 'done':
+                problems.update(content[0])
+                num_working -= 1
+                continue
+            waiting[content[0]] = content[1]
+            while next_number in waiting:
+                yield next_number, waiting.pop(next_number)
+                next_number += 1
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+    job.questions.problems = list(problems)  # rows that are no cases, every process has found
+
+
+def _receive(results: Any, processes: list[Any]) -> tuple[Any, ...]:
+    """Return what some process sent, or what happened to it."""
+    while True:
+        try:
+            return results.get(timeout=_LOOK_EVERY_S)
+        except queue.Empty:
+            dead = [process.exitcode for process in processes if process.exitcode]
+            if dead:
+                return 'failed', f'it ended with status {dead[0]}'
+
+
+def _work(
+    job: Job, known: frozenset[int], share: int, num_shares: int, num_threads: int, results: Any,
+) -> None:
+    """Ask about every n-th image, in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends all others
+    try:
+        for answered in _ask_images(job, known, share, num_shares, num_threads):
+            results.put(('answered', *answered))
+        results.put(('done', job.questions.problems))
+    except Exception:
+        results.put(('failed', traceback.format_exc()))

@@ -1,0 +1,45 @@
+"""What is compared: a policy at a budget, and what the engine goes by under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.selection import IMAGE_SCORES
+from epvlm_ros.eval.budget import Budget
+from epvlm_ros.eval.policies import CONTROLS, DENSE, selection_of
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A policy at a budget; the policy 'dense' keeps everything."""
+
+    policy: str
+    budget: Budget
+
+    @property
+    def name(self) -> str:
+        """Return for example 'events, keep 0.5'."""
+        return DENSE if self.policy == DENSE else f'{self.policy}, {self.budget.name}'
+
+
+def make_settings(policies: Iterable[str], budgets: Iterable[Budget]) -> list[Setting]:
+    """Return dense and every policy at every budget."""
+    dense = Setting(DENSE, Budget('keep', 1.0))
+    return [dense, *(Setting(policy, budget) for budget in budgets for policy in policies)]
+
+
+def configure(config: VlmConfig, policy: str, keep_ratio: float = 1.0) -> VlmConfig:
+    """
+    Return what the engine goes by under a policy.
+
+    In a static scene every policy stays within its budget: one that looks at the image goes on
+    with that, the others with even coverage. The scores of a control are no events, so that
+    none of them is noise.
+    """
+    selection = selection_of(policy)
+    return replace(
+        config, keep_ratio=keep_ratio, selection=selection,
+        static_scene_policy=IMAGE_SCORES.get(selection, 'uniform'),
+        static_scene_rate=0.0 if policy in CONTROLS else config.static_scene_rate)

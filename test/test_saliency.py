@@ -1,0 +1,116 @@
+"""What stands out by its colour or its events, by hand, and what policies make of it."""
+
+from epvlm_ros.core.patch_grid import PatchGeometry
+from epvlm_ros.core.selection import image_saliency, select_tokens, TokenScene
+from epvlm_ros.core.selection.saliency import combine, event_contrast
+import numpy as np
+import pytest
+
+GEOMETRY = PatchGeometry(14, 2, 784, 10 ** 7)
+
+
+def test_distance_from_a_ground_of_one_colour_by_hand():
+    image = np.full((112, 140, 3), 100, np.uint8)
+    image[28:35, 56:63] = (151, 100, 100)  # one of the 4 x 4 samples of token (1, 2)
+    found = image_saliency(image, GEOMETRY.grid(112, 140))
+    # red by 0.2: brightness 0.0598, red less green 0.2, blue less yellow -0.1, each over 0.03:
+    # a length of sqrt(1.993^2 + 6.667^2 + 3.333^2) = 7.715; 7.715 / 10.715 = 0.7200
+    assert np.argwhere(found > 1e-3).tolist() == [[1, 2]]
+    assert found[1, 2] == pytest.approx(0.7200, abs=5e-4)
+    assert found.dtype == np.float32 and found.shape == (4, 5)
+    flat = np.full((112, 140, 3), 9, np.uint8)
+    assert image_saliency(flat, GEOMETRY.grid(112, 140)).max() < 1e-3
+
+
+def test_a_channel_in_which_the_ground_varies_counts_little():
+    # Half of the tokens are brighter by 0.2 and half darker than 0.5: median of the distances 0.2.
+    image = np.full((112, 112, 3), 128, np.uint8)
+    image += np.uint8(51)
+    image[:56] -= np.uint8(102)
+    grey, coloured = image.copy(), image.copy()
+    grey[60:80, 60:80] = 255 - 26  # brighter by 0.2 than its half
+    coloured[60:80, 60:80] = image[60:80, 60:80] - np.array((0, 0, 51), np.uint8)
+    grid = GEOMETRY.grid(112, 112)
+    place = (2, 2)
+    assert image_saliency(coloured, grid)[place] > image_saliency(grey, grid)[place]
+    # by brightness alone: distances of 51 and 101 over a spread of 51 + 0.03 * 255
+    assert image_saliency(image, grid)[place] == pytest.approx(
+        (51 / 58.65) / (51 / 58.65 + 3), abs=5e-3)
+    assert image_saliency(grey, grid)[place] == pytest.approx(
+        (101 / 58.65) / (101 / 58.65 + 3), abs=5e-3)
+
+
+def test_samples_are_means_of_the_image_at_any_size():
+    # a checkerboard of pixels is grey to all samples; a coloured square is seen at each size
+    for height, width in ((300, 400), (1080, 1920), (60, 100)):
+        grid = GEOMETRY.grid(height, width)
+        image = np.full((height, width, 3), 120, np.uint8)
+        rows, cols = height // grid.rows, width // grid.cols
+        image[rows:2 * rows, cols:2 * cols] = (200, 40, 40)
+        found = image_saliency(image, grid)
+        assert np.unravel_index(found.argmax(), found.shape) == (1, 1)
+        assert found[1, 1] > 0.8 and found[0, -1] < 1e-3
+    with pytest.raises(ValueError, match='give the tokens of this image'):
+        image_saliency(image[:30], grid)
+
+
+def test_events_stand_out_from_noise_and_from_those_about_them():
+    activity = np.zeros((9, 9), np.float32)
+    activity[4, 4], activity[0, 8] = 108.0, 10.0
+    found = event_contrast(activity, 10.0)
+    # 98 over the floor; the mean of 49 tokens about it is 108 / 49: 98 / (98 + 10 + 4.408)
+    assert found[4, 4] == pytest.approx(0.8718, abs=1e-4)
+    assert np.count_nonzero(found) == 1  # as many as the floor are noise
+    # a camera that moves: 50 everywhere, 150 in one place
+    activity[:] = 50.0
+    activity[4, 4] = 150.0
+    found = event_contrast(activity, 10.0)
+    assert found[0, 0] == pytest.approx(40 / (40 + 10 + 100), abs=1e-4)
+    # (48 * 50 + 150) / 49 = 52.04
+    assert found[4, 4] == pytest.approx(140 / (140 + 10 + 104.08), abs=1e-4)
+    assert not event_contrast(np.zeros((2, 3), np.float32), 0.0).any()
+
+
+def test_neighbours_of_strong_tokens_by_hand():
+    saliency = np.zeros((5, 6), np.float32)
+    contrast = saliency.copy()
+    saliency[1, 1], contrast[3, 4] = 0.8, 0.4
+    found = combine(saliency, contrast)
+    # 0.7 + 0.3 / 4 of 0.8 stay, 0.3 / 8 go to the sides, 0.3 / 16 to the corners
+    np.testing.assert_allclose(found[:3, :3], [
+        [0.015, 0.03, 0.015], [0.03, 0.62, 0.03], [0.015, 0.03, 0.015]], atol=1e-6)
+    assert found[3, 4] == pytest.approx(0.155)  # events count half
+    corner = np.zeros((3, 3), np.float32)
+    corner[0, 0] = 1.0
+    # repeated at the edges: the corner's own weight is 0.7 + 0.3 * (4 + 2 + 2 + 1) / 16
+    assert combine(corner, 0 * corner)[0, 0] == pytest.approx(0.86875)
+
+
+def test_a_hole_between_strong_tokens_comes_before_the_same_token_by_itself():
+    saliency = np.zeros((7, 9), np.float32)
+    saliency[1:4, 1:4] = 0.9
+    saliency[2, 2] = saliency[5, 7] = 0.3  # a hole, and as much by itself
+    scene = TokenScene(7, 9, np.zeros((7, 9), np.float32), saliency=saliency)
+    kept = select_tokens(scene, 9 / 63, policy='events_and_saliency').kept_indices
+    expected = [row * 9 + col for row in (1, 2, 3) for col in (1, 2, 3)]
+    assert kept.tolist() == expected
+    by_itself = select_tokens(scene, 10 / 63, policy='saliency').kept_indices
+    assert set(by_itself) == {*expected, 52}
+
+
+def test_events_and_saliency_sees_what_moves_and_what_has_another_colour():
+    activity = np.full((8, 8), 4.0, np.float32)
+    activity[1, 1] = 400.0  # moves, in the colour of the ground
+    saliency = np.full((8, 8), 0.1, np.float32)
+    saliency[6, 6] = 0.8  # is at rest
+    scene = TokenScene(8, 8, activity, noise_floor=5.0, saliency=saliency)
+    kept = select_tokens(scene, 2 / 64, policy='events_and_saliency').kept_indices
+    assert kept.tolist() == [9, 54]
+    with pytest.raises(ValueError, match='give its saliency, see image_saliency'):
+        select_tokens(TokenScene(8, 8, activity), 0.5, policy='events_and_saliency')
+
+
+def test_equal_colours_share_a_budget_evenly():
+    scene = TokenScene(8, 8, saliency=np.zeros((8, 8), np.float32))
+    saliency = select_tokens(scene, 0.25, policy='saliency').kept_indices
+    assert saliency.tolist() == select_tokens(scene, 0.25, policy='uniform').kept_indices.tolist()
