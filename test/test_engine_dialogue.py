@@ -88,6 +88,24 @@ def test_what_is_reused_is_what_is_not_computed(folder: Path, image: np.ndarray)
     assert 0.5 * answer.flops_used < answer.flops_reused < answer.flops_used
 
 
+def test_the_system_prompt_is_computed_once(folder: Path, image: np.ndarray) -> None:
+    engine = make_engine(
+        folder, attention='eager', max_new_tokens=1, system_prompt='answer in one word. ' * 5)
+    costs = []
+    for picture, question in ((image, '?'), (image[::-1], '?'), (image[::-1], 'why?')):
+        with FlopCounterMode(display=False) as counter:
+            answer = engine.answer(picture, question, make_activity())
+        costs.append(answer)
+        # at first the system prompt runs apart, so that it need not look at what follows
+        rel = 0.01 if len(costs) > 1 else 0.05
+        assert counter.get_total_flops() == pytest.approx(
+            answer.flops_used - answer.flops_reused, rel=rel)
+    assert costs[0].flops_reused == 0 < costs[1].flops_reused < costs[2].flops_reused
+    told, plain = (make_engine(folder, system_prompt=text).answer(image, '?', None)
+                   for text in ('answer in one word. ' * 5, ''))
+    assert told.text != plain.text
+
+
 @pytest.mark.parametrize('change', [
     lambda engine, image, activity: image.__setitem__((slice(0, 40), slice(0, 90)), 0),
     lambda engine, image, activity: activity.counts.__setitem__(3, 0.0),

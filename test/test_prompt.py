@@ -3,7 +3,7 @@
 from epvlm_ros.core.prompt import AnswerText, check_question, PromptBuilder
 import pytest
 from qwen_checkpoints import CHAT_TEMPLATE, make_moments_prompt, make_prompt, make_tokenizer
-from qwen_shapes import IMAGE, SPECIAL_TOKENS, TURN_END, VIDEO
+from qwen_shapes import IMAGE, SPECIAL_TOKENS, TURN_END, TURN_START, VIDEO
 
 
 @pytest.fixture(scope='module', name='prompts')
@@ -34,6 +34,20 @@ def test_control_tokens_are_refused(prompts: PromptBuilder, token: str) -> None:
         with pytest.raises(ValueError, match='leave them out') as error:
             prompts.prompt_ids(question, 4)
         assert token in str(error.value)
+
+
+def test_a_system_prompt_stands_first() -> None:
+    prompts = PromptBuilder(
+        make_tokenizer(CHAT_TEMPLATE), CHAT_TEMPLATE, IMAGE, system_prompt='be brief')
+    system = [TURN_START, *b'system\nbe brief', TURN_END, *b'\n']
+    assert prompts.prompt_ids('?', 4).tolist() == [*system, *make_prompt(4, '?').tolist()]
+    assert prompts.image_comes_first
+    with pytest.raises(ValueError, match=r'the system prompt holds control .*im_end'):
+        PromptBuilder(
+            make_tokenizer(CHAT_TEMPLATE), CHAT_TEMPLATE, IMAGE, system_prompt='<|im_end|>')
+    deaf = CHAT_TEMPLATE.replace('in messages', 'in messages[-1:]')
+    with pytest.raises(ValueError, match='leaves the system prompt out'):
+        PromptBuilder(make_tokenizer(deaf), deaf, IMAGE, system_prompt='be brief')
 
 
 def test_an_unknown_word_is_no_control_token() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from epvlm_ros.core.sparse_qwen_vl import DecodingState, PromptPrefix, SparseQwenVl
+from epvlm_ros.core.sparse_qwen_vl.model import LEAD_TOKENS
 import pytest
 from qwen_checkpoints import EMBEDDED, make_model, make_prompt, make_vision, MODELS
+from qwen_shapes import SHAPES
 import torch
 from torch import Tensor
 
@@ -150,3 +152,32 @@ def test_both_attentions_agree(attention: str) -> None:
     scene = Scene('qwen2.5 wide')
     scene.model = SparseQwenVl(make_model('qwen2.5 wide', attention))
     assert scene.answers(scene.texts) == expected
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_a_long_text_before_the_image_is_computed_once(shape: str) -> None:
+    scene = Scene(shape)
+    lead = torch.arange(LEAD_TOKENS + 5) % 200
+    lengths = []
+    layer = scene.model.library_model.model.language_model.layers[0]
+    layer.register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[1]))
+    num_kept = len(scene.vision.kept_indices)
+    for round_number, text_ids in enumerate(scene.texts):
+        prompt_ids = torch.cat([lead, scene.start[3:], text_ids])
+        # the reference begins with the first token
+        expected = scene.model.prompt_logits(prompt_ids, scene.vision, scene.features)[-1]
+        lengths.clear()
+        state = scene.model.prefill(prompt_ids, scene.vision, scene.features)
+        assert lengths == [len(lead)][round_number:] + [num_kept + len(text_ids)]
+        assert (state.logits - expected).abs().max() <= TOLERANCE
+        assert state.next_position == len(lead) + 7 + len(text_ids)
+        prefix = scene.model.prefill_image(prompt_ids, scene.vision, scene.features)
+        for further in (state.prefix, prefix):
+            assert further.num_tokens_kept == len(lead) + num_kept
+            logits = scene.model.ask(further, text_ids).logits
+            assert (logits - expected).abs().max() <= TOLERANCE
+    other = scene.model.prefill(
+        torch.cat([lead + 1, scene.start[3:], text_ids]), scene.vision, scene.features)
+    assert (other.logits - expected).abs().max() > 100 * TOLERANCE
+    short = scene.prefill(scene.texts[0])
+    assert scene.model.lead is None and short.next_position == 10 + len(scene.texts[0])

@@ -215,6 +215,9 @@ class VlmConfig(Validated):
     max_question_length: int = parameter(
         2000, 'Most characters of a question; a longer one is refused.',
         minimum=1, maximum=100000, dynamic=True)
+    system_prompt: str = parameter(
+        '', 'What the model is told before every question, for models that follow instructions; '
+        'empty leaves it to the chat template.')
     max_pixels: int = parameter(
         0, 'Most pixels of the image after the resize of the model; 0 leaves it to the model.',
         minimum=0)

@@ -26,23 +26,28 @@ class PromptBuilder:
         The token that stands for one visual token of several moments.
     tells_times : bool
         Whether the text tells the time of each moment, as Qwen3-VL wants it.
+    system_prompt : str
+        What stands before every question; empty leaves it to the template.
 
     Raises
     ------
     ValueError
-        If the template does not place exactly one image.
+        If the template does not place exactly one image or leaves the system prompt out, or if
+        that holds control tokens.
 
     """
 
     def __init__(
         self, tokenizer: Any, chat_template: str, image_token_id: int,
         video_token_id: int | None = None, *, tells_times: bool = False,
+        system_prompt: str = '',
     ) -> None:
         self._tokenizer = tokenizer
         self._chat_template = chat_template
         self._image_token_id = image_token_id
         self._video_token_id = image_token_id if video_token_id is None else video_token_id
         self._tells_times = tells_times
+        self._system_prompt = system_prompt
         self._control_ids = {
             index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         # the unknown token stands for a word that the model does not know: no control at all
@@ -51,6 +56,11 @@ class PromptBuilder:
             raise ValueError(
                 'the chat template of the model does not place one image in the prompt: give a '
                 'checkpoint with the chat template of its family')
+        self._check_control_tokens(system_prompt, 'the system prompt')
+        if system_prompt not in self._place('?'):
+            raise ValueError(
+                'the chat template of the model leaves the system prompt out: put it into the '
+                'questions')
         starts = [self._encode(self._place(question)) for question in 'ab']
         ends = [ids.index(image_token_id) + 1 for ids in starts]
         # whether all prompts about an image are the same up to its end
@@ -86,12 +96,7 @@ class PromptBuilder:
             with which it would break out of the user's turn or claim to be an image.
 
         """
-        control_ids = self._control_ids.intersection(self._encode(question))
-        if control_ids:
-            names = self._tokenizer.convert_ids_to_tokens(sorted(control_ids))
-            raise ValueError(
-                f'the question holds control tokens of the model ({", ".join(names)}): leave '
-                'them out')
+        self._check_control_tokens(question, 'the question')
         text, visual_id = self._place(question), self._image_token_id
         if num_moments > 1:
             text = self._place_moments(text, num_moments, seconds_between)
@@ -100,11 +105,22 @@ class PromptBuilder:
         counts = torch.where(ids == visual_id, num_visual_tokens, 1)
         return ids.repeat_interleave(counts)
 
+    def _check_control_tokens(self, text: str, name: str) -> None:
+        control_ids = self._control_ids.intersection(self._encode(text))
+        if control_ids:
+            names = self._tokenizer.convert_ids_to_tokens(sorted(control_ids))
+            raise ValueError(
+                f'{name} holds control tokens of the model ({", ".join(names)}): leave them out')
+
     def _place(self, question: str) -> str:
         content = [{'type': 'image'}, {'type': 'text', 'text': question}]
+        messages: list[dict[str, Any]] = [{'role': 'user', 'content': content}]
+        if self._system_prompt:
+            told = [{'type': 'text', 'text': self._system_prompt}]
+            messages.insert(0, {'role': 'system', 'content': told})
         return self._tokenizer.apply_chat_template(
-            [{'role': 'user', 'content': content}], chat_template=self._chat_template,
-            tokenize=False, add_generation_prompt=True)
+            messages, chat_template=self._chat_template, tokenize=False,
+            add_generation_prompt=True)
 
     def _place_moments(self, text: str, num_moments: int, seconds_between: float) -> str:
         """Put moments in the place of the image: chat templates often know images only."""

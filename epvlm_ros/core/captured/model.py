@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 import logging
 from typing import Any
@@ -59,7 +59,7 @@ class CapturedPrefix(PromptPrefix):
 
     """
 
-    saved: Tensor
+    saved: Tensor = field(kw_only=True)
 
 
 class CapturedQwenVl(SparseQwenVl):
@@ -311,7 +311,7 @@ class CapturedQwenVl(SparseQwenVl):
         return CapturedPrefix(
             prompt_ids[:end].cpu(), tuple((keys[None], values[None]) for keys, values
                                           in zip(*saved)),
-            int(positions[0, end]), saved)
+            int(positions[0, end]), saved=saved)
 
     def _make_state(
         self, num_tokens: int, next_position: int, prompt_ids: Tensor, prefix: PromptPrefix,

@@ -30,15 +30,23 @@ class AnswerMaker:
     ----------
     checkpoint : Checkpoint
         The loaded model.
+    system_prompt : str
+        As in ``VlmConfig``.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be prompted so.
 
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, system_prompt: str = '') -> None:
         self._model = checkpoint.model
         self._tokenizer = checkpoint.tokenizer
-        self._prompts = PromptBuilder(
+        self.prompts = PromptBuilder(
             checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.image_token_id,
-            checkpoint.model.video_token_id, tells_times=checkpoint.model.tells_times)
+            checkpoint.model.video_token_id, tells_times=checkpoint.model.tells_times,
+            system_prompt=system_prompt)
         self.frames = FrameEncoder(checkpoint, remembers=self.image_comes_first)
         self._shape = ModelShape.from_config(checkpoint.model.config)
         self._end_token_ids = checkpoint.model.end_token_ids
@@ -49,7 +57,7 @@ class AnswerMaker:
     @property
     def image_comes_first(self) -> bool:
         """Whether all questions about a view share the computation up to its end."""
-        return self._prompts.image_comes_first
+        return self.prompts.image_comes_first
 
     def answer(
         self, moments: Sequence[Moment], question: str, seconds_between: float,
@@ -60,7 +68,7 @@ class AnswerMaker:
         draft = Draft(AnswerText(self._tokenizer, on_text), time.perf_counter())
         check_limits = make_limits(should_stop, config.deadline)
         view, prefix = self.frames.look_at(moments, seconds_between, config, self._num_answers)
-        prompt_ids = self._prompt_ids(question, view)
+        prompt_ids, known = self._prompt_ids(question, view), prefix or self._model.lead
         try:
             check_limits()
             if prefix is None:
@@ -68,13 +76,13 @@ class AnswerMaker:
             else:
                 state = self._model.ask(prefix, prefix.text_after(prompt_ids))
             token_ids = self._model.decode(
-                state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
+                state, self._end_token_ids, config.max_new_tokens, self.sampling(config))
             write_answers([draft], ([(0, token_id)] for token_id in token_ids),
                           config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
             draft.finish(cut_off.ending, time.perf_counter())
         self._num_answers += 1
-        return self._make_answer(draft, view, prompt_ids, prefix)
+        return self._make_answer(draft, view, prompt_ids, known)
 
     def answer_all(
         self, moment: Moment, questions: Sequence[str], config: VlmConfig,
@@ -85,20 +93,20 @@ class AnswerMaker:
         check_limits = make_limits(should_stop, config.deadline)
         view, prefix = self.frames.look_at([moment], 1.0, config, self._num_answers)
         prompts = [self._prompt_ids(question, view) for question in questions]
-        is_known = prefix is not None
+        known = prefix or self._model.lead
         try:
             check_limits()
             prefix = prefix or self.frames.prefill_image(view, prompts[0], check_limits)
             state = self._model.ask_together(prefix, [prefix.text_after(ids) for ids in prompts])
             tokens = self._model.decode_together(
-                state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
+                state, self._end_token_ids, config.max_new_tokens, self.sampling(config))
             write_answers(drafts, tokens, config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
             finish_all(drafts, cut_off.ending, time.perf_counter())
         self._num_answers += len(questions)
-        # if nothing was known, the frame was encoded for the first question
+        # if the frame was not known, it was encoded for the first question
         return [
-            self._make_answer(draft, view, ids, prefix if is_known or number else None)
+            self._make_answer(draft, view, ids, prefix if number else known)
             for number, (draft, ids) in enumerate(zip(drafts, prompts))]
 
     def prepare(
@@ -122,14 +130,15 @@ class AnswerMaker:
             return
         grid = self.frames.patch_grid(height, width)
         numbers_kept = (token_budget(config.keep_ratio, grid.num_tokens), grid.num_tokens)
-        record(self._model, self._prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
-               numbers_kept, self._sampling(config))
+        record(self._model, self.prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
+               numbers_kept, self.sampling(config))
 
     def _prompt_ids(self, question: str, view: View) -> torch.Tensor:
-        return self._prompts.prompt_ids(
+        return self.prompts.prompt_ids(
             question, view.grid.num_tokens, len(view.moments), view.seconds_between)
 
-    def _sampling(self, config: VlmConfig) -> Sampling:
+    def sampling(self, config: VlmConfig) -> Sampling:
+        """Return how tokens are chosen."""
         return Sampling(
             config.temperature, config.top_p, config.seed,
             config.repetition_penalty or self._model.repetition_penalty)

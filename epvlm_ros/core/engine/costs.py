@@ -34,7 +34,8 @@ def count_costs(
     num_prompt_tokens : int
         Tokens of the dense prompt.
     known : PromptPrefix or None
-        The part of the prompt that was computed before, if any.
+        The part of the prompt that was computed before, if any: all up to the end of the images,
+        or what stands before them.
 
     """
     num_text_tokens = num_prompt_tokens - view.num_tokens
@@ -44,8 +45,11 @@ def count_costs(
     used = _count(shape, view, kept, num_text_tokens)
     if known is None:
         return PrefillCosts(dense, used, 0)
+    num_kept = sum(len(indices) for indices in kept) + num_text_tokens
     computed = language_model_flops(
-        shape, num_prompt_tokens - len(known.token_ids), num_before=known.num_tokens_kept)
+        shape, num_kept - known.num_tokens_kept, num_before=known.num_tokens_kept)
+    if not known.holds_image:
+        computed += used - language_model_flops(shape, num_kept)
     return PrefillCosts(dense, used, used - computed)
 
 

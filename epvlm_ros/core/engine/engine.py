@@ -60,7 +60,7 @@ class VlmEngine:
     def __init__(self, checkpoint: Checkpoint, config: VlmConfig) -> None:
         self._config = config
         self._model = checkpoint.model
-        self._maker = AnswerMaker(checkpoint)
+        self._maker = AnswerMaker(checkpoint, config.system_prompt)
 
     @classmethod
     def from_config(cls, config: VlmConfig) -> VlmEngine:

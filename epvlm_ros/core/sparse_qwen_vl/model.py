@@ -7,7 +7,8 @@ from typing import Any
 
 from epvlm_ros.core.sparse_qwen_vl.decoding import Decoder
 from epvlm_ros.core.sparse_qwen_vl.library_model import LibraryModel
-from epvlm_ros.core.sparse_qwen_vl.states import BatchState, DecodingState, PromptPrefix
+from epvlm_ros.core.sparse_qwen_vl.states import (
+    BatchState, DecodingState, keys_values_of, PromptPrefix)
 from epvlm_ros.core.sparse_qwen_vl.vision_input import VisionInput, VisualFeatures
 import numpy as np
 import torch
@@ -15,10 +16,20 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 
 TEXT = -1  # stands for any token that is no visual one
+# What stands before the image is kept from prompt to prompt if it is at least so long: a shorter
+# one saves less than the attention loses that cannot begin with the first token.
+LEAD_TOKENS = 64
 
 
 class SparseQwenVl(LibraryModel, Decoder):
-    """A Qwen vision-language model and its sparse forward pass, for one view at a time."""
+    """
+    A Qwen vision-language model and its sparse forward pass, for one view at a time.
+
+    ``lead`` holds what stands before the image in the last prompt, if it is worth keeping: the
+    same for every image as long as the system prompt is.
+    """
+
+    lead: PromptPrefix | None = None
 
     @torch.inference_mode()
     def encode(self, vision: VisionInput) -> VisualFeatures:
@@ -54,7 +65,8 @@ class SparseQwenVl(LibraryModel, Decoder):
             What ``encode`` made of it.
 
         """
-        hidden, cache, positions = self._run_prompt(prompt_ids, vision, features)
+        lead = self._find_lead(prompt_ids)
+        hidden, cache, positions = self._run_prompt(prompt_ids, vision, features, lead)
         prefix = self._cut_prefix(prompt_ids, positions, cache, vision)
         # the vocabulary is the widest layer: only the last token goes through it
         logits = self._model.lm_head(hidden[0, -1])
@@ -75,7 +87,8 @@ class SparseQwenVl(LibraryModel, Decoder):
 
         """
         prompt_ids = prompt_ids[:self._end_of_image(prompt_ids)]
-        _, cache, positions = self._run_prompt(prompt_ids, vision, features)
+        lead = self._find_lead(prompt_ids)
+        _, cache, positions = self._run_prompt(prompt_ids, vision, features, lead)
         return self._cut_prefix(prompt_ids, positions, cache, vision)
 
     @torch.inference_mode()
@@ -135,7 +148,8 @@ class SparseQwenVl(LibraryModel, Decoder):
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
     ) -> Tensor:
         """Return the logits of every kept token of the prompt, shape (kept, vocabulary)."""
-        return self._model.lm_head(self._run_prompt(prompt_ids, vision, features)[0][0])
+        hidden, _, _ = self._run_prompt(prompt_ids, vision, features, lead=None)
+        return self._model.lm_head(hidden[0])
 
     @torch.inference_mode()
     def step(self, state: DecodingState, token_id: int) -> None:
@@ -156,21 +170,39 @@ class SparseQwenVl(LibraryModel, Decoder):
 
     def _run_prompt(
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
+        lead: PromptPrefix | None,
     ) -> tuple[Tensor, Cache, Tensor]:
-        """Return hidden states of the kept tokens, cache, and positions up to the next token."""
+        """Return hidden states after the lead, cache, and positions up to the next token."""
         prompt_ids = prompt_ids.cpu()
         positions = self.positions(torch.cat([prompt_ids, torch.tensor([TEXT])]), vision)
         is_image = self._find_visual(prompt_ids)
         is_kept = ~is_image
         is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
+        cache: Cache = DynamicCache(config=self._text_config)
+        if lead is not None:
+            cache = lead.make_cache()
+            is_kept[:len(lead.token_ids)] = False
         is_visual = is_image[is_kept].to(self.device)
         embeddings = self._embed(prompt_ids[is_kept])
         embeddings[is_visual] = features.tokens.to(embeddings.dtype)
-        cache = DynamicCache(config=self._text_config)
         hidden = self._run_language_model(
             embeddings[None], positions[:, None, :-1][..., is_kept].to(self.device), cache,
             **self._family.prefill_inputs(features, is_visual))
         return hidden, cache, positions
+
+    def _find_lead(self, prompt_ids: Tensor) -> PromptPrefix | None:
+        """Return what stands before the image, computed if need be; None if it is short."""
+        ids = prompt_ids[:int(self._find_visual(prompt_ids).nonzero()[0, 0])].cpu()
+        if self.lead is not None and torch.equal(self.lead.token_ids, ids):
+            return self.lead
+        self.lead = None
+        if len(ids) >= LEAD_TOKENS:
+            cache = DynamicCache(config=self._text_config)
+            positions = torch.arange(len(ids), device=self.device).expand(3, 1, -1)
+            self._run_language_model(self._embed(ids[None]), positions, cache)
+            self.lead = PromptPrefix(
+                ids, keys_values_of(cache, len(ids)), len(ids), holds_image=False)
+        return self.lead
 
     def _cut_prefix(
         self, prompt_ids: Tensor, positions: Tensor, cache: Cache, vision: VisionInput,
@@ -178,11 +210,8 @@ class SparseQwenVl(LibraryModel, Decoder):
         """Return the part up to the end of the image of a prompt that was computed."""
         end = self._end_of_image(prompt_ids)
         num_kept = end - vision.num_tokens + len(vision.kept_indices)
-        layers: list[Any] = cache.layers
-        # no token sees a later one, so that the first keys and values are those of the prefix
-        keys_values = tuple(
-            (layer.keys[:, :, :num_kept], layer.values[:, :, :num_kept]) for layer in layers)
-        return PromptPrefix(prompt_ids[:end].cpu(), keys_values, int(positions[0, end]))
+        return PromptPrefix(
+            prompt_ids[:end].cpu(), keys_values_of(cache, num_kept), int(positions[0, end]))
 
     def _end_of_image(self, prompt_ids: Tensor) -> int:
         return int(self._find_visual(prompt_ids).nonzero()[-1, 0]) + 1

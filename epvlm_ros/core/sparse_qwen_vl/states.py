@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +12,23 @@ from transformers import Cache, DynamicCache
 KeysValues = tuple[tuple[Tensor, Tensor], ...]
 
 
+def keys_values_of(cache: Cache, num_tokens: int) -> KeysValues:
+    """
+    Return views of the keys and values of the first tokens.
+
+    No token sees a later one, so that they are those of a prompt which ends there.
+    """
+    layers: list[Any] = cache.layers
+    return tuple(
+        (layer.keys[:, :, :num_tokens], layer.values[:, :, :num_tokens]) for layer in layers)
+
+
 @dataclass(frozen=True, eq=False)
 class PromptPrefix:
     """
-    A prompt up to the end of its image, computed: what all questions about the image share.
+    The beginning of a prompt, computed, most often up to the end of its image.
+
+    That much all questions about an image share.
 
     Parameters
     ----------
@@ -25,12 +39,15 @@ class PromptPrefix:
         written to.
     next_position : int
         M-RoPE position (the same on its three axes) of the text that follows.
+    holds_image : bool
+        Whether it ends with the image, not before it.
 
     """
 
     token_ids: Tensor
     keys_values: KeysValues
     next_position: int
+    holds_image: bool = True
 
     @property
     def num_tokens_kept(self) -> int:
