@@ -266,8 +266,8 @@ class VlmNodeConfig(Validated):
         minimum=1, maximum=1000)
     encode_ahead: str = parameter(
         'on_demand', 'When a frame is encoded: on_demand (when a question is asked), on_arrival '
-        '(at once, so that a question costs its own text only; a frame that comes in the '
-        'meantime waits) or at_rate (encode_rate frames a second; the others are left out, and a '
+        '(at once, so that a question costs its own text only; for models that are faster than '
+        'the camera) or at_rate (encode_rate frames a second; the others are left out, and a '
         'question is about the last one that was not).',
         choices=('on_demand', 'on_arrival', 'at_rate'), dynamic=True)
     encode_rate: float = parameter(

@@ -9,8 +9,9 @@ from typing import TypeVar
 import torch
 
 Result = TypeVar('Result')
-# How torch and its libraries say on a CPU, in a RuntimeError, that memory is short.
-SHORTAGES = ('not enough memory', "can't allocate memory", 'bad_alloc', 'out of memory')
+# How torch and its libraries say in a RuntimeError that memory is short.
+SHORTAGES = (
+    'not enough memory', "can't allocate memory", 'bad_alloc', 'out of memory', 'alloc_failed')
 
 
 class OutOfMemory(RuntimeError):
