@@ -1,4 +1,4 @@
-"""Which of torch's attention kernels is the fastest for a shape: measured, once."""
+"""Attention of torch: the fastest kernel for a shape, and attention within stretches."""
 
 from __future__ import annotations
 
@@ -67,3 +67,57 @@ def _shortest_ms(run: Callable[[], Any]) -> float:
         end.synchronize()
         times_ms.append(start.elapsed_time(end))
     return min(times_ms)
+
+
+class StretchAttention:
+    """
+    Lets every patch attend to those of its own stretch: of an image, of a window, of padding.
+
+    By the kernel for sequences of any length on a GPU, unless it does not run there; else with a
+    mask.
+    """
+
+    def __init__(self) -> None:
+        self._is_refused = False
+
+    def __call__(self, qkv: Tensor, ends: Tensor, longest: int) -> Tensor:
+        """
+        Return what was attended to.
+
+        Parameters
+        ----------
+        qkv : torch.Tensor
+            Shape (patches, 3, heads, head_dim).
+        ends : torch.Tensor
+            int32, shape (stretches + 1,), where each begins and ends; the first is 0 and the last
+            the number of patches; stretches may be empty.
+        longest : int
+            Most patches of one of them.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (patches, heads * head_dim).
+
+        """
+        if qkv.is_cuda and qkv.dtype != torch.float32 and not self._is_refused:
+            try:
+                return _attend_to_sequences(qkv, ends, longest)
+            except (ImportError, RuntimeError, TypeError) as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                _log.warning('attention within stretches takes a mask: %s', error)
+                self._is_refused = True
+        places = torch.arange(len(qkv), dtype=ends.dtype, device=qkv.device)
+        stretch = torch.bucketize(places, ends, right=True)
+        query, key, value = qkv.permute(1, 2, 0, 3)[:, None]
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=stretch[:, None] == stretch)
+        return mixed[0].transpose(0, 1).flatten(1)
+
+
+def _attend_to_sequences(qkv: Tensor, ends: Tensor, longest: int) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+    query, key, value = qkv.unbind(1)
+    mixed: Any = varlen_attn(query, key, value, ends, ends, longest, longest)
+    return mixed.flatten(1)

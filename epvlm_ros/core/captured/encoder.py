@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from epvlm_ros.core.captured.attention import FastestAttention
 from epvlm_ros.core.captured.operations import Operations
@@ -69,31 +68,3 @@ def attend_to_all(qkv: Tensor, attend: FastestAttention) -> Tensor:
     """Let every patch attend to every other."""
     query, key, value = qkv.permute(1, 2, 0, 3)[:, None]  # (3, 1, heads, patches, head_dim)
     return attend(query, key, value)[0].transpose(0, 1).flatten(1)
-
-
-def attend_within(qkv: Tensor, ends: Tensor, longest: int) -> Tensor:
-    """
-    Let every patch attend to those of its own stretch: of a window, of the image, of padding.
-
-    Parameters
-    ----------
-    qkv : torch.Tensor
-        As in ``encode``.
-    ends : torch.Tensor
-        int32, shape (stretches + 1,), where each begins and ends; the first is 0 and the last the
-        number of patches; stretches may be empty.
-    longest : int
-        Most patches of one of them.
-
-    """
-    if qkv.is_cuda and qkv.dtype != torch.float32:
-        from torch.nn.attention.varlen import varlen_attn
-        query, key, value = qkv.unbind(1)
-        mixed: Any = varlen_attn(query, key, value, ends, ends, longest, longest)
-        return mixed.flatten(1)
-    places = torch.arange(len(qkv), dtype=ends.dtype, device=qkv.device)
-    stretch = torch.bucketize(places, ends, right=True)
-    query, key, value = qkv.permute(1, 2, 0, 3)[:, None]
-    mixed = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=stretch[:, None] == stretch)
-    return mixed[0].transpose(0, 1).flatten(1)

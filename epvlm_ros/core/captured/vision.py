@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from epvlm_ros.core.captured.attention import FastestAttention
-from epvlm_ros.core.captured.encoder import attend_to_all, attend_within, encode
+from epvlm_ros.core.captured.attention import FastestAttention, StretchAttention
+from epvlm_ros.core.captured.encoder import attend_to_all, encode
 from epvlm_ros.core.captured.graphs import FixedFunction, GraphPool
 from epvlm_ros.core.captured.operations import Operations
 from epvlm_ros.core.captured.sizes import GrowingRows, padded_size
@@ -69,6 +69,7 @@ class CapturedEncoder:
         self._weights, self._operations, self._pool = weights, operations, pool
         self._usual_ratios = frozenset(usual_ratios) | {1.0}
         self._attention = FastestAttention()
+        self._attention_within = StretchAttention()
         self._patches = GrowingRows(weights.patches.weight)
         self._staging = torch.empty(0)
 
@@ -123,11 +124,13 @@ class CapturedEncoder:
             torch.zeros(size + 2, dtype=torch.int32, device=device))
         attention: Any = partial(attend_to_all, attend=self._attention)
         if num_images:
-            attention = partial(attend_within, ends=inputs.image_ends, longest=num_patches)
+            attention = partial(
+                self._attention_within, ends=inputs.image_ends, longest=num_patches)
         # padding is shorter than an eighth of the tokens, but may be longer than a window
         window = weights.window_size ** 2 * weights.patches_per_token
         window_attention = partial(
-            attend_within, ends=inputs.window_ends, longest=max(window, num_patches // 8))
+            self._attention_within, ends=inputs.window_ends,
+            longest=max(window, num_patches // 8))
         return FixedFunction(
             partial(encode, weights, self._operations, inputs.patches, inputs.places, attention,
                     window_attention), inputs)
