@@ -18,13 +18,13 @@ from epvlm_ros.core.sparse_qwen_vl import Sampling, SparseQwenVl
 from masked_dense_reference import MaskedDenseReference
 import pytest
 from qwen_checkpoints import (
-    library_inputs, make_model, make_moments_prompt, make_prompt, make_prompt_for, make_vision)
-from qwen_shapes import END_OF_TEXT
+    library_inputs, make_model, make_moments_prompt, make_prompt, make_prompt_for, make_vision,
+    MODELS)
+from qwen_shapes import END_OF_TEXT, SHAPES
 import torch
 
 TOLERANCE = 1e-4
 ANSWER_LENGTH = 128
-CAPTURED_SHAPES = ('narrow', 'wide', 'qwen2.5 narrow', 'qwen2.5 wide')
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 
 
@@ -32,7 +32,7 @@ def make_captured(shape: str, **options: Any) -> CapturedQwenVl:
     return CapturedQwenVl(make_model(shape), **{'cache_tokens': 512, **options})
 
 
-@pytest.mark.parametrize('shape', [*CAPTURED_SHAPES, 'embedded'])
+@pytest.mark.parametrize('shape', MODELS)
 def test_keeping_all_equals_the_library(shape: str) -> None:
     model, vision = make_model(shape), make_vision(5, 9, keep_ratio=1.0, shape=shape)
     prompt_ids = make_prompt_for(shape, 45)
@@ -50,7 +50,7 @@ def test_keeping_all_equals_the_library(shape: str) -> None:
 
 
 @pytest.mark.parametrize('usual_ratios', [(), (0.3,)], ids=['padded', 'exact'])
-@pytest.mark.parametrize('shape', CAPTURED_SHAPES)
+@pytest.mark.parametrize('shape', SHAPES)
 def test_dropped_tokens_equal_masked_ones(shape: str, usual_ratios: tuple[float, ...]) -> None:
     vision, prompt_ids = make_vision(5, 9, 0.3, 11, shape=shape), make_prompt_for(shape, 45)
     reference = MaskedDenseReference(shape, vision, prompt_ids)
@@ -82,7 +82,7 @@ def test_padding_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize('seconds_between', [3.0, 5000.0])  # the latter beyond all tables
-@pytest.mark.parametrize('shape', CAPTURED_SHAPES)
+@pytest.mark.parametrize('shape', SHAPES)
 def test_several_moments_equal_the_eager_run(shape: str, seconds_between: float) -> None:
     vision = make_vision(
         5, 4, 0.4, 3, shape=shape, num_moments=3, seconds_between=seconds_between)
@@ -222,9 +222,29 @@ def test_what_does_not_fit_runs_as_in_the_library() -> None:
         assert list(captured.decode(captured.ask(state.prefix, text_ids), (), 40)) == expected
 
 
-def test_other_language_models_are_refused() -> None:
-    with pytest.raises(Unsupported, match='qwen3_vl_text'):
-        CapturedQwenVl(make_model('qwen3 narrow'))
+@pytest.mark.parametrize('name, value, words', [
+    ('rope_parameters', {'rope_type': 'dynamic'}, 'type dynamic'),
+    ('hidden_act', 'gelu', 'activation gelu'), ('model_type', 'other_text', 'type other_text')])
+def test_other_language_models_are_refused(name: str, value: Any, words: str) -> None:
+    model = make_model('narrow')
+    setattr(model.config.text_config, name, value)
+    with pytest.raises(Unsupported, match=words):
+        CapturedQwenVl(model)
+
+
+def test_another_encoder_runs_as_in_the_library(caplog: pytest.LogCaptureFixture) -> None:
+    model, vision, prompt_ids = make_model('wide'), make_vision(
+        3, 3, 0.5, shape='wide'), make_prompt(9)
+    eager = SparseQwenVl(model)
+    model.config.vision_config.hidden_act = 'relu'
+    captured = CapturedQwenVl(model, cache_tokens=256)
+    assert 'the encoder runs as in the library: the encoder is of type qwen2_vl with relu' in (
+        caplog.text)
+    features = captured.encode(vision)
+    assert torch.equal(features.tokens, eager.encode(vision).tokens)
+    expected = eager.prefill(prompt_ids, vision, features)
+    state = captured.prefill(prompt_ids, vision, features)
+    assert list(captured.decode(state, (), 9)) == list(eager.decode(expected, (), 9))
 
 
 def test_the_library_goes_on_as_before() -> None:
@@ -267,7 +287,7 @@ def test_the_function_that_was_not_used_for_longest_goes() -> None:
 
 @needs_gpu
 @pytest.mark.parametrize('fused', [False, True], ids=['torch', 'fused'])
-@pytest.mark.parametrize('shape', CAPTURED_SHAPES)
+@pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('keep_ratio', [1.0, 0.3])
 def test_recordings_answer_as_the_library_does(
     shape: str, keep_ratio: float, fused: bool, monkeypatch: pytest.MonkeyPatch,

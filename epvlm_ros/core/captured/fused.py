@@ -42,7 +42,7 @@ class FusedOperations(Operations):
             kernels.quick_gelu_kernel[(triton.cdiv(values.numel(), 2048),)](
                 values, values.numel(), BLOCK=2048)
             return values
-        if activation == 'gelu':
+        if activation != 'gated_silu':
             return super().activate(values, activation)
         tokens, width = values.shape[0], values.shape[1] // 2
         result = values.new_empty(tokens, width)
@@ -173,9 +173,9 @@ def try_out(weights: DecoderWeights) -> FusedOperations:
     prompt.length.fill_(16)
     try:
         with torch.inference_mode():
-            model.prefill(prompt, None, None)
+            model.prefill(prompt, (), None)
             prompt.offset.fill_(16)
-            model.prefill(prompt, None, 64)
+            model.prefill(prompt, (), 64)
             model.step(64)
             torch.cuda.synchronize(device)
     except TritonError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from epvlm_ros.core.captured.attention import FastestAttention
 from epvlm_ros.core.captured.cache import StaticCache
 from epvlm_ros.core.captured.operations import Operations
@@ -76,7 +78,9 @@ class LanguageModel:
         # place in the cache and M-RoPE position of the next token, and its number in the answer
         self.cursor = torch.zeros(3, dtype=torch.int64, device=device)
 
-    def prefill(self, prompt: Prompt, features: Tensor | None, bound: int | None) -> None:
+    def prefill(
+        self, prompt: Prompt, features: Sequence[Tensor], bound: int | None,
+    ) -> None:
         """
         Run some tokens of a prompt; sets ``logits`` after the last one and ``cursor``.
 
@@ -84,15 +88,20 @@ class LanguageModel:
         ----------
         prompt : Prompt
             The tokens.
-        features : torch.Tensor or None
-            Visual features, shape (any, dim); None if all tokens are text.
+        features : sequence of torch.Tensor
+            Visual features, and those that are added after the first, second, ... layer, each of
+            shape (any, dim); none if all tokens are text.
         bound : int or None
             None if the tokens are the first ones of the cache; else no place in the cache
             at ``bound`` or behind it is used after this call.
 
         """
         weights, operations = self._weights, self._operations
-        hidden = self._embed(prompt, features)
+        is_visual = prompt.source[:, None] >= 0
+        source = prompt.source.clamp(min=0)
+        hidden = weights.embedding.index_select(0, prompt.ids)
+        if features:
+            hidden = torch.where(is_visual, features[0].index_select(0, source), hidden)
         # (tokens, head_dim / 2): each frequency by the position on its axis
         turns = prompt.positions.index_select(0, weights.axes).T
         cos, sin = weights.cos.gather(0, turns), weights.sin.gather(0, turns)
@@ -101,6 +110,7 @@ class LanguageModel:
         for number, layer in enumerate(weights.layers):
             normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
             qkv = functional.linear(normed, *layer.qkv)
+            operations.normalize_heads(qkv, layer, weights.num_heads, weights.head_dim)
             queries = operations.rotate_and_store(
                 qkv, cos, sin, self._cache, number, prompt.offset)
             if number + 1 == len(weights.layers):  # of the last layer one token is enough
@@ -111,6 +121,9 @@ class LanguageModel:
             activated = operations.activate(
                 functional.linear(normed, *layer.mlp.up), layer.mlp.activation)
             delta = functional.linear(activated, *layer.mlp.down)
+            if number + 1 < len(features):
+                hidden = hidden + delta
+                delta = features[number + 1].index_select(0, source) * is_visual
         mixed = operations.attend_to_cache(
             queries.index_select(0, last), self._cache, number, prompt.offset + last,
             bound or prompt.capacity)
@@ -135,18 +148,12 @@ class LanguageModel:
         hidden = weights.embedding.index_select(0, self.token)
         for number, layer in enumerate(weights.layers):
             qkv = operations.linear(hidden, layer.norm_before_attention, layer.qkv)
+            operations.normalize_heads(qkv, layer, weights.num_heads, weights.head_dim)
             mixed = operations.attend_and_store(
                 qkv, weights.cos, weights.sin, self._cache, number, self.cursor, bound)
             self._finish_layer(hidden, mixed, layer)
         self._set_logits(hidden)
         self.cursor += 1
-
-    def _embed(self, prompt: Prompt, features: Tensor | None) -> Tensor:
-        hidden = self._weights.embedding.index_select(0, prompt.ids)
-        if features is None:
-            return hidden
-        visual = features.index_select(0, prompt.source.clamp(min=0))
-        return torch.where(prompt.source[:, None] < 0, hidden, visual)
 
     def _attend(
         self, queries: Tensor, number: int, offset: Tensor, bound: int | None,

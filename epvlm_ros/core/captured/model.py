@@ -105,7 +105,9 @@ class CapturedQwenVl(SparseQwenVl):
         weights = DecoderWeights.of(inner.language_model, self._model.lm_head)
         self._operations = operations or find_operations(weights)
         self._encoder = self._make_encoder(inner.visual, usual_ratios)
-        self._visual = GrowingRows(weights.embedding)
+        num_deepstack = len(getattr(
+            self.config.vision_config, 'deepstack_visual_indexes', ()))
+        self._visual = [GrowingRows(weights.embedding) for _ in range(1 + num_deepstack)]
         self._cache = StaticCache(weights, cache_tokens)
         self._language_model = LanguageModel(weights, self._operations, self._cache)
         self._number = 0
@@ -123,7 +125,7 @@ class CapturedQwenVl(SparseQwenVl):
         """Run the encoder and the patch merger on the kept tokens."""
         if self._encoder is None or self._encoder.size_for(vision) > self._cache.capacity:
             return super().encode(vision)
-        return VisualFeatures(self._encoder.encode(vision))
+        return self._encoder.encode(vision)
 
     @torch.inference_mode()
     def prefill(
@@ -258,7 +260,13 @@ class CapturedQwenVl(SparseQwenVl):
         except Unsupported as reason:
             _log.warning('the encoder runs as in the library: %s', reason)
             return None
-        return CapturedEncoder(weights, self._operations, self._pool, usual_ratios)
+
+        def mix_positions(vision: VisionInput) -> tuple[Tensor, Tensor]:
+            inputs = self._family.encoder_inputs(encoder, vision)
+            return inputs['interp_indices'], inputs['interp_weights']
+
+        return CapturedEncoder(
+            weights, self._operations, self._pool, usual_ratios, mix_positions)
 
     def _find_positions(self, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
         """Return the positions of a dense prompt and of the token after it, (3, tokens + 1)."""
@@ -293,12 +301,13 @@ class CapturedQwenVl(SparseQwenVl):
         host.fill(ids, source, positions, offset, next_position)
         prompt.packed.copy_(host.packed, non_blocking=True)
         if features is not None:
-            visual[:len(features.tokens)] = features.tokens
+            for rows, values in zip(visual, (features.tokens, *features.deepstack)):
+                rows[:len(values)] = values
         function()
 
     def _make_prompt(self, size: int, bound: int | None) -> FixedFunction:
         host, prompt = Prompt(size, torch.device('cpu')), Prompt(size, self.device)
-        visual = self._visual.first(size) if bound is None else None
+        visual = [rows.first(size) for rows in self._visual] if bound is None else []
         return FixedFunction(
             partial(self._language_model.prefill, prompt, visual, bound), (host, prompt, visual))
 

@@ -9,7 +9,7 @@ number type of the model.
 from __future__ import annotations
 
 from epvlm_ros.core.captured.cache import StaticCache
-from epvlm_ros.core.captured.weights import Linear, Mlp, Norm
+from epvlm_ros.core.captured.weights import Layer, Linear, Mlp, Norm
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -43,6 +43,8 @@ class Operations:
             return values * torch.sigmoid(1.702 * values)
         if activation == 'gelu':
             return functional.gelu(values)
+        if activation == 'gelu_pytorch_tanh':
+            return functional.gelu(values, approximate='tanh')
         gate, up = values.chunk(2, dim=-1)
         return functional.silu(gate) * up
 
@@ -51,6 +53,16 @@ class Operations:
         low, high = values.float().chunk(2, dim=-1)
         cos, sin = cos[:, None].float(), sin[:, None].float()
         values.copy_(torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1))
+
+    def normalize_heads(self, qkv: Tensor, layer: Layer, num_heads: int, head_dim: int) -> None:
+        """Normalize each head of queries and keys in place, in a layer that does so."""
+        if layer.query_norm is None or layer.key_norm is None:
+            return
+        heads = qkv.unflatten(1, (-1, head_dim))  # (tokens, heads of all three, dim)
+        num_key_heads = (heads.shape[1] - num_heads) // 2
+        queries, keys, _ = heads.split([num_heads, num_key_heads, num_key_heads], dim=1)
+        queries.copy_(normalize(queries, layer.query_norm))
+        keys.copy_(normalize(keys, layer.key_norm))
 
     def rotate_and_store(
         self, qkv: Tensor, cos: Tensor, sin: Tensor, cache: StaticCache, layer: int,

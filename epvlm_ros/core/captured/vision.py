@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 from epvlm_ros.core.captured.attention import FastestAttention, StretchAttention
-from epvlm_ros.core.captured.encoder import attend_to_all, encode
+from epvlm_ros.core.captured.encoder import attend_to_all, encode, EncoderInput
 from epvlm_ros.core.captured.graphs import FixedFunction, GraphPool
 from epvlm_ros.core.captured.operations import Operations
 from epvlm_ros.core.captured.sizes import GrowingRows, padded_size
 from epvlm_ros.core.captured.weights import EncoderWeights
 from epvlm_ros.core.patch_grid import order_by_window
 from epvlm_ros.core.selection import token_budget
-from epvlm_ros.core.sparse_qwen_vl import VisionInput
+from epvlm_ros.core.sparse_qwen_vl import VisionInput, VisualFeatures
 import numpy as np
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class EncoderInput:
-    """
-    What a function reads.
-
-    Parameters
-    ----------
-    patches : torch.Tensor
-        Shape (patches, values of a patch).
-    places : torch.Tensor
-        int64, shape (patches, 2), row and column of each in the full image.
-    image_ends : torch.Tensor
-        int32, shape (images + 2,), where each image, and then the padding, begins and ends.
-    window_ends : torch.Tensor
-        int32, shape (tokens + 1,), where each window begins and ends.
-
-    """
-
-    patches: Tensor
-    places: Tensor
-    image_ends: Tensor
-    window_ends: Tensor
 
 
 class CapturedEncoder:
@@ -59,13 +34,18 @@ class CapturedEncoder:
         Where they are kept.
     usual_ratios : collection of float
         Keep ratios whose numbers of tokens get functions without padding.
+    mix_positions : callable
+        Returns entries and shares of the learned positions of the kept patches of an image, see
+        ``EncoderInput``; only asked for where there are any.
 
     """
 
     def __init__(
         self, weights: EncoderWeights, operations: Operations, pool: GraphPool,
         usual_ratios: Collection[float],
+        mix_positions: Callable[[VisionInput], tuple[Tensor, Tensor]],
     ) -> None:
+        self._mix_positions = mix_positions
         self._weights, self._operations, self._pool = weights, operations, pool
         self._usual_ratios = frozenset(usual_ratios) | {1.0}
         self._attention = FastestAttention()
@@ -79,8 +59,8 @@ class CapturedEncoder:
         usual = {token_budget(ratio, vision.num_tokens) for ratio in self._usual_ratios}
         return num_kept if num_kept in usual else padded_size(num_kept, 8, 8)
 
-    def encode(self, vision: VisionInput) -> Tensor:
-        """Return the features of the kept tokens, shape (kept, dim of the language model)."""
+    def encode(self, vision: VisionInput) -> VisualFeatures:
+        """Return the features of the kept tokens."""
         num_kept, size = len(vision.kept_indices), self.size_for(vision)
         of_images = vision.split_by_moment()
         # one image without padding needs no bounds
@@ -93,11 +73,13 @@ class CapturedEncoder:
             _set_ends(function.inputs.image_ends, [len(kept) for kept in of_images],
                       self._weights.patches_per_token, len(function.inputs.patches))
         if not self._weights.windowed:
-            return function()[:num_kept].clone()
+            tokens, *deepstack = (values[:num_kept].clone() for values in function())
+            return VisualFeatures(tokens, tuple(deepstack))
         _set_ends(function.inputs.window_ends, window_sizes, self._weights.patches_per_token,
                   len(function.inputs.patches))
         back = torch.from_numpy(np.argsort(order)).to(self._pool.device)
-        return function().index_select(0, back)
+        tokens, *deepstack = (values.index_select(0, back) for values in function())
+        return VisualFeatures(tokens, tuple(deepstack))
 
     def _order(
         self, of_images: list[np.ndarray], cols: int,
@@ -121,7 +103,9 @@ class CapturedEncoder:
             self._patches.first(num_patches),
             torch.zeros(num_patches, 2, dtype=torch.int64, device=device),
             torch.zeros(num_images + 2, dtype=torch.int32, device=device),
-            torch.zeros(size + 2, dtype=torch.int32, device=device))
+            torch.zeros(size + 2, dtype=torch.int32, device=device),
+            torch.zeros(num_patches, 4, dtype=torch.int64, device=device),
+            torch.zeros(num_patches, 4, device=device))
         attention: Any = partial(attend_to_all, attend=self._attention)
         if num_images:
             attention = partial(
@@ -132,8 +116,8 @@ class CapturedEncoder:
             self._attention_within, ends=inputs.window_ends,
             longest=max(window, num_patches // 8))
         return FixedFunction(
-            partial(encode, weights, self._operations, inputs.patches, inputs.places, attention,
-                    window_attention), inputs)
+            partial(encode, weights, self._operations, inputs, attention, window_attention),
+            inputs)
 
     def _fill(self, inputs: EncoderInput, vision: VisionInput, order: np.ndarray) -> None:
         per_token = self._weights.patches_per_token
@@ -142,6 +126,11 @@ class CapturedEncoder:
         places = vision.patch_positions(round(per_token ** 0.5))
         places = places.unflatten(0, (-1, per_token))[torch.from_numpy(order)].flatten(0, 1)
         inputs.places[:length].copy_(places, non_blocking=True)
+        if self._weights.learned_positions is not None:
+            assert not self._weights.windowed  # else they would have to follow the order
+            entries, shares = self._mix_positions(vision)
+            inputs.entries[:length].copy_(entries, non_blocking=True)
+            inputs.shares[:length].copy_(shares, non_blocking=True)
 
     def _kept_patches(self, vision: VisionInput, order: np.ndarray) -> Tensor:
         """Return the values of the kept patches in this order, on the device."""
