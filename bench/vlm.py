@@ -136,7 +136,7 @@ def library_inputs(library: Any, vision: VisionInput, device: str) -> dict[str, 
     return {name: value.to(device) for name, value in inputs.items()}
 
 
-def measure_compiled(library: Any, image: str, device: str) -> dict[str, float]:
+def measure_compiled(library: Any, image: str, device: str) -> dict[str, Any]:
     """Run the library's generate with its static cache, which it compiles by itself."""
     inputs = library_inputs(
         library, make_vision(library.config, *GRIDS[image], 1.0, device), device)
@@ -149,8 +149,11 @@ def measure_compiled(library: Any, image: str, device: str) -> dict[str, float]:
         return (time.perf_counter() - start_s) * 1e3
 
     start_s = time.perf_counter()
-    for _ in range(2):
-        generate_ms(NUM_NEW_TOKENS)
+    try:
+        for _ in range(2):
+            generate_ms(NUM_NEW_TOKENS)
+    except (RuntimeError, TypeError, ValueError) as error:  # some versions do not compile it
+        return {'failed': f'{type(error).__name__}: {error}'[:300]}
     warm_up_s = time.perf_counter() - start_s
     short = float(np.median([generate_ms(1) for _ in range(4)][1:]))
     long = float(np.median([generate_ms(NUM_NEW_TOKENS) for _ in range(3)]))
@@ -266,7 +269,7 @@ def add_ratios(report: dict[str, Any], shape: ModelShape) -> None:
                 result['against_library'] = base['first_token']['median_ms'] / time_ms
 
 
-def run_gpu(options: argparse.Namespace, report: dict[str, Any]) -> None:
+def run_parts(options: argparse.Namespace, report: dict[str, Any]) -> None:
     """Run the parts that were asked for on one model."""
     clock = Clock(options.device, options.repeats)
     library = load_model(options.shape, options.device)
@@ -283,8 +286,10 @@ def run_gpu(options: argparse.Namespace, report: dict[str, Any]) -> None:
             start_s = time.perf_counter()
             report[name] = step()
             print(f'{name}: {time.perf_counter() - start_s:.1f} s', flush=True)
-    if 'engine' in report:
-        add_ratios(report, ModelShape.from_config(library.config))
+        if name == 'engine' and name in report:
+            add_ratios(report, ModelShape.from_config(library.config))
+        if options.json:  # after every part: a later one may fail
+            options.json.write_text(json.dumps(report, indent=1), encoding='utf-8')
 
 
 def main() -> None:
@@ -312,10 +317,10 @@ def main() -> None:
         'transformers': transformers.__version__, 'repeats': options.repeats}
     if options.shape == 'embedded':
         report['embedded'] = measure_embedded(options.keep_ratios, options.repeats)
+        if options.json:
+            options.json.write_text(json.dumps(report, indent=1), encoding='utf-8')
     else:
-        run_gpu(options, report)
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1), encoding='utf-8')
+        run_parts(options, report)
     if options.plot and 'engine' in report:
         draw_plot(report, options.plot)
     print_table(report)

@@ -383,7 +383,7 @@ def find_operations(weights: DecoderWeights) -> Operations:
     if not weights.embedding.is_cuda:
         return Operations()
     try:
-        from epvlm_ros.core.captured.fused import try_out
+        from epvlm_ros.core.captured.kernels import try_out
         return try_out(weights)
     except (ImportError, RuntimeError) as error:
         _log.warning('no fused kernels, plain torch instead: %s', error)

@@ -1,8 +1,8 @@
 """
 What the fixed-shape functions are made of, beside matrix products: in plain torch.
 
-``FusedOperations`` in ``fused`` does the same with one kernel each on a GPU. Both round where the
-library rounds: norms and rotations compute in float32, sums of the residual stream in the
+``FusedOperations`` in ``kernels`` does the same with one kernel each on a GPU. Both round where
+the library rounds: norms and rotations compute in float32, sums of the residual stream in the
 number type of the model.
 """
 

@@ -7,7 +7,7 @@ decoding). The heads of queries that share one of keys are the rows of one produ
 
 from __future__ import annotations
 
-from epvlm_ros.core.captured.kernels import turn
+from epvlm_ros.core.captured.kernels.pointwise import turn
 import triton
 import triton.language as tl
 

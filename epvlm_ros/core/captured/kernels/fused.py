@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from epvlm_ros.core.captured import attention_kernels, kernels, vector_kernels
 from epvlm_ros.core.captured.cache import StaticCache
+from epvlm_ros.core.captured.kernels import attention, pointwise, vector
 from epvlm_ros.core.captured.language_model import LanguageModel, Prompt
 from epvlm_ros.core.captured.operations import Operations
 from epvlm_ros.core.captured.weights import DecoderWeights, Linear, Mlp, Norm
@@ -30,7 +30,7 @@ class FusedOperations(Operations):
         """Add and normalize."""
         tokens, dim = hidden.shape
         normed = torch.empty_like(hidden)
-        kernels.add_norm_kernel[(tokens,)](
+        pointwise.add_norm_kernel[(tokens,)](
             hidden, delta, norm.weight, norm.bias, normed, dim, norm.eps,
             HAS_DELTA=delta is not None, IS_LAYER_NORM=norm.bias is not None,
             BLOCK=triton.next_power_of_2(dim))
@@ -39,14 +39,14 @@ class FusedOperations(Operations):
     def activate(self, values: Tensor, activation: str) -> Tensor:
         """Return the activation."""
         if activation == 'quick_gelu':
-            kernels.quick_gelu_kernel[(triton.cdiv(values.numel(), 2048),)](
+            pointwise.quick_gelu_kernel[(triton.cdiv(values.numel(), 2048),)](
                 values, values.numel(), BLOCK=2048)
             return values
         if activation != 'gated_silu':
             return super().activate(values, activation)
         tokens, width = values.shape[0], values.shape[1] // 2
         result = values.new_empty(tokens, width)
-        kernels.gated_silu_kernel[(tokens, triton.cdiv(width, 1024))](
+        pointwise.gated_silu_kernel[(tokens, triton.cdiv(width, 1024))](
             values, result, width, BLOCK=1024)
         return result
 
@@ -54,7 +54,7 @@ class FusedOperations(Operations):
         """Turn in place."""
         tokens, num_heads, dim = values.shape
         assert values.stride()[1:] == (dim, 1)
-        kernels.rotate_kernel[(tokens,)](
+        pointwise.rotate_kernel[(tokens,)](
             values, cos, sin, values.stride(0), num_heads, dim // 2,
             BLOCK_HEADS=triton.next_power_of_2(num_heads),
             BLOCK_HALF=triton.next_power_of_2(dim // 2))
@@ -66,7 +66,7 @@ class FusedOperations(Operations):
         """Turn queries, store keys and values."""
         dim = cache.head_dim
         num_heads = qkv.shape[1] // dim - 2 * cache.num_heads
-        kernels.rotate_and_store_kernel[(len(qkv),)](
+        pointwise.rotate_and_store_kernel[(len(qkv),)](
             qkv, cos, sin, cache.keys[layer], cache.values[layer], offset, cache.capacity,
             num_heads, cache.num_heads, dim // 2,
             BLOCK_HEADS=triton.next_power_of_2(num_heads),
@@ -83,14 +83,14 @@ class FusedOperations(Operations):
         group = heads // cache.num_heads
         block = min(64, max(16, triton.next_power_of_2(tokens * group)))
         parts, sums = self._scratch(queries, tokens * heads, dim)
-        attention_kernels.prompt_attention_kernel[
+        attention.prompt_attention_kernel[
             (cache.num_heads, NUM_SPLITS, triton.cdiv(tokens * group, block))](
             queries, cache.keys[layer], cache.values[layer], offset, parts, sums,
             cache.capacity, _LOG2_E / dim ** 0.5, tokens * group, queries.stride(0), dim // 2,
             GROUP=group, SPLITS=NUM_SPLITS, BLOCK_ROWS=block, BLOCK_KEYS=64,
             BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)))
         result = queries.new_empty(tokens, heads * dim)
-        attention_kernels.combine_kernel[(triton.cdiv(tokens * heads, 4),)](
+        attention.combine_kernel[(triton.cdiv(tokens * heads, 4),)](
             parts, sums, result, tokens * heads, dim, SPLITS=NUM_SPLITS, BLOCK_ROWS=4,
             BLOCK=triton.next_power_of_2(dim))
         return result
@@ -111,7 +111,7 @@ class FusedOperations(Operations):
         if mlp.up.bias is not None or mlp.activation != 'gated_silu' or norm.bias is not None:
             return super().gated_linear(hidden, norm, mlp)
         result = hidden.new_empty(1, rows)
-        vector_kernels.vector_gated_kernel[(rows,)](
+        vector.vector_gated_kernel[(rows,)](
             hidden, norm.weight, mlp.up.weight, result, rows, norm.eps, NUM_COLUMNS=columns,
             BLOCK_ROWS=1, BLOCK_COLUMNS=min(512, triton.next_power_of_2(columns)),
             BLOCK_NORM=triton.next_power_of_2(columns), num_warps=1)
@@ -129,7 +129,7 @@ class FusedOperations(Operations):
         if self._arrived is None:
             self._arrived = torch.zeros(cache.num_heads, dtype=torch.int32, device=qkv.device)
         result = qkv.new_empty(1, heads * dim)
-        attention_kernels.step_attention_kernel[(cache.num_heads, NUM_SPLITS)](
+        attention.step_attention_kernel[(cache.num_heads, NUM_SPLITS)](
             qkv, cos, sin, cursor, cache.keys[layer], cache.values[layer], parts, sums,
             self._arrived, result, cache.capacity, _LOG2_E / dim ** 0.5, heads, cache.num_heads,
             dim // 2, GROUP=group, SPLITS=NUM_SPLITS,
@@ -148,7 +148,7 @@ class FusedOperations(Operations):
         rows, columns = linear.weight.shape
         # the fastest of those that were tried on an H200 with the shapes of Qwen2-VL-2B
         block_columns, num_warps = (1024, 8) if columns > 4096 else (512, 4)
-        vector_kernels.vector_linear_kernel[(triton.cdiv(rows, 4),)](
+        vector.vector_linear_kernel[(triton.cdiv(rows, 4),)](
             values, None if norm is None else norm.weight, linear.weight, linear.bias, result,
             rows, 0.0 if norm is None else norm.eps, NUM_COLUMNS=columns,
             HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,
