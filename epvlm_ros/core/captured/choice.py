@@ -142,7 +142,7 @@ class TokenOnItsWay:
             self._value = torch.empty(1, dtype=token.dtype, pin_memory=True)
             self._value.copy_(token, non_blocking=True)
             self._event = torch.cuda.Event()
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(token.device))
         else:
             self._value = token.clone()
 

@@ -56,8 +56,7 @@ class GraphPool:
         torch.cuda.empty_cache()  # as recording does too, which must not count as less
         before = torch.cuda.memory_reserved(self.device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(
-                graph, pool=self._handle, capture_error_mode='thread_local'):
+        with torch.cuda.graph(graph, pool=self._handle, capture_error_mode='thread_local'):
             result = run()
         more = (torch.cuda.memory_reserved(self.device) - before) / _MEGABYTE
         _log.info('recorded %s: %.0f MB more, %d before it', name, more, self.num_recordings)
@@ -99,13 +98,16 @@ class FixedFunction:
 
     def __call__(self) -> Any:
         """Run it, or replay what it did."""
-        self._num_calls += 1
-        if self._graph is None and self._num_calls == 2 and self.pool.device.type == 'cuda':
-            self._record()
-        if self._graph is None:
+        if self.pool.device.type != 'cuda':
             return self._run()
-        self._graph.replay()
-        return self._result
+        self._num_calls += 1
+        with torch.cuda.device(self.pool.device):  # where kernels and recordings are launched
+            if self._graph is None and self._num_calls == 2:
+                self._record()
+            if self._graph is None:
+                return self._run()
+            self._graph.replay()
+            return self._result
 
     def _record(self) -> None:
         try:

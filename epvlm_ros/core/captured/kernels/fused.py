@@ -172,7 +172,7 @@ def try_out(weights: DecoderWeights) -> FusedOperations:
     prompt = Prompt(16, device)
     prompt.length.fill_(16)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.cuda.device(device):
             model.prefill(prompt, (), None)
             prompt.offset.fill_(16)
             model.prefill(prompt, (), 64)
