@@ -1,137 +1,329 @@
 #!/usr/bin/env python3
 """
-Time to the first token at several keep ratios, in one run, as ratios to the dense run.
+The vision-language model in one run: the library, and the engine dense and at several keep ratios.
 
-``--shape embedded`` runs the checkpoint that ships with the package, ``--shape 2b`` random
-weights of the shape of Qwen2-VL-2B. Prints a table and one line of JSON.
+``--shape 2b`` and ``7b`` are random weights of the shapes of Qwen2-VL in bfloat16 on a GPU,
+``embedded`` the checkpoint that ships with the package, through ``VlmEngine`` on a CPU. Times on
+a GPU are between CUDA events, of the host's work as well, with patches on the device. Prints a
+table and writes JSON and, if asked to, a plot. ``--parts`` and ``--images`` choose what runs.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+import gc
 import json
+from pathlib import Path
 import platform
 import time
-from typing import Any, Callable
+from typing import Any
 
-from epvlm_ros.core.checkpoint import load_checkpoint
+from epvlm_ros.core.activity import ActivityGrid, grid_shape
+from epvlm_ros.core.captured import CapturedQwenVl
 from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.engine import VlmEngine
 from epvlm_ros.core.flops import ModelShape, prefill_flops
-from epvlm_ros.core.selection import token_budget
+from epvlm_ros.core.patch_grid import PatchGeometry
+from epvlm_ros.core.selection import select_for_frame
 from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl, VisionInput
 import numpy as np
 import torch
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+import transformers
+from vlm_models import GRIDS, load_model, make_prompt, make_vision, NUM_TEXT_AFTER, \
+    NUM_TEXT_BEFORE, SHAPES
+from vlm_report import draw_plot, print_table
 
-KEEP_RATIOS = (1.0, 0.5, 0.3, 0.2)
-NUM_TEXT_TOKENS = 40
-GRIDS = {  # rows and columns of visual tokens
-    'embedded': {'448 x 336': (12, 16)},
-    '2b': {'448 x 448': (16, 16), '640 x 480': (17, 23), '1280 x 720': (26, 46),
-           '1920 x 1080': (39, 69)},
-}
-
-
-def load_model(shape: str, device: str) -> SparseQwenVl:
-    """Return the embedded model, or random weights of the shape of Qwen2-VL-2B in bfloat16."""
-    if shape == 'embedded':
-        return load_checkpoint(VlmConfig(device=device)).model
-    config = Qwen2VLConfig(
-        vision_config={'depth': 32, 'embed_dim': 1280, 'hidden_size': 1536, 'num_heads': 16,
-                       'mlp_ratio': 4},
-        text_config={'hidden_size': 1536, 'num_hidden_layers': 28, 'num_attention_heads': 12,
-                     'num_key_value_heads': 2, 'intermediate_size': 8960,
-                     'vocab_size': 151936, 'rope_parameters': {
-                         'rope_type': 'default', 'mrope_section': [16, 24, 24],
-                         'rope_theta': 1e6}},
-        tie_word_embeddings=True)
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device(device):
-            return SparseQwenVl(Qwen2VLForConditionalGeneration(config).eval())
-    finally:
-        torch.set_default_dtype(default)
+KEEP_RATIOS = (1.0, 0.5, 0.3, 0.25, 0.2, 0.1)
+PARTS = ('library', 'compiled', 'engine', 'memory', 'selection')
+NUM_NEW_TOKENS = 64
+NUM_TEXT_TOKENS = NUM_TEXT_BEFORE + NUM_TEXT_AFTER
 
 
-def make_input(
-    model: SparseQwenVl, rows: int, cols: int, keep_ratio: float,
-) -> tuple[torch.Tensor, VisionInput]:
-    """Return a prompt and patches of noise, an even share of the tokens kept."""
-    num_tokens = rows * cols
-    budget = token_budget(keep_ratio, num_tokens)
-    kept = np.floor(np.arange(budget) * num_tokens / budget).astype(np.int64)
-    vision = model.config.vision_config
-    values = 3 * vision.temporal_patch_size * vision.patch_size ** 2
-    pixels = torch.randn(4 * num_tokens, values).to(model.device)
-    text = torch.ones(NUM_TEXT_TOKENS, dtype=torch.int64)
-    image = torch.full((num_tokens,), model.image_token_id)
-    return torch.cat([text[:4], image, text[4:]]), VisionInput(pixels, rows, cols, kept)
+class Clock:
+    """Times work on one device."""
 
+    def __init__(self, device: str, repeats: int) -> None:
+        self._is_gpu, self._repeats = device.startswith('cuda'), repeats
 
-def median_ms(run: Callable[[], Any], repeats: int) -> float:
-    """Return the median wall-clock time of ``run`` after two runs that do not count."""
-    times = []
-    for index in range(repeats + 2):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        start = time.perf_counter()
+    def measure(self, run: Callable[[], Any], repeats: int = 0) -> dict[str, float]:
+        """Return median and 99th percentile in milliseconds after three runs that do not count."""
+        times_ms = []
+        for index in range((repeats or self._repeats) + 3):
+            elapsed_ms = self._once(run)
+            if index >= 3:
+                times_ms.append(elapsed_ms)
+        return {'median_ms': float(np.median(times_ms)),
+                'p99_ms': float(np.percentile(times_ms, 99))}
+
+    def _once(self, run: Callable[[], Any]) -> float:
+        if not self._is_gpu:
+            start_s = time.perf_counter()
+            run()
+            return (time.perf_counter() - start_s) * 1e3
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        start.record()
         run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if index >= 2:
-            times.append((time.perf_counter() - start) * 1e3)
-    return float(np.median(times))
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end)
 
 
-def measure(model: SparseQwenVl, rows: int, cols: int, repeats: int) -> list[dict[str, float]]:
-    """Return encoder and prefill times at every keep ratio."""
-    shape = ModelShape.from_config(model.config)
-    results = []
-    for keep_ratio in KEEP_RATIOS:
-        prompt_ids, vision = make_input(model, rows, cols, keep_ratio)
-        features = model.encode(vision)
-        encoder_ms = median_ms(lambda vision=vision: model.encode(vision), repeats)
-        prefill_ms = median_ms(
-            lambda ids=prompt_ids, vision=vision, features=features:
-            model.prefill(ids, vision, features), repeats)
-        kept = len(vision.kept_indices)
-        results.append({
-            'keep_ratio': keep_ratio, 'tokens': rows * cols, 'tokens_kept': kept,
-            'encoder_ms': encoder_ms, 'prefill_ms': prefill_ms,
-            'total_ms': encoder_ms + prefill_ms,
-            'flops_saved': 1.0 - prefill_flops(shape, kept, NUM_TEXT_TOKENS)
-            / prefill_flops(shape, rows * cols, NUM_TEXT_TOKENS)})
-    for result in results:
-        result['speed_up'] = results[0]['total_ms'] / result['total_ms']
+def first_token(model: SparseQwenVl, prompt_ids: torch.Tensor, vision: VisionInput) -> int:
+    """Return the first token of an answer."""
+    state = model.prefill(prompt_ids, vision, model.encode(vision))
+    return next(iter(model.decode(state, (), 1)))
+
+
+def measure_prompt(
+    model: SparseQwenVl, vision: VisionInput, clock: Clock, repeats: int = 0,
+) -> dict[str, Any]:
+    """Return the times of encoder, prefill, both with the first token, and a second question."""
+    prompt_ids = make_prompt(model.config, vision.rows * vision.cols)
+    features = model.encode(vision)
+    prefix = model.prefill_image(prompt_ids, vision, features)
+    text_ids = prefix.text_after(make_prompt(model.config, vision.rows * vision.cols, seed=0))
+
+    def second() -> int:
+        return next(iter(model.decode(model.ask(prefix, text_ids), (), 1)))
+
+    return {
+        'encoder': clock.measure(lambda: model.encode(vision), repeats),
+        'prefill': clock.measure(lambda: model.prefill(prompt_ids, vision, features), repeats),
+        'first_token': clock.measure(lambda: first_token(model, prompt_ids, vision), repeats),
+        'second_question': clock.measure(second, repeats)}
+
+
+def measure_decoding(model: SparseQwenVl, vision: VisionInput, repeats: int = 3) -> float:
+    """Return the median time of one more token, in milliseconds on the host's clock."""
+    prompt_ids = make_prompt(model.config, vision.rows * vision.cols)
+    features = model.encode(vision)
+    times_ms = []
+    for _ in range(repeats + 1):  # the first one does not count
+        answer = iter(model.decode(
+            model.prefill(prompt_ids, vision, features), (), NUM_NEW_TOKENS))
+        next(answer)
+        start_s = time.perf_counter()
+        num_tokens = len(list(answer))
+        times_ms.append((time.perf_counter() - start_s) * 1e3 / num_tokens)
+    return float(np.median(times_ms[1:]))
+
+
+def measure_library(library: Any, images: list[str], device: str, clock: Clock) -> dict[str, Any]:
+    """Run the library as it is: its own forward, and its parts one by one."""
+    eager = SparseQwenVl(library)
+    results = {}
+    for image in images:
+        vision = make_vision(library.config, *GRIDS[image], 1.0, device)
+        inputs = library_inputs(library, vision, device)
+        with torch.inference_mode():
+            whole = clock.measure(lambda: library(**inputs, logits_to_keep=1), 7)
+        results[image] = {**measure_prompt(eager, vision, clock, 7), 'forward': whole}
+    results[images[-1]]['token_ms'] = measure_decoding(eager, vision, 1)
     return results
 
 
+def library_inputs(library: Any, vision: VisionInput, device: str) -> dict[str, torch.Tensor]:
+    """Return what the library's own forward takes."""
+    prompt_ids = make_prompt(library.config, vision.rows * vision.cols)
+    is_image = (prompt_ids == library.config.image_token_id).int()
+    inputs = {
+        'input_ids': prompt_ids[None], 'attention_mask': torch.ones_like(prompt_ids)[None],
+        'pixel_values': vision.pixel_values.to(library.dtype),
+        'image_grid_thw': torch.tensor([[1, 2 * vision.rows, 2 * vision.cols]]),
+        'mm_token_type_ids': is_image[None]}
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+def measure_compiled(library: Any, image: str, device: str) -> dict[str, Any]:
+    """Run the library's generate with its static cache, which it compiles by itself."""
+    inputs = library_inputs(
+        library, make_vision(library.config, *GRIDS[image], 1.0, device), device)
+
+    def generate_ms(num_tokens: int) -> float:
+        start_s = time.perf_counter()
+        library.generate(
+            **inputs, do_sample=False, max_new_tokens=num_tokens, min_new_tokens=num_tokens,
+            cache_implementation='static', pad_token_id=0)
+        return (time.perf_counter() - start_s) * 1e3
+
+    start_s = time.perf_counter()
+    try:
+        for _ in range(2):
+            generate_ms(NUM_NEW_TOKENS)
+    except (RuntimeError, TypeError, ValueError) as error:  # some versions do not compile it
+        return {'failed': f'{type(error).__name__}: {error}'[:300]}
+    warm_up_s = time.perf_counter() - start_s
+    short = float(np.median([generate_ms(1) for _ in range(4)][1:]))
+    long = float(np.median([generate_ms(NUM_NEW_TOKENS) for _ in range(3)]))
+    return {'warm_up_s': warm_up_s, 'first_token_ms': short,
+            'token_ms': (long - short) / (NUM_NEW_TOKENS - 1)}
+
+
+def measure_engine(
+    library: Any, images: list[str], keep_ratios: list[float], device: str, clock: Clock,
+) -> dict[str, Any]:
+    """Run the captured engine at every size and keep ratio."""
+    model = CapturedQwenVl(library, usual_ratios=keep_ratios)
+    results: dict[str, Any] = {}
+    for image in images:
+        results[image] = {}
+        for keep_ratio in keep_ratios:
+            vision = make_vision(library.config, *GRIDS[image], keep_ratio, device)
+            results[image][keep_ratio] = {
+                'tokens_kept': len(vision.kept_indices),
+                **measure_prompt(model, vision, clock),
+                'token_ms': measure_decoding(model, vision)}
+    return results
+
+
+def measure_memory(library: Any, images: list[str], device: str) -> dict[str, Any]:
+    """Return the most memory that dense and sparse runs take, weights included, in megabytes."""
+    results: dict[str, Any] = {}
+    for image in images:
+        results[image] = {}
+        for name, make_model, keep_ratio in (
+                ('library dense', SparseQwenVl, 1.0), ('engine dense', CapturedQwenVl, 1.0),
+                ('engine 0.25', lambda model: CapturedQwenVl(model, usual_ratios=(0.25,)), 0.25)):
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            model = make_model(library)
+            vision = make_vision(library.config, *GRIDS[image], keep_ratio, device)
+            for _ in range(3):
+                prompt_ids = make_prompt(library.config, vision.rows * vision.cols)
+                state = model.prefill(prompt_ids, vision, model.encode(vision))
+                list(model.decode(state, (), 8))
+            results[image][name] = {
+                'allocated': torch.cuda.max_memory_allocated() / 1e6,
+                'reserved': torch.cuda.max_memory_reserved() / 1e6}
+            del model, state
+    return results
+
+
+def measure_selection(device: str, clock: Clock) -> dict[str, Any]:
+    """Return the time from activity to the kept patches of a 1920 x 1080 image."""
+    geometry = PatchGeometry(14, 2, 3136, 12845056)
+    grid = geometry.grid(1080, 1920)
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 255, (1080, 1920, 3)).astype(np.uint8)
+    counts = random.poisson(3.0, grid_shape(1080, 1920, 4)).astype(np.float32)
+    activity = ActivityGrid(counts, 4, 1080, 1920, 0, 50_000_000)
+    pixels = torch.randn(4 * grid.num_tokens, 1176, device=device)
+    results = {}
+    for policy in ('events', 'events_and_coverage', 'events_and_detail'):
+        config = VlmConfig(keep_ratio=0.25, selection=policy)
+
+        def select(config: VlmConfig = config) -> torch.Tensor:
+            kept = select_for_frame(picture, grid, activity, config).kept_indices
+            return VisionInput(pixels, grid.rows, grid.cols, kept).keep(pixels)
+
+        results[policy] = clock.measure(select, 50)
+    return results
+
+
+def measure_embedded(keep_ratios: list[float], repeats: int) -> dict[str, Any]:
+    """Answer about changing pictures through VlmEngine on a CPU, keep ratios in turn."""
+    engine = VlmEngine.from_config(VlmConfig(
+        device='cpu', selection='events', max_new_tokens=2))
+    height, width = 336, 448
+    random = np.random.default_rng(0)
+    times_ms: dict[float, list[float]] = {ratio: [] for ratio in keep_ratios}
+    for index in range(repeats + 2):
+        for ratio in keep_ratios:
+            picture = random.integers(0, 255, (height, width, 3)).astype(np.uint8)
+            counts = random.poisson(3.0, grid_shape(height, width, 4)).astype(np.float32)
+            answer = engine.answer(
+                picture, 'what moves ?', ActivityGrid(counts, 4, height, width, 0, 50_000_000),
+                keep_ratio=ratio)
+            if index >= 2:
+                times_ms[ratio].append(answer.time_to_first_token_s * 1e3)
+    dense = float(np.median(times_ms[keep_ratios[0]]))
+    return {str(ratio): {
+        'first_token': {'median_ms': float(np.median(times)),
+                        'p99_ms': float(np.percentile(times, 99))},
+        'speed_up': dense / float(np.median(times))} for ratio, times in times_ms.items()}
+
+
+def matrix_rate(clock: Clock, device: str) -> float:
+    """Return the rate of a large bfloat16 product on random data, in FLOP/s."""
+    left, right = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * 8192 ** 3 / (clock.measure(lambda: left @ right, 10)['median_ms'] / 1e3)
+
+
+def add_ratios(report: dict[str, Any], shape: ModelShape) -> None:
+    """Add to the engine's results FLOPs, the share of the matrix rate and the speed-ups."""
+    for image, results in report['engine'].items():
+        rows, cols = GRIDS[image]
+        dense = results[1.0]['first_token']['median_ms']
+        base = report.get('library', {}).get(image)
+        for result in results.values():
+            flops = prefill_flops(shape, result['tokens_kept'], NUM_TEXT_TOKENS)
+            time_ms = result['first_token']['median_ms']
+            result['flops_saved'] = 1.0 - flops / prefill_flops(
+                shape, rows * cols, NUM_TEXT_TOKENS)
+            result['matrix_rate_share'] = flops / (time_ms / 1e3) / report['matrix_rate']
+            result['against_own_dense'] = dense / time_ms
+            if base:
+                result['against_library'] = base['first_token']['median_ms'] / time_ms
+
+
+def run_parts(options: argparse.Namespace, report: dict[str, Any]) -> None:
+    """Run the parts that were asked for on one model."""
+    clock = Clock(options.device, options.repeats)
+    library = load_model(options.shape, options.device)
+    report['matrix_rate'] = matrix_rate(clock, options.device) if options.device == 'cuda' else 1e9
+    steps: dict[str, Callable[[], Any]] = {
+        'library': lambda: measure_library(library, options.images, options.device, clock),
+        'memory': lambda: measure_memory(library, options.images, options.device),
+        'engine': lambda: measure_engine(
+            library, options.images, options.keep_ratios, options.device, clock),
+        'selection': lambda: measure_selection(options.device, clock),
+        'compiled': lambda: measure_compiled(library, options.images[-1], options.device)}
+    for name, step in steps.items():
+        if name in options.parts:
+            start_s = time.perf_counter()
+            report[name] = step()
+            print(f'{name}: {time.perf_counter() - start_s:.1f} s', flush=True)
+        if name == 'engine' and name in report:
+            add_ratios(report, ModelShape.from_config(library.config))
+        if options.json:  # after every part: a later one may fail
+            options.json.write_text(json.dumps(report, indent=1), encoding='utf-8')
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
-    parser.add_argument('--shape', choices=sorted(GRIDS), default='embedded')
+    parser.add_argument('--shape', choices=SHAPES, default='embedded')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--repeats', type=int, default=15)
+    parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
+    parser.add_argument('--images', nargs='+', choices=list(GRIDS), default=list(GRIDS))
+    parser.add_argument('--keep-ratios', nargs='+', type=float, default=list(KEEP_RATIOS))
+    parser.add_argument('--repeats', type=int, default=50)
     parser.add_argument('--threads', type=int, default=0, help='of torch on the CPU')
+    parser.add_argument('--json', type=Path, help='file for all numbers')
+    parser.add_argument('--plot', type=Path, help='PNG for the times to the first token')
     options = parser.parse_args()
+    if options.keep_ratios[0] != 1.0:
+        parser.error('--keep-ratios: give 1.0 first, the others are compared with it')
     if options.threads:
         torch.set_num_threads(options.threads)
-    machine = torch.cuda.get_device_name() if options.device == 'cuda' else \
+    is_gpu = options.device.startswith('cuda')
+    machine = torch.cuda.get_device_name() if is_gpu else \
         f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
-    model = load_model(options.shape, options.device)
     report: dict[str, Any] = {
-        'machine': machine, 'torch': torch.__version__, 'model': model.description, 'images': {}}
-    print(f'{report["model"]} ({machine})')
-    print(f'{"image":>12} {"keep":>5} {"tokens":>7} {"encoder":>9} {"prefill":>9} '
-          f'{"FLOPs saved":>12} {"speed-up":>9}')
-    for image, (rows, cols) in GRIDS[options.shape].items():
-        report['images'][image] = results = measure(model, rows, cols, options.repeats)
-        for result in results:
-            print(f'{image:>12} {result["keep_ratio"]:5.2f} {result["tokens_kept"]:7d} '
-                  f'{result["encoder_ms"]:6.1f} ms {result["prefill_ms"]:6.1f} ms '
-                  f'{result["flops_saved"]:12.1%} {result["speed_up"]:8.2f}x', flush=True)
-    print(json.dumps(report))
+        'shape': options.shape, 'machine': machine, 'torch': torch.__version__,
+        'transformers': transformers.__version__, 'repeats': options.repeats}
+    if options.shape == 'embedded':
+        report['embedded'] = measure_embedded(options.keep_ratios, options.repeats)
+        if options.json:
+            options.json.write_text(json.dumps(report, indent=1), encoding='utf-8')
+    else:
+        run_parts(options, report)
+    if options.plot and 'engine' in report:
+        draw_plot(report, options.plot)
+    print_table(report)
 
 
 if __name__ == '__main__':

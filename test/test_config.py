@@ -24,6 +24,8 @@ def test_every_default_is_allowed_and_described(config):
     (VlmConfig, 'keep_ratio', float('nan'), 'finite'),
     (VlmConfig, 'keep_ratio', '0.5', 'type float'),
     (VlmConfig, 'max_new_tokens', True, 'type int'),
+    (VlmConfig, 'warm_up_sizes', '640x480,1280x720', 'give widths and heights such as'),
+    (VlmConfig, 'warm_up_sizes', '640x-480', 'give widths and heights such as'),
     (VlmConfig, 'dtype', 'int8', 'one of auto, float32, bfloat16, float16'),
     (EventSyncConfig, 'homography', (1.0, 2.0), 'has 2 numbers: give 9'),
     (EventSyncConfig, 'homography', 'abc', 'list of numbers'),

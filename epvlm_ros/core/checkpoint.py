@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import epvlm_ros
+from epvlm_ros.core.captured import capture
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.patch_grid import PatchGeometry
 from epvlm_ros.core.sparse_qwen_vl import find_family, SparseQwenVl
@@ -87,6 +88,8 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
         model = SparseQwenVl.from_pretrained(
             source, device=device, dtype=dtype, attn_implementation=config.attention,
             use_safetensors=True, **options)
+        if config.acceleration == 'auto' and device != 'cpu':
+            model = capture(model, (config.keep_ratio,), config.cache_tokens)
         if config.max_pixels:
             bounds = dict(image_processor.size)
             image_processor.size = {

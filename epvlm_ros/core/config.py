@@ -159,6 +159,16 @@ class VlmConfig(Validated):
     attention: str = parameter(
         'sdpa', 'Attention implementation of transformers.',
         choices=('sdpa', 'eager', 'flash_attention_2'))
+    acceleration: str = parameter(
+        'auto', 'How the model runs: auto (recorded functions of fixed shapes on a GPU, where '
+        'there are any for its family) or eager (as the library runs it).',
+        choices=('auto', 'eager'))
+    cache_tokens: int = parameter(
+        4096, 'Most tokens of a prompt and its answer that recorded functions take, kept ones of '
+        'the image included; longer ones run eagerly.', minimum=64, maximum=32768)
+    warm_up_sizes: str = parameter(
+        '', 'Sizes of images whose functions are recorded before the first question, such as '
+        '640x480 1280x720; others are recorded when they come for the second time.')
     allow_download: bool = parameter(
         False, 'Whether a model that is not on this machine may be downloaded from the hub.')
     keep_ratio: float = parameter(
@@ -217,10 +227,31 @@ class VlmConfig(Validated):
     def __post_init__(self) -> None:
         """Check each value, and that a penalty is one."""
         super().__post_init__()
+        self.read_warm_up_sizes()
         if 0.0 < self.repetition_penalty < 1.0:
             raise ValueError(
                 f'repetition_penalty is {self.repetition_penalty}, which would reward '
                 'repetition: give at least 1.0, or 0 for what the checkpoint sets')
+
+    def read_warm_up_sizes(self) -> list[tuple[int, int]]:
+        """
+        Return (width, height) of each of ``warm_up_sizes``.
+
+        Raises
+        ------
+        ValueError
+            If it is not made of sizes.
+
+        """
+        sizes = []
+        for size in self.warm_up_sizes.split():
+            numbers = size.split('x')
+            if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+                raise ValueError(
+                    f'warm_up_sizes is {self.warm_up_sizes!r}: give widths and heights such as '
+                    '640x480 1280x720')
+            sizes.append((int(numbers[0]), int(numbers[1])))
+        return sizes
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import time
 
+from epvlm_ros.core.captured import CapturedQwenVl, record
 from epvlm_ros.core.checkpoint import Checkpoint
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.engine.answer import EngineAnswer
@@ -14,6 +15,7 @@ from epvlm_ros.core.engine.frame_encoder import FrameEncoder
 from epvlm_ros.core.engine.moment import Moment, View
 from epvlm_ros.core.flops import ModelShape
 from epvlm_ros.core.prompt import AnswerText, PromptBuilder
+from epvlm_ros.core.selection import token_budget
 from epvlm_ros.core.sparse_qwen_vl import PromptPrefix, Sampling
 import torch
 
@@ -121,6 +123,15 @@ class AnswerMaker:
             self.frames.prefill_image(view, self._prompt_ids('?', view), check_limits)
         except CutOff:
             pass
+
+    def record(self, width: int, height: int, config: VlmConfig) -> None:
+        """Record what questions about an image of this size will need, where it is captured."""
+        if not isinstance(self._model, CapturedQwenVl):
+            return
+        grid = self.frames.patch_grid(height, width)
+        numbers_kept = (token_budget(config.keep_ratio, grid.num_tokens), grid.num_tokens)
+        record(self._model, self.prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
+               numbers_kept, self.sampling(config))
 
     def _prompt_ids(self, question: str, view: View) -> torch.Tensor:
         return self.prompts.prompt_ids(

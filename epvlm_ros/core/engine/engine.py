@@ -87,10 +87,19 @@ class VlmEngine:
         """
         Answer about a small empty picture, so that no question pays for the first use.
 
-        Libraries load their kernels and plan their memory on the first call.
+        Libraries load their kernels and plan their memory on the first call. On a GPU, what
+        images of the sizes in ``config.warm_up_sizes`` will need is recorded.
+
+        Raises
+        ------
+        ValueError
+            If there can be no image of one of these sizes.
+
         """
         picture = np.zeros((WARM_UP_SIZE_PX, WARM_UP_SIZE_PX, 3), np.uint8)
         self.answer(picture, '?', None, max_new_tokens=2)
+        for width, height in self._config.read_warm_up_sizes():
+            self._maker.record(width, height, self._config)
 
     @property
     def config(self) -> VlmConfig:

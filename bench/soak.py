@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""
+Ask for minutes, with changing images, budgets, questions and cancellations, and watch the memory.
+
+Random weights of the shape of Qwen2-VL-2B. After a warm-up of a quarter of the time memory must
+stay flat. Every now and then an answer is compared with the library's eager run: each of its
+tokens must be the best one there, up to twice the library's own spread between attention back
+ends. Prints progress and, as its last line, one line of JSON; the exit status is 1 if something
+was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+import sys
+import time
+from typing import Any
+
+from epvlm_ros.core.captured import CapturedQwenVl
+from epvlm_ros.core.sparse_qwen_vl import GREEDY, Sampling, SparseQwenVl, VisionInput
+import numpy as np
+import torch
+from torch import Tensor
+from vlm_models import GRIDS, load_model, make_prompt, make_vision, SHAPES
+
+KEEP_RATIOS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+USUAL_RATIOS = (0.25, 0.5)
+MAX_NEW_TOKENS = 48
+NUM_COMPARED_TOKENS = 12
+WARM_UP_SHARE = 0.25
+ALLOWED_GROWTH = 0.01
+
+
+class Soak:
+    """One engine under random load, beside the library on the same weights."""
+
+    def __init__(self, shape: str, device: str, seed: int) -> None:
+        library = load_model(shape, device)
+        self._config, self._device = library.config, device
+        self._eager = SparseQwenVl(library)
+        self._random = np.random.default_rng(seed)
+        self._visions = [
+            make_vision(library.config, *grid, 1.0, device) for grid in GRIDS.values()]
+        self._tolerance = 2.0 * self._library_spread(library)
+        self._engine = CapturedQwenVl(library, usual_ratios=USUAL_RATIOS)
+        self.counts = {'answers': 0, 'tokens': 0, 'cancelled': 0, 'compared': 0, 'wrong': 0}
+        self.worst_gap = 0.0
+
+    @property
+    def num_recordings(self) -> int:
+        """How many functions are recorded."""
+        return self._engine.num_recordings
+
+    @property
+    def tolerance(self) -> float:
+        """How far below the best logit of the eager run that of a chosen token may lie."""
+        return self._tolerance
+
+    def run_round(self, compares: bool) -> None:
+        """Ask one or two questions about a picture."""
+        vision = self._choose_vision()
+        num_tokens = vision.rows * vision.cols
+        prompts = [self._make_prompt(num_tokens) for _ in range(2)]
+        features = self._engine.encode(vision)
+        state = self._engine.prefill(prompts[0], vision, features)
+        token_ids = self._read(state, cancels=not compares)
+        if compares:
+            self._compare(prompts[0], vision, token_ids)
+        if self._random.random() < 0.5:
+            text_ids = state.prefix.text_after(prompts[1])
+            state = self._engine.ask(state.prefix, text_ids)
+            token_ids = self._read(state, cancels=not compares)
+            if compares:
+                self._compare(prompts[1], vision, token_ids)
+
+    def _choose_vision(self) -> VisionInput:
+        full = self._visions[self._random.integers(len(self._visions))]
+        num_tokens = full.rows * full.cols
+        budget = max(1, round(self._random.choice(KEEP_RATIOS) * num_tokens))
+        kept = np.sort(self._random.permutation(num_tokens)[:budget])
+        return VisionInput(full.pixel_values, full.rows, full.cols, kept)
+
+    def _make_prompt(self, num_tokens: int) -> Tensor:
+        """Return a prompt whose question is of any length."""
+        prompt_ids = make_prompt(self._config, num_tokens, seed=0)
+        length = int(self._random.integers(1, 80))
+        return torch.cat([
+            prompt_ids[:-25], torch.from_numpy(self._random.integers(2, 30, length))])
+
+    def _read(self, state: Any, *, cancels: bool) -> list[int]:
+        """Read an answer, whole, or up to anywhere."""
+        sampling = GREEDY
+        if cancels and self._random.random() < 0.3:
+            sampling = Sampling(0.8, 0.95, int(self._random.integers(1000)))
+        length = int(self._random.integers(NUM_COMPARED_TOKENS, MAX_NEW_TOKENS + 1))
+        stop = int(self._random.integers(1, 2 * length)) if cancels else length
+        token_ids = []
+        for token_id in self._engine.decode(state, (), length, sampling):
+            token_ids.append(token_id)
+            if len(token_ids) == stop:
+                break
+        self.counts['answers'] += 1
+        self.counts['tokens'] += len(token_ids)
+        self.counts['cancelled'] += stop < length
+        return token_ids
+
+    def _compare(self, prompt_ids: Tensor, vision: VisionInput, token_ids: list[int]) -> None:
+        """Follow an answer with the eager run."""
+        state = self._eager.prefill(prompt_ids, vision, self._eager.encode(vision))
+        gaps = []
+        for token_id in token_ids[:NUM_COMPARED_TOKENS]:
+            gaps.append(float(state.logits.max() - state.logits[token_id]))
+            self._eager.step(state, token_id)
+        self.worst_gap = max(self.worst_gap, *gaps)
+        self.counts['compared'] += 1
+        self.counts['wrong'] += max(gaps) > self._tolerance
+
+    def _library_spread(self, library: Any) -> float:
+        """Return the largest difference of a logit between the library's own back ends."""
+        vision = self._visions[0]
+        prompt_ids = make_prompt(self._config, vision.rows * vision.cols)
+        logits = []
+        for attention in ('eager', 'sdpa'):
+            library.set_attn_implementation(attention)
+            state = self._eager.prefill(prompt_ids, vision, self._eager.encode(vision))
+            logits.append(state.logits.float())
+        return float((logits[0] - logits[1]).abs().max())
+
+
+def memory_mb(device: str) -> dict[str, float]:
+    """Return the memory of the process on the host, of torch and of the whole device."""
+    pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])
+    memory = {'host': pages * 4096 / 1e6}
+    if device.startswith('cuda'):
+        free, total = torch.cuda.mem_get_info()
+        memory['reserved'] = torch.cuda.memory_reserved() / 1e6
+        memory['device'] = (total - free) / 1e6
+    return memory
+
+
+def main() -> None:
+    """Run and report."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    parser.add_argument('--minutes', type=float, default=10.0)
+    parser.add_argument('--shape', choices=SHAPES, default='2b')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--duty', type=float, default=1.0,
+                        help='share of the time that the device is asked for anything')
+    parser.add_argument('--compare-every', type=int, default=20, help='rounds')
+    parser.add_argument('--seed', type=int, default=0)
+    options = parser.parse_args()
+    if not 0.0 < options.duty <= 1.0:
+        parser.error('--duty: give more than 0 and at most 1')
+    soak = Soak(options.shape, options.device, options.seed)
+    start_s = time.perf_counter()
+    end_s = start_s + 60.0 * options.minutes
+    warm_s = start_s + WARM_UP_SHARE * 60.0 * options.minutes
+    before: dict[str, float] = {}
+    most: dict[str, float] = {}
+    num_rounds, said_s = 0, start_s
+    while (round_start_s := time.perf_counter()) < end_s:
+        soak.run_round(compares=num_rounds % options.compare_every == 0)
+        num_rounds += 1
+        now_s = time.perf_counter()
+        memory = memory_mb(options.device)
+        if now_s >= warm_s:
+            before = before or memory
+            most = {name: max(value, most.get(name, 0.0)) for name, value in memory.items()}
+        if now_s - said_s > 15.0:
+            said_s = now_s
+            print(f'{now_s - start_s:.0f} s: {soak.counts}, {soak.num_recordings} recordings, '
+                  f'{memory}', flush=True)
+        time.sleep((now_s - round_start_s) * (1.0 / options.duty - 1.0))
+    growth = {name: most[name] / before[name] - 1.0 for name in before}
+    # the host's memory is reported only: on a CPU it holds the random weights and all inputs
+    is_well = soak.counts['wrong'] == 0 and growth.get('reserved', 0.0) <= ALLOWED_GROWTH
+    print(json.dumps({
+        'minutes': options.minutes, 'duty': options.duty, 'rounds': num_rounds, **soak.counts,
+        'recordings': soak.num_recordings, 'after_warm_up_mb': before, 'most_mb': most,
+        'growth': growth, 'worst_gap': soak.worst_gap, 'tolerance': soak.tolerance,
+        'is_well': is_well}))
+    sys.exit(0 if is_well else 1)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,78 @@
+"""Models, prompts and pictures for the benchmarks of the vision-language model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epvlm_ros.core.checkpoint import load_checkpoint
+from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.selection import token_budget
+from epvlm_ros.core.sparse_qwen_vl import VisionInput
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+# Rows and columns of visual tokens.
+GRIDS = {'448x448': (16, 16), '640x480': (17, 23), '1280x720': (26, 46), '1920x1080': (39, 69)}
+# Of the 40 tokens of text 15 stand before the image, as in the chat template of Qwen2-VL.
+NUM_TEXT_BEFORE, NUM_TEXT_AFTER = 15, 25
+_ROPE = {'rope_type': 'default', 'mrope_section': [16, 24, 24], 'rope_theta': 1e6}
+_TEXT: dict[str, dict[str, Any]] = {
+    '2b': {'hidden_size': 1536, 'num_hidden_layers': 28, 'num_attention_heads': 12,
+           'num_key_value_heads': 2, 'intermediate_size': 8960, 'vocab_size': 151936},
+    '7b': {'hidden_size': 3584, 'num_hidden_layers': 28, 'num_attention_heads': 28,
+           'num_key_value_heads': 4, 'intermediate_size': 18944, 'vocab_size': 152064}}
+_VISION = {'depth': 32, 'embed_dim': 1280, 'num_heads': 16, 'mlp_ratio': 4}
+# The width of everything divided by ten or more, to try a benchmark out on a CPU.
+_SMALL_TEXT = {'hidden_size': 96, 'num_hidden_layers': 3, 'num_attention_heads': 3,
+               'num_key_value_heads': 1, 'intermediate_size': 192, 'vocab_size': 2000}
+SHAPES = ('2b', '7b', 'small', 'embedded')
+
+
+def load_model(shape: str, device: str) -> Any:
+    """Return the library's model: random weights in bfloat16, or the embedded checkpoint."""
+    if shape == 'embedded':
+        return load_checkpoint(VlmConfig(device=device, acceleration='eager')).model.library_model
+    is_small = shape == 'small'
+    text = _SMALL_TEXT if is_small else _TEXT[shape]
+    vision = {**_VISION, 'hidden_size': text['hidden_size']}
+    rope = dict(_ROPE)
+    options: dict[str, Any] = {}
+    if is_small:
+        vision.update({'depth': 2, 'embed_dim': 64, 'num_heads': 4})
+        rope['mrope_section'] = [4, 6, 6]
+        options = {'image_token_id': 1999, 'bos_token_id': 0, 'eos_token_id': 1}
+    config = Qwen2VLConfig(
+        vision_config=vision, text_config={**text, 'rope_parameters': rope},
+        tie_word_embeddings=shape != '7b', **options)
+    default = torch.get_default_dtype()
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32 if is_small and device == 'cpu' else torch.bfloat16)
+    try:
+        with torch.device(device):
+            return Qwen2VLForConditionalGeneration(config).eval()
+    finally:
+        torch.set_default_dtype(default)
+
+
+def make_prompt(config: Any, num_visual_tokens: int, seed: int = 0) -> Tensor:
+    """Return 40 random tokens of text around an image."""
+    random = np.random.default_rng(seed)
+    text = torch.from_numpy(random.integers(2, 30, NUM_TEXT_BEFORE + NUM_TEXT_AFTER))
+    image = torch.full((num_visual_tokens,), config.image_token_id)
+    return torch.cat([text[:NUM_TEXT_BEFORE], image, text[NUM_TEXT_BEFORE:]])
+
+
+def make_vision(
+    config: Any, rows: int, cols: int, keep_ratio: float, device: str = 'cpu', seed: int = 0,
+) -> VisionInput:
+    """Return patches of noise, an even share of the tokens kept."""
+    num_tokens = rows * cols
+    budget = token_budget(keep_ratio, num_tokens)
+    kept = np.floor(np.arange(budget) * num_tokens / budget).astype(np.int64)
+    vision = config.vision_config
+    num_values = vision.in_channels * vision.temporal_patch_size * vision.patch_size ** 2
+    random = np.random.default_rng(seed)
+    pixels = random.standard_normal((4 * num_tokens, num_values), dtype=np.float32)
+    return VisionInput(torch.from_numpy(pixels).to(device), rows, cols, kept)

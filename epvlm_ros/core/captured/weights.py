@@ -1,0 +1,299 @@
+"""The weights of the library's model in the form that the fixed-shape functions compute with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+MAX_POSITIONS = 32768  # rows of the table of rotary embeddings
+STATIC_ROPE_TYPES = ('default', 'mrope', 'linear', 'llama3', 'yarn')
+
+
+class Unsupported(Exception):
+    """There is no fixed-shape function for this model; the text says why."""
+
+
+class Linear(NamedTuple):
+    """A matrix (outputs, inputs) and what is added after it."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+class Norm(NamedTuple):
+    """LayerNorm, or RMSNorm if there is no bias."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+
+
+class Mlp(NamedTuple):
+    """
+    Two layers with an activation in between.
+
+    A gated one has the matrices of gate and values on top of each other in ``up``.
+    """
+
+    up: Linear
+    down: Linear
+    activation: str
+
+
+class Layer(NamedTuple):
+    """
+    One layer of the encoder or of the language model; queries, keys and values in one.
+
+    Some language models normalize each head of the queries and of the keys.
+    """
+
+    norm_before_attention: Norm
+    qkv: Linear
+    out: Linear
+    norm_before_mlp: Norm
+    mlp: Mlp
+    query_norm: Norm | None = None
+    key_norm: Norm | None = None
+
+
+class Merger(NamedTuple):
+    """A patch merger; takes the patches of a token side by side, normalized before or then."""
+
+    norm: Norm
+    mlp: Mlp
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """
+    The encoder and the patch merger.
+
+    Parameters
+    ----------
+    patches : Linear
+        From the values of a patch to the width of the encoder.
+    layers : tuple of Layer
+        In order.
+    windowed : frozenset of int
+        The layers that attend within windows.
+    window_size : int
+        Side of a window in visual tokens; 0 without windows.
+    num_heads, head_dim : int
+        Of its attention.
+    inverse_frequencies : torch.Tensor
+        float32, shape (head_dim / 4,), of the rotary embedding of rows and of columns.
+    merger : Merger
+        To the width of the language model.
+    patches_per_token : int
+        Patches of one visual token.
+    learned_positions : torch.Tensor or None
+        Shape (entries, width), of which every place in an image is a mixture.
+    deepstack : dict of int to Merger
+        Mergers after layers in the middle.
+
+    """
+
+    patches: Linear
+    layers: tuple[Layer, ...]
+    windowed: frozenset[int]
+    window_size: int
+    num_heads: int
+    head_dim: int
+    inverse_frequencies: Tensor
+    merger: Merger
+    patches_per_token: int
+    learned_positions: Tensor | None
+    deepstack: dict[int, Merger]
+
+    @classmethod
+    def of(cls, encoder: Any) -> EncoderWeights:
+        """
+        Take the weights of the library's encoder.
+
+        Gate and values of the MLP become one matrix, as in ``DecoderWeights.of``.
+
+        Raises
+        ------
+        Unsupported
+            If the encoder has another structure than in the families known here.
+
+        """
+        config = encoder.config
+        kind = config.model_type.removesuffix('_vision')
+        if (kind, config.hidden_act) not in (
+                ('qwen2_vl', 'quick_gelu'), ('qwen2_5_vl', 'silu'),
+                ('qwen3_vl', 'gelu_pytorch_tanh')):
+            raise Unsupported(f'the encoder is of type {kind} with {config.hidden_act}')
+        dim = config.embed_dim if kind == 'qwen2_vl' else config.hidden_size
+        full_layers = getattr(config, 'fullatt_block_indexes', range(config.depth))
+        window_size_px = getattr(config, 'window_size', 0)
+        projection = encoder.patch_embed.proj
+        layers = tuple(
+            Layer(_norm(block.norm1), _linear(block.attn.qkv), _linear(block.attn.proj),
+                  _norm(block.norm2), _encoder_mlp(block.mlp, config.hidden_act))
+            for block in encoder.blocks)
+        table = getattr(encoder, 'pos_embed', None)
+        deepstack = zip(getattr(config, 'deepstack_visual_indexes', ()),
+                        getattr(encoder, 'deepstack_merger_list', ()))
+        return cls(
+            patches=Linear(projection.weight.detach().flatten(1), _detached(projection.bias)),
+            layers=layers, windowed=frozenset(range(config.depth)) - frozenset(full_layers),
+            window_size=window_size_px // config.spatial_merge_size // config.patch_size,
+            num_heads=config.num_heads, head_dim=dim // config.num_heads,
+            inverse_frequencies=encoder.rotary_pos_emb.inv_freq.float(),
+            merger=_merger(encoder.merger), patches_per_token=config.spatial_merge_size ** 2,
+            learned_positions=None if table is None else table.weight.detach(),
+            deepstack={number: _merger(module) for number, module in deepstack})
+
+
+@dataclass(frozen=True)
+class DecoderWeights:
+    """
+    The language model.
+
+    Parameters
+    ----------
+    embedding : torch.Tensor
+        Shape (vocabulary, dim).
+    layers : tuple of Layer
+        In order.
+    norm : Norm
+        Before the output layer.
+    head : Linear
+        The output layer.
+    num_heads, num_key_value_heads, head_dim : int
+        Of its attention.
+    cos, sin : torch.Tensor
+        Shape (MAX_POSITIONS, head_dim / 2), in the number type of the model, as the library
+        rounds them.
+    axes : torch.Tensor
+        int64, shape (head_dim / 2,): which of (time, height, width) turns each frequency.
+
+    """
+
+    embedding: Tensor
+    layers: tuple[Layer, ...]
+    norm: Norm
+    head: Linear
+    num_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    cos: Tensor
+    sin: Tensor
+    axes: Tensor
+
+    @property
+    def group_size(self) -> int:
+        """How many heads of queries share one of keys."""
+        return self.num_heads // self.num_key_value_heads
+
+    @classmethod
+    def of(cls, language_model: Any, head: Any) -> DecoderWeights:
+        """
+        Take the weights of the library's language model.
+
+        The separate matrices of queries, keys and values, and of gate and values of the MLP,
+        become one in memory, and the library's parameters parts of it: nothing is stored twice.
+
+        Raises
+        ------
+        Unsupported
+            If the language model has another structure.
+
+        """
+        config = language_model.config
+        if config.model_type not in ('qwen2_vl_text', 'qwen2_5_vl_text', 'qwen3_vl_text'):
+            raise Unsupported(f'the language model is of type {config.model_type}')
+        if config.hidden_act != 'silu':
+            raise Unsupported(f'the language model has the activation {config.hidden_act}')
+        rope = config.rope_parameters
+        if rope['rope_type'] not in STATIC_ROPE_TYPES:
+            raise Unsupported(f'its rotary embedding is of type {rope["rope_type"]}')
+        layers = tuple(
+            Layer(_norm(block.input_layernorm),
+                  _merge(block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj),
+                  _linear(block.self_attn.o_proj), _norm(block.post_attention_layernorm),
+                  _gated_mlp(block.mlp), *_head_norms(block.self_attn))
+            for block in language_model.layers)
+        rotary = language_model.rotary_emb
+        inverse = rotary.inv_freq.float()
+        embedding = language_model.embed_tokens.weight.detach()
+        angles = torch.arange(MAX_POSITIONS, device=inverse.device).float()[:, None] * inverse
+        return cls(
+            embedding=embedding, layers=layers, norm=_norm(language_model.norm),
+            head=_linear(head), num_heads=config.num_attention_heads,
+            num_key_value_heads=config.num_key_value_heads,
+            head_dim=language_model.layers[0].self_attn.head_dim,
+            cos=(angles.cos() * rotary.attention_scaling).to(embedding.dtype),
+            sin=(angles.sin() * rotary.attention_scaling).to(embedding.dtype),
+            axes=_axes(rope, len(inverse)).to(inverse.device))
+
+
+def _axes(rope: Any, num_frequencies: int) -> Tensor:
+    """Return which of (time, height, width) turns each frequency."""
+    sections = rope['mrope_section']
+    if not rope.get('mrope_interleaved', False):
+        return torch.repeat_interleave(torch.arange(3), torch.tensor(sections))
+    axes = torch.zeros(num_frequencies, dtype=torch.int64)
+    for axis in (1, 2):  # every third one, as often as its section says
+        axes[axis:3 * sections[axis]:3] = axis
+    return axes
+
+
+def _detached(parameter: Any) -> Tensor | None:
+    return None if parameter is None else parameter.detach()
+
+
+def _linear(module: Any) -> Linear:
+    return Linear(module.weight.detach(), _detached(module.bias))
+
+
+def _norm(module: Any) -> Norm:
+    eps = module.eps if hasattr(module, 'eps') else module.variance_epsilon
+    return Norm(module.weight.detach(), _detached(getattr(module, 'bias', None)), eps)
+
+
+def _merger(module: Any) -> Merger:
+    if hasattr(module, 'ln_q'):
+        first, last, norm = module.mlp[0], module.mlp[2], module.ln_q
+    else:
+        first, last, norm = module.linear_fc1, module.linear_fc2, module.norm
+    return Merger(_norm(norm), Mlp(_linear(first), _linear(last), 'gelu'))
+
+
+def _encoder_mlp(module: Any, activation: str) -> Mlp:
+    if activation == 'silu':
+        return _gated_mlp(module)
+    first, last = (
+        getattr(module, f'fc{number}', None) or getattr(module, f'linear_fc{number}')
+        for number in (1, 2))
+    return Mlp(_linear(first), _linear(last), activation)
+
+
+def _head_norms(attention: Any) -> tuple[Norm | None, Norm | None]:
+    if not hasattr(attention, 'q_norm'):
+        return None, None
+    return _norm(attention.q_norm), _norm(attention.k_norm)
+
+
+def _gated_mlp(module: Any) -> Mlp:
+    return Mlp(_merge(module.gate_proj, module.up_proj), _linear(module.down_proj), 'gated_silu')
+
+
+def _merge(*modules: Any) -> Linear:
+    """Put matrices on top of each other and let the modules keep their parts of it."""
+    weight = _share([module.weight for module in modules])
+    if modules[0].bias is None:
+        return Linear(weight)
+    return Linear(weight, _share([module.bias for module in modules]))
+
+
+def _share(parameters: list[Any]) -> Tensor:
+    merged = torch.cat([parameter.detach() for parameter in parameters])
+    for parameter, part in zip(
+            parameters, merged.split([len(parameter) for parameter in parameters])):
+        parameter.data = part
+    return merged
