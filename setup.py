@@ -8,7 +8,7 @@ package_name = 'epvlm_ros'
 
 setup(
     name=package_name,
-    version='0.1.0',
+    version='0.2.0',
     packages=find_packages(include=[package_name, package_name + '.*']),
     package_data={package_name: ['models/*/*']},
     data_files=[

@@ -6,8 +6,9 @@ from epvlm_ros.eval.question_set import STILL_GROUP
 from epvlm_ros.sim.questions import MOTION_FAMILIES, ONE_FRAME_FAMILIES, REFUSAL_FAMILIES
 
 # What a question asks for decides what its answer can be known from.
+ONE_FRAME_GROUP = 'answerable from one frame'
 FAMILY_GROUPS = {
-    'answerable from one frame': ONE_FRAME_FAMILIES,
+    ONE_FRAME_GROUP: ONE_FRAME_FAMILIES,
     'motion: knowable only by blur and by which patches are kept': MOTION_FAMILIES,
     'answerable by no picture': REFUSAL_FAMILIES}
 GROUPS = (*FAMILY_GROUPS, STILL_GROUP)

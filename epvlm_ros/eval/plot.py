@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from epvlm_ros.core.selection.rankings import EVENT_POLICIES
+from epvlm_ros.eval.groups import ONE_FRAME_GROUP
 from epvlm_ros.eval.policies import DENSE, POLICIES
 
 # Colour-blind safe (after Okabe and Ito), the same for a policy in every plot.
@@ -21,6 +22,8 @@ _BARS_APART = 0.25  # points of FLOPs
 def draw_plot(summary: dict[str, Any], path: Path) -> None:
     """
     Draw accuracy against the FLOPs used, a line for each policy, bars for the 95% intervals.
+
+    Of simulated questions those count that one frame can answer, of others all.
 
     Parameters
     ----------
@@ -44,7 +47,8 @@ def draw_plot(summary: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9.5, 5.0), dpi=120, layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    dense = summary['settings'][DENSE]['accuracy']
+    number = summary['questions_by_group'].get(ONE_FRAME_GROUP)
+    dense = _accuracy(summary['settings'][DENSE], number is not None)
     axes.axhspan(100 * dense['low'], 100 * dense['high'], color='0.92', zorder=0)
     axes.axhline(100 * dense['value'], color='0.4', linewidth=1.0, zorder=1)
     axes.annotate('dense', (0.005, 100 * dense['value']), xycoords=('axes fraction', 'data'),
@@ -56,7 +60,9 @@ def draw_plot(summary: dict[str, Any], path: Path) -> None:
         _draw_line(axes, summary, policy, _BARS_APART * (i - (len(policies) - 1) / 2))
     axes.set_xlabel('FLOPs of encoder and prefill, % of dense')
     axes.set_ylabel('right answers, % (bars: 95% intervals)')
-    axes.set_title(f'{summary["questions"]} questions about {summary["images"]} images')
+    what = f'{summary["questions"]} questions' if number is None else (
+        f'{number} questions {ONE_FRAME_GROUP},')
+    axes.set_title(f'{what} about {summary["images"]} images')
     axes.grid(color='0.9')
     axes.set_axisbelow(True)
     if policies:
@@ -65,11 +71,16 @@ def draw_plot(summary: dict[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
+def _accuracy(setting: dict[str, Any], of_one_frame: bool) -> dict[str, float]:
+    return (setting['by_group'][ONE_FRAME_GROUP] if of_one_frame else setting)['accuracy']
+
+
 def _draw_line(axes: Any, summary: dict[str, Any], policy: str, shift: float) -> None:
     """Draw the settings of a policy, moved sideways by a few points of FLOPs."""
+    of_one_frame = ONE_FRAME_GROUP in summary['questions_by_group']
     points = sorted(
         (100 * (1 - item['flops_saved']), *(
-            100 * item['accuracy'][key] for key in ('value', 'low', 'high')))
+            100 * _accuracy(item, of_one_frame)[key] for key in ('value', 'low', 'high')))
         for item in summary['settings'].values() if item['policy'] == policy)
     used, value, low, high = zip(*points)
     has_events = policy in EVENT_POLICIES

@@ -6,8 +6,8 @@ import math
 
 from epvlm_ros.core.captured.cache import StaticCache
 from epvlm_ros.core.captured.kernels import attention, pointwise, vector
-from epvlm_ros.core.captured.language_model import LanguageModel, Prompt
 from epvlm_ros.core.captured.operations import Operations
+from epvlm_ros.core.captured.trial import check_operations
 from epvlm_ros.core.captured.weights import DecoderWeights, Linear, Mlp, Norm
 import torch
 from torch import Tensor
@@ -158,26 +158,18 @@ class FusedOperations(Operations):
 
 def try_out(weights: DecoderWeights) -> FusedOperations:
     """
-    Return the operations after a prefill, a further question and a step with them.
+    Return the operations after they have shown that they compute what plain torch does.
 
     Raises
     ------
     RuntimeError
-        If a kernel cannot be compiled for this card or does not fit on it.
+        If a kernel cannot be compiled for this card, does not fit on it or is wrong there.
 
     """
     operations = FusedOperations()
-    device = weights.embedding.device
-    model = LanguageModel(weights, operations, StaticCache(weights, 64))
-    prompt = Prompt(16, device)
-    prompt.length.fill_(16)
     try:
-        with torch.inference_mode(), torch.cuda.device(device):
-            model.prefill(prompt, (), None)
-            prompt.offset.fill_(16)
-            model.prefill(prompt, (), 64)
-            model.step(64)
-            torch.cuda.synchronize(device)
+        with torch.cuda.device(weights.embedding.device):
+            check_operations(weights, operations)
     except TritonError as error:
         raise RuntimeError(f'a kernel does not run on this card: {error}') from error
     return operations
