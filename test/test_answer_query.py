@@ -42,10 +42,12 @@ def test_an_answer_comes_piece_by_piece(node):
     assert (answer.query_id, answer.question) == ('mine', 'what moves?')
     assert answer.header == frame.header and answer.tokens_kept == 2
     assert answer.generated_tokens == 30 and answer.truncated
-    wait_until(lambda: goal.texts and goal.texts[-1] == answer.text, 10, 'the last feedback')
-    assert len(goal.texts) > 3
+    # A client drops the feedback of a goal of whose end it knows, and the oldest of a burst: what
+    # did arrive is more and more of the answer.
+    assert len(goal.texts) > 1
     for before, text, piece in zip(['', *goal.texts], goal.texts, goal.pieces):
-        assert text == before + piece and piece
+        assert piece and text.endswith(piece) and text.startswith(before) and text != before
+        assert answer.text.startswith(text)
     published = wait_until(lambda: asker.answers, 10, 'the answer on the topic')[0]
     assert published == answer
     # the service says the same about the same frame, and computes the question only
