@@ -10,12 +10,13 @@ Called again after an interruption it goes on where it stopped.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 import json
 from pathlib import Path
 
 import torch
-from training.config import STAGES, TrainingConfig
-from training.train import main as train
+from training.config import STAGES
+from training.train import STATE_FILE, train
 
 DONE_FILE = 'done.json'
 
@@ -30,31 +31,22 @@ def main(arguments: list[str] | None = None) -> None:
                         help='of each stage, in place of its minutes')
     parser.add_argument('--batch-size', type=int, default=0, help='in place of that of the stages')
     options = parser.parse_args(arguments)
+    changes = {'num_workers': options.num_workers}
+    if options.steps:
+        changes |= {'steps': options.steps, 'minutes': 0.0}
+    if options.batch_size:
+        changes |= {'batch_size': options.batch_size}
     before: Path | None = None
-    for name, config in STAGES.items():
+    for name, stage in STAGES.items():
         folder = options.out / name
         if not (folder / DONE_FILE).exists():
-            train(stage_arguments(config, folder, before, options))
+            has_state = (folder / STATE_FILE).exists()
+            train(
+                replace(stage, **changes), folder, options.device,
+                resume=folder if has_state else None, start=None if has_state else before,
+                compile_layers=options.device.startswith('cuda'), keep_state=True)
             (folder / DONE_FILE).write_text(json.dumps({'stage': name}) + '\n')
         before = folder
-
-
-def stage_arguments(
-    config: TrainingConfig, folder: Path, before: Path | None, options: argparse.Namespace,
-) -> list[str]:
-    """Return the arguments of ``training.train`` for a stage."""
-    arguments = [
-        '--out', str(folder), '--device', options.device, '--keep-state',
-        '--num-workers', str(options.num_workers),
-        '--batch-size', str(options.batch_size or config.batch_size),
-        '--steps', str(options.steps), '--minutes', str(0.0 if options.steps else config.minutes),
-        '--dense-share', str(config.dense_share), '--first-batch', str(config.first_batch),
-        '--warmup-steps', str(config.warmup_steps)]
-    if options.device.startswith('cuda'):
-        arguments.append('--compile')
-    if (folder / 'training_state.pt').exists():
-        return [*arguments, '--resume', str(folder)]
-    return arguments if before is None else [*arguments, '--start', str(before)]
 
 
 if __name__ == '__main__':

@@ -28,7 +28,7 @@ from training.losses import compute_losses, draw_kept_tokens
 from training.pictures import draw_pictures
 from training.sparse_forward import AuxiliaryHeads, BlockFunction, run_model, run_vision_block
 
-_STATE_FILE, _HEADS_FILE = 'training_state.pt', 'heads.pt'
+STATE_FILE, _HEADS_FILE = 'training_state.pt', 'heads.pt'
 _REPORT_EVERY = 20
 _SAVE_EVERY_MINUTES = 2.0
 
@@ -100,7 +100,7 @@ class Trainer:
 
     def resume(self, folder: Path) -> None:
         """Go on where a run stopped that kept its state."""
-        path = folder / _STATE_FILE
+        path = folder / STATE_FILE
         if not path.exists():
             raise ValueError(f'there is no {path}: give the folder of a run with --keep-state')
         state = torch.load(path, map_location=self.device, weights_only=True)
@@ -121,7 +121,7 @@ class Trainer:
                 'model': self.model.state_dict(), 'heads': self.heads.state_dict(),
                 'optimizers': [item.state_dict() for item in self.optimizers],
                 'generator': self.generator.get_state(), 'num_steps': self.num_steps,
-                'minutes': self._minutes(), 'course': self.course}, folder / _STATE_FILE)
+                'minutes': self._minutes(), 'course': self.course}, folder / STATE_FILE)
         report = {
             'config': dataclasses.asdict(self.config), 'num_steps': self.num_steps,
             'device': _device_name(self.device), 'torch': torch.__version__,
@@ -217,30 +217,63 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def train(
+    config: TrainingConfig, out: Path, device: str, *, resume: Path | None = None,
+    start: Path | None = None, compile_layers: bool = False, keep_state: bool = False,
+) -> Trainer:
+    """
+    Train, write the checkpoint and return the trainer.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The run.
+    out : Path
+        Folder of the checkpoint.
+    device : str
+        A device of torch.
+    resume : Path, optional
+        Folder of a run that kept its state and is to go on.
+    start : Path, optional
+        Folder of weights to start from.
+    compile_layers : bool
+        Whether the layers are compiled first.
+    keep_state : bool
+        Whether what ``resume`` needs is written too, and now and then on the way.
+
+    Raises
+    ------
+    ValueError
+        If nothing ends the run, or there is no state to go on from.
+
+    """
+    if not config.steps and not config.minutes:
+        raise ValueError('steps and minutes are both 0: give one of them')
+    dataset = BatchDataset(
+        'train', config.steps or 10_000_000, config.batch_size, config.questions_per_image,
+        config.first_batch + saved_steps(resume))
+    # Workers start before the device is touched, so that nothing of it is inherited.
+    batches = iter(make_loader(dataset, config.num_workers))
+    trainer = Trainer(config, torch.device(device))
+    if resume:
+        trainer.resume(resume)
+    if start:
+        trainer.start_from(start)
+    if compile_layers:
+        trainer.compile_layers()
+    trainer.run(batches, (lambda: trainer.save(out, True)) if keep_state else None)
+    trainer.save(out, keep_state)
+    return trainer
+
+
 def main(arguments: list[str] | None = None) -> Trainer:
     """Train as the command line says and return the trainer."""
     options = parse_arguments(arguments)
     config = TrainingConfig(**{
         item.name: getattr(options, item.name) for item in dataclasses.fields(TrainingConfig)})
-    if not config.steps and not config.minutes:
-        raise ValueError('steps and minutes are both 0: give one of them')
-    first_batch = config.first_batch + saved_steps(options.resume)
-    dataset = BatchDataset(
-        'train', config.steps or 10_000_000, config.batch_size, config.questions_per_image,
-        first_batch)
-    # Workers start before the device is touched, so that nothing of it is inherited.
-    batches = iter(make_loader(dataset, config.num_workers))
-    trainer = Trainer(config, torch.device(options.device))
-    if options.resume:
-        trainer.resume(options.resume)
-    if options.start:
-        trainer.start_from(options.start)
-    if options.compile:
-        trainer.compile_layers()
-    trainer.run(
-        batches, (lambda: trainer.save(options.out, True)) if options.keep_state else None)
-    trainer.save(options.out, options.keep_state)
-    return trainer
+    return train(
+        config, options.out, options.device, resume=options.resume, start=options.start,
+        compile_layers=options.compile, keep_state=options.keep_state)
 
 
 if __name__ == '__main__':
