@@ -129,6 +129,13 @@ class PatchGrid:
         """Area of one token in pixels of the original image."""
         return self.image_height * self.image_width / self.num_tokens
 
+    def check_image(self, image_rgb: np.ndarray) -> None:
+        """Raise a ValueError if the tokens are those of an image of another size."""
+        if image_rgb.shape[:2] != (self.image_height, self.image_width):
+            raise ValueError(
+                f'the image has shape {image_rgb.shape}, the tokens are those of '
+                f'{self.image_height} x {self.image_width} pixels: give the tokens of this image')
+
 
 def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
     """

@@ -23,7 +23,7 @@ from epvlm_ros.eval.settings import Setting
 import torch
 
 _LOOK_EVERY_S = 2.0  # whether all processes are still there
-# Number of the image; the answers to each of its questions; the number of images without.
+# Number of the image; the new answers to each of its questions.
 _Answered = tuple[int, list[list[Record]]]
 
 

@@ -142,9 +142,10 @@ class VlmNode(LifecycleNode):
     def _on_frame(self, message: EventGuidedFrame) -> None:
         config = self._settings.get(VlmNodeConfig)
         is_taken = self._frames.add(message, config)
-        answering, frames = self._answering, self._frames.get(config)
+        answering = self._answering
         if (is_taken and config.encode_ahead != 'on_demand' and self._worker is not None
                 and answering is not None):
+            frames = self._frames.get(config)
             self._worker.when_idle(lambda should_stop: answering.prepare(frames, should_stop))
 
     def _take(

@@ -20,7 +20,6 @@ from epvlm_ros.core.captured.weights import (
     DecoderWeights, EncoderWeights, MAX_POSITIONS, Unsupported)
 from epvlm_ros.core.sparse_qwen_vl import (
     DecodingState, GREEDY, PromptPrefix, Sampling, SparseQwenVl, VisionInput, VisualFeatures)
-from epvlm_ros.core.sparse_qwen_vl.model import TEXT
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -132,13 +131,13 @@ class CapturedQwenVl(SparseQwenVl):
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
     ) -> DecodingState:
         """Run the language model on the text and the kept tokens of the prompt."""
-        num_kept = len(prompt_ids) - vision.num_tokens + len(vision.kept_indices)
-        positions = self._find_positions(prompt_ids, vision)
-        if not self._fits(num_kept, int(positions.max())):
+        prefix = self._run_from_start(prompt_ids, vision, features)
+        if prefix is None:
             return super().prefill(prompt_ids, vision, features)
-        self._run_kept(prompt_ids, positions, vision, features)
-        self._held = prefix = self._copy_prefix(prompt_ids, positions, vision)
-        return self._make_state(num_kept, int(positions[0, -1]), prompt_ids.cpu(), prefix)
+        num_text_tokens = len(prompt_ids) - len(prefix.token_ids)
+        return self._make_state(
+            prefix.num_tokens_kept + num_text_tokens, prefix.next_position + num_text_tokens,
+            prompt_ids.cpu(), prefix)
 
     @torch.inference_mode()
     def prefill_image(
@@ -146,13 +145,8 @@ class CapturedQwenVl(SparseQwenVl):
     ) -> PromptPrefix:
         """Run the language model on a prompt up to the end of its image."""
         prompt_ids = prompt_ids[:self._end_of_image(prompt_ids)]
-        num_kept = len(prompt_ids) - vision.num_tokens + len(vision.kept_indices)
-        positions = self._find_positions(prompt_ids, vision)
-        if not self._fits(num_kept, int(positions.max())):
-            return super().prefill_image(prompt_ids, vision, features)
-        self._run_kept(prompt_ids, positions, vision, features)
-        self._held = prefix = self._copy_prefix(prompt_ids, positions, vision)
-        return prefix
+        prefix = self._run_from_start(prompt_ids, vision, features)
+        return prefix or super().prefill_image(prompt_ids, vision, features)
 
     @torch.inference_mode()
     def ask(self, prefix: PromptPrefix, text_ids: Tensor) -> DecodingState:
@@ -268,19 +262,15 @@ class CapturedQwenVl(SparseQwenVl):
         return CapturedEncoder(
             weights, self._operations, self._pool, usual_ratios, mix_positions)
 
-    def _find_positions(self, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
-        """Return the positions of a dense prompt and of the token after it, (3, tokens + 1)."""
-        return self.positions(torch.cat([prompt_ids.cpu(), torch.tensor([TEXT])]), vision)
-
-    def _run_kept(
-        self, prompt_ids: Tensor, positions: Tensor, vision: VisionInput,
-        features: VisualFeatures,
-    ) -> None:
-        """Run the kept tokens of a prompt from the start of the cache on."""
+    def _run_from_start(
+        self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
+    ) -> CapturedPrefix | None:
+        """Run the kept tokens of a prompt from the start of the cache on; None if it is full."""
         prompt_ids = prompt_ids.cpu()
-        is_image = self._find_visual(prompt_ids)
-        is_kept = ~is_image
-        is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
+        positions = self._find_positions(prompt_ids, vision)
+        is_image, is_kept = self._find_kept(prompt_ids, vision)
+        if not self._fits(int(is_kept.sum()), int(positions.max())):
+            return None
         is_visual = is_image[is_kept]
         source = torch.where(is_visual, is_visual.cumsum(0) - 1, -1)
         self._number += 1
@@ -288,6 +278,8 @@ class CapturedQwenVl(SparseQwenVl):
         self._run_prompt_function(
             prompt_ids[is_kept], source, positions[:, :-1][:, is_kept], 0,
             int(positions[0, -1]), features)
+        self._held = prefix = self._copy_prefix(prompt_ids, positions, vision)
+        return prefix
 
     def _run_prompt_function(
         self, ids: Tensor, source: Tensor, positions: Tensor, offset: int, next_position: int,

@@ -10,7 +10,8 @@ from epvlm_ros.core.engine.frame_memory import FrameMemory
 from epvlm_ros.core.engine.moment import Moment, View
 from epvlm_ros.core.patch_grid import PatchGrid
 from epvlm_ros.core.selection import select_for_frame
-from epvlm_ros.core.sparse_qwen_vl import DecodingState, PromptPrefix, VisionInput
+from epvlm_ros.core.sparse_qwen_vl import (
+    DecodingState, PromptPrefix, VisionInput, VisualFeatures)
 import numpy as np
 import torch
 
@@ -114,9 +115,7 @@ class FrameEncoder:
             Called after the encoder; may raise.
 
         """
-        vision = self._vision_input(view)
-        features = self._model.encode(vision)
-        check_limits()
+        vision, features = self._encode(view, check_limits)
         state = self._model.prefill(prompt_ids, vision, features)
         self._memory.keep(view, state.prefix)
         return state
@@ -125,12 +124,18 @@ class FrameEncoder:
         self, view: View, prompt_ids: torch.Tensor, check_limits: CheckLimits,
     ) -> PromptPrefix:
         """Run a prompt up to the end of its images, and remember the view; as ``prefill``."""
-        vision = self._vision_input(view)
-        features = self._model.encode(vision)
-        check_limits()
+        vision, features = self._encode(view, check_limits)
         prefix = self._model.prefill_image(prompt_ids, vision, features)
         self._memory.keep(view, prefix)
         return prefix
+
+    def _encode(
+        self, view: View, check_limits: CheckLimits,
+    ) -> tuple[VisionInput, VisualFeatures]:
+        vision = self._vision_input(view)
+        features = self._model.encode(vision)
+        check_limits()
+        return vision, features
 
     def _vision_input(self, view: View) -> VisionInput:
         grid = view.grid

@@ -44,7 +44,7 @@ def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
         If the tokens are those of an image of another size.
 
     """
-    check_image_size(image_rgb, grid)
+    grid.check_image(image_rgb)
     side = SAMPLES_PER_SIDE
     size = (grid.cols * side, grid.rows * side)
     # Two pixels along each side of a sample are enough, all of them take ten times as long.
@@ -108,11 +108,3 @@ def combine(saliency: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     """
     nearby = cv2.dilate(contrast, np.ones((3, 3), np.uint8))
     return saliency + np.float32(0.5) * (contrast + nearby)
-
-
-def check_image_size(image_rgb: np.ndarray, grid: PatchGrid) -> None:
-    """Raise a ValueError if the tokens are those of an image of another size."""
-    if image_rgb.shape[:2] != (grid.image_height, grid.image_width):
-        raise ValueError(
-            f'the image has shape {image_rgb.shape}, the tokens are those of '
-            f'{grid.image_height} x {grid.image_width} pixels: give the tokens of this image')

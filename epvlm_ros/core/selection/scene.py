@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import cv2
 from epvlm_ros.core.patch_grid import PatchGrid
-from epvlm_ros.core.selection.saliency import check_image_size
 import numpy as np
 
 _DETAIL_SIDE = 14  # samples along the side of a token: enough for edges, few for speed
@@ -75,7 +74,7 @@ def image_detail(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
         If the tokens are those of an image of another size.
 
     """
-    check_image_size(image_rgb, grid)
+    grid.check_image(image_rgb)
     # resized first: the mean of the colours is the colour of the mean
     size = (grid.cols * _DETAIL_SIDE, grid.rows * _DETAIL_SIDE)
     small = cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA)

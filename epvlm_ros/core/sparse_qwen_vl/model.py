@@ -174,10 +174,8 @@ class SparseQwenVl(LibraryModel, Decoder):
     ) -> tuple[Tensor, Cache, Tensor]:
         """Return hidden states after the lead, cache, and positions up to the next token."""
         prompt_ids = prompt_ids.cpu()
-        positions = self.positions(torch.cat([prompt_ids, torch.tensor([TEXT])]), vision)
-        is_image = self._find_visual(prompt_ids)
-        is_kept = ~is_image
-        is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
+        positions = self._find_positions(prompt_ids, vision)
+        is_image, is_kept = self._find_kept(prompt_ids, vision)
         cache: Cache = DynamicCache(config=self._text_config)
         if lead is not None:
             cache = lead.make_cache()
@@ -189,6 +187,17 @@ class SparseQwenVl(LibraryModel, Decoder):
             embeddings[None], positions[:, None, :-1][..., is_kept].to(self.device), cache,
             **self._family.prefill_inputs(features, is_visual))
         return hidden, cache, positions
+
+    def _find_positions(self, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
+        """Return the positions of a dense prompt and of the token after it, (3, tokens + 1)."""
+        return self.positions(torch.cat([prompt_ids.cpu(), torch.tensor([TEXT])]), vision)
+
+    def _find_kept(self, prompt_ids: Tensor, vision: VisionInput) -> tuple[Tensor, Tensor]:
+        """Return which tokens of a prompt on the CPU are visual, and which are computed on."""
+        is_image = self._find_visual(prompt_ids)
+        is_kept = ~is_image
+        is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
+        return is_image, is_kept
 
     def _find_lead(self, prompt_ids: Tensor) -> PromptPrefix | None:
         """Return what stands before the image, computed if need be; None if it is short."""
