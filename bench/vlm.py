@@ -212,7 +212,7 @@ def measure_selection(device: str, clock: Clock) -> dict[str, Any]:
     activity = ActivityGrid(counts, 4, 1080, 1920, 0, 50_000_000)
     pixels = torch.randn(4 * grid.num_tokens, 1176, device=device)
     results = {}
-    for policy in ('events', 'events_and_coverage', 'events_and_detail'):
+    for policy in ('events', 'events_and_saliency', 'events_and_coverage', 'events_and_detail'):
         config = VlmConfig(keep_ratio=0.25, selection=policy)
 
         def select(config: VlmConfig = config) -> torch.Tensor:

@@ -83,7 +83,8 @@ def test_other_errors_go_through() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 def test_a_gpu_with_little_memory_lives_on(folder: Path) -> None:
     engine = VlmEngine.from_config(VlmConfig(
-        model=str(folder), device='cuda', attention='eager', keep_ratio=1.0, max_new_tokens=8))
+        model=str(folder), device='cuda', attention='eager', acceleration='eager',
+        keep_ratio=1.0, max_new_tokens=8))
     random = np.random.default_rng(0)
     small, large = (random.integers(0, 256, (side, side, 3), np.uint8) for side in (140, 1400))
     before = engine.answer(small, '?', None)

@@ -3,11 +3,15 @@
 import json
 
 from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
+from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.patch_grid import PatchGeometry
+from epvlm_ros.core.selection import noise_floor
+from epvlm_ros.core.selection.saliency import event_contrast, image_saliency
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import (
     FAMILIES, MOTION, Name, NUMBERS, Question, SceneView, view_scene)
 from epvlm_ros.sim.sampling import sample_scene
-from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
+from epvlm_ros.sim.scene import COLOUR_VALUES, COLOURS, is_unseen, SHAPES, SYMBOLS
 import numpy as np
 import pytest
 import torch
@@ -16,9 +20,12 @@ from training.batches import (
 from training.checkpoint import build_model, save_checkpoint
 from training.config import GRIDS, TrainingConfig
 from training.evaluate import evaluate, format_table, library_inputs, sparse_scorer
+from training.free_tints import (
+    LEAST_CONTRAST, LEAST_DISTANCE, names_a_colour, paint_freely)
 from training.losses import compute_losses, draw_kept_tokens
 from training.pictures import (
-    choose_tokens, draw_pictures, make_patches, NO_LABEL, score_tokens, token_detail)
+    choose_tokens, draw_pictures, make_patches, NO_LABEL, score_tokens, token_contrast,
+    token_detail, token_saliency)
 from training.recipe import main as make_checkpoints
 from training.sparse_forward import AuxiliaryHeads, encode_images, run_model
 from training.tokenizer import build_tokenizer, build_vocabulary
@@ -177,17 +184,16 @@ def test_batches_are_reproducible_and_different():
 
 def test_answers_in_a_batch_are_what_the_scene_says():
     tokenizer = build_tokenizer()
-    batch = BatchDataset('train', 10, 10, 4)[0]
-    assert batch.tokens.shape == batch.is_answer.shape == (10, 4, BLOCK_LENGTH)
+    batch = BatchDataset('train', 10, 40, 4)[0]
+    assert batch.tokens.shape == batch.is_answer.shape == (40, 4, BLOCK_LENGTH)
     num_counted = 0
-    for scene in range(10):
+    for scene in range(40):
         for question in range(4):
             block = batch.tokens[scene, question]
             answer = tokenizer.decode(block[batch.is_answer[scene, question]])
             assert answer.endswith('<|im_end|>')
             asked = ' '.join(tokenizer.convert_ids_to_tokens(block.tolist()))
-            if asked.split(' <|im_end|>')[0].endswith(
-                    ('objects are there', 'things are there', 'objects do you see')):
+            if any(f'how many {noun} are there' in asked for noun in ('objects', 'things')):
                 there = batch.scenes['appears_s'][scene] <= batch.times_s[scene]
                 number = int((there & (batch.scenes['radius'][scene] > 0)).sum())
                 assert answer.split()[0] == NUMBERS[number]
@@ -252,6 +258,55 @@ def test_labels_and_activity_of_tokens():
     assert activity[1, 4:8, 2].mean() > 5 * activity[0].mean()
 
 
+def test_colours_without_a_name_are_not_asked_for():
+    batch = BatchDataset('train', 10, 60, 4, grid=(9, 12), free_tint_share=0.5)[0]
+    assert 15 < batch.has_names.sum() < 45
+    pictures = draw_pictures(batch, torch.Generator().manual_seed(0))
+    assert pictures.shape.shape == pictures.colour.shape
+    on_object = pictures.shape < len(SHAPES)
+    free = ~batch.has_names[:, None] & on_object
+    assert (pictures.colour[free] == NO_LABEL).all()
+    assert (pictures.colour[on_object & ~free] < len(COLOURS)).all()
+    tokenizer = build_tokenizer()
+    words = [word for blocks in batch.tokens[~batch.has_names] for block in blocks
+             for word in tokenizer.convert_ids_to_tokens(block.tolist())]
+    assert set(words) & set(SHAPES) and not set(words) & set(COLOURS)
+    for scene in range(60):
+        tints = batch.scenes['tint'][scene].numpy()
+        values = COLOUR_VALUES[batch.scenes['colour'][scene]]
+        is_near = np.abs(tints - values).max(axis=1) < 0.25
+        assert is_near.all() == bool(batch.has_names[scene])
+
+
+def test_free_tints_stay_away_from_the_colour_that_a_shape_never_has():
+    random = np.random.default_rng(0)
+    distances, tints = [], []
+    for index in range(200):
+        scene = sample_scene('train', index)
+        painted = paint_freely(scene, random)
+        for grey in np.linspace(0.15, 0.65, 11):
+            assert np.linalg.norm(painted.tint - grey, axis=1).min() >= LEAST_CONTRAST
+        for shape, tint in zip(painted.shape, painted.tint):
+            unseen = is_unseen(np.full(len(COLOURS), shape), np.arange(len(COLOURS)))
+            distances += [np.linalg.norm(tint - COLOUR_VALUES[unseen][0])]
+            tints.append(tint)
+    assert min(distances) >= LEAST_DISTANCE
+    assert np.std(tints, axis=0).min() > 0.25  # of all colours
+    assert np.array_equal(painted.anchor, scene.anchor)
+
+
+@pytest.mark.parametrize('text, about, answer, expected', [
+    ('what shape is the red object', 'shape', 'ring', True),
+    ('what is left of the ring', 'relation', 'yes', False),
+    ('what colour is the ring', 'colour', 'there is no such object', True),
+    ('what is moving', 'moving', 'nothing', True),
+    ('how many objects move', 'moving_count', 'two', False),
+    ('count the stars', 'count', 'one', False),
+    ('describe the image', 'description', 'a red ring, a star and a moon', True)])
+def test_questions_that_need_names_of_colours(text, about, answer, expected):
+    assert names_a_colour(Question(about, about, text), answer) == expected
+
+
 def test_detail_is_the_gradient_of_all_colours():
     rgb = torch.full((1, 3, 56, 84), 0.5)
     rgb[:, 2, :28, 28:56] = 0.9  # a token whose blue alone differs
@@ -269,15 +324,34 @@ def test_kinds_of_selection_by_hand(pictures):
     detail = torch.tensor([[0.1, 0.0, 0.9, 0.0, 0.5, 0.0, 0.0, 0.0]])
     labels = torch.full((1, 8), len(SHAPES))
     labels[0, 6] = 0
-    scene = pictures._replace(activity=activity, detail=detail, shape=labels)
+    saliency = torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.9]])
+    scene = pictures._replace(activity=activity, detail=detail, shape=labels, saliency=saliency)
     noise = torch.linspace(0.9, 0.1, 8)[None]
-    scores = score_tokens(scene, noise)
+    scores = score_tokens(scene, (2, 4), noise)
     assert choose_tokens(scores['random'], 2).tolist() == [[0, 1]]
     assert choose_tokens(scores['objects'], 1).tolist() == [[6]]
     assert choose_tokens(scores['events'], 2).tolist() == [[1, 3]]
     assert choose_tokens(scores['detail'], 2).tolist() == [[2, 4]]
-    # the best of either is due first; the second most active one before the second most detailed
-    assert choose_tokens(scores['events_and_detail'], 3).tolist() == [[1, 2, 3]]
+    assert choose_tokens(scores['events_and_saliency'], 2).tolist() == [[5, 7]]
+
+
+def test_the_default_selection_is_that_of_the_package():
+    """The same scores as by ``core.selection``, up to how the image is reduced."""
+    random = np.random.default_rng(0)
+    coarse = torch.from_numpy(random.uniform(0.3, 0.5, (1, 3, 6, 8)).astype(np.float32))
+    rgb = torch.nn.functional.interpolate(coarse, size=(168, 224), mode='bilinear')
+    rgb[:, 0, 60:100, 90:140] = 0.9
+    image = (255 * rgb[0].permute(1, 2, 0)).round().byte().numpy()
+    grid = PatchGeometry(14, 2, 3136, 10 ** 6).grid(168, 224)
+    assert (grid.rows, grid.cols) == (6, 8)
+    expected = image_saliency(image, grid)
+    np.testing.assert_allclose(token_saliency(rgb)[0], expected, atol=0.04)
+    assert np.ptp(expected) > 0.5
+    activity = random.uniform(0.0, 400.0, (6, 8)).astype(np.float32)
+    floor = noise_floor(grid, 0.04, VlmConfig().static_scene_rate)
+    np.testing.assert_allclose(
+        token_contrast(torch.from_numpy(activity)[None])[0], event_contrast(activity, floor),
+        atol=1e-5)
 
 
 def test_what_no_token_is_asked_for_costs_nothing(model, batch, pictures):
@@ -314,7 +388,7 @@ def test_kept_tokens_are_ascending_and_as_many_as_the_configuration_allows(pictu
     config = TrainingConfig(dense_share=0.2, min_keep_ratio=0.3, max_keep_ratio=0.7)
     numbers = []
     for _ in range(60):
-        kept = draw_kept_tokens(pictures, config, generator)
+        kept = draw_kept_tokens(pictures, (4, 6), config, generator)
         assert (kept.diff(dim=1) > 0).all() and kept.max() < 24
         numbers.append(kept.shape[1])
     assert set(numbers) == {8, 16, 24}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from training.config import FAMILY_WEIGHTS, GRIDS
+from training.free_tints import names_a_colour, paint_freely
 from training.tokenizer import (
     build_vocabulary, END, PADDING, START, UNKNOWN_WORD, VISION_END, VISION_START)
 
@@ -36,6 +37,8 @@ class Batch(NamedTuple):
         Stacked scenes.
     times_s : Tensor float32 (scenes,)
         When the picture is taken.
+    has_names : Tensor bool (scenes,)
+        Whether the objects' colours are those that have names, see ``free_tints``.
     tokens : Tensor int64 (scenes, questions, BLOCK_LENGTH)
         From the end of the image to the end of the answer, padded.
     is_answer : Tensor bool, like tokens
@@ -55,6 +58,7 @@ class Batch(NamedTuple):
     grid: tuple[int, int]
     scenes: dict[str, Tensor]
     times_s: Tensor
+    has_names: Tensor
     tokens: Tensor
     is_answer: Tensor
     family: Tensor
@@ -116,9 +120,14 @@ class BatchDataset(Dataset[Batch]):
 
     def __init__(
         self, split: str, num_batches: int, batch_size: int, questions_per_image: int,
-        first_batch: int = 0, grid: tuple[int, int] | None = None,
+        first_batch: int = 0, grid: tuple[int, int] | None = None, free_tint_share: float = 0.0,
     ) -> None:
-        """Make every batch on one ``grid``, or by default on grids drawn as training needs."""
+        """
+        Make every batch on one ``grid``, or by default on grids drawn as training needs.
+
+        ``free_tint_share`` of the scenes have colours without names.
+        """
+        self._free_tint_share = free_tint_share
         self._split, self._num_batches, self._grid = split, num_batches, grid
         self._batch_size, self._questions_per_image = batch_size, questions_per_image
         self._first_batch = first_batch
@@ -145,13 +154,16 @@ class BatchDataset(Dataset[Batch]):
         mention_centre = np.zeros((size, questions, 2, 2), dtype=np.float32)
         relation = np.full((size, questions), -1, dtype=np.int64)
         times_s = random.uniform(0.1, 3.0, size).astype(np.float32)
+        has_names = random.random(size) >= self._free_tint_share
         scenes = []
         for row in range(size):
             scene = sample_scene(
                 self._split, number * size + row, aspect_ratio=grid[1] / grid[0])
+            if not has_names[row]:
+                scene = paint_freely(scene, random)
             view = view_scene(scene, float(times_s[row]))
             for column in range(questions):
-                question, words, start = self._make_block(view, random)
+                question, words, start = self._make_block(view, random, has_names[row])
                 tokens[row, column, :len(words)] = words
                 is_answer[row, column, start:len(words)] = True
                 family[row, column] = FAMILIES.index(question.family)
@@ -161,17 +173,17 @@ class BatchDataset(Dataset[Batch]):
                     if found is not None:
                         mention[row, column, role], mention_centre[row, column, role] = found
             scenes.append(scene)
-        arrays = (times_s, tokens, is_answer, family, mention, mention_centre, relation)
+        arrays = (times_s, has_names, tokens, is_answer, family, mention, mention_centre, relation)
         return Batch(grid, stack_scenes(scenes), *(torch.from_numpy(item) for item in arrays))
 
     def _make_block(
-        self, view: SceneView, random: np.random.Generator,
+        self, view: SceneView, random: np.random.Generator, has_names: bool,
     ) -> tuple[Question, list[int], int]:
         while True:  # some family always has a question, 'existence' for one
             family = int(random.choice(len(FAMILIES), p=self._weights))
             for _ in range(_ATTEMPTS):
                 made = make_question(FAMILIES[family], view, random)
-                if made is None:
+                if made is None or not has_names and names_a_colour(*made):
                     continue
                 answer = MOTION if made[0].family == _NOT_TO_BE_SEEN else made[1]
                 block = encode_block(made[0].text, answer, self._numbers)

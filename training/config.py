@@ -28,7 +28,8 @@ class TrainingConfig:
     ``minutes`` and ``steps`` both end a run, whichever comes first; 0 sets no limit. The learning
     rates follow the share of the run that is over, down to ``final_rate_share`` of what they are
     at first; ``matrix_learning_rate`` is that of the layers' matrices, which Muon trains.
-    ``dense_share`` of the steps see all tokens, 1 trains without patch dropout.
+    ``dense_share`` of the steps see all tokens, 1 trains without patch dropout;
+    ``free_tint_share`` of the scenes have colours without names, see ``free_tints``.
     """
 
     seed: int = 0
@@ -45,6 +46,7 @@ class TrainingConfig:
     dense_share: float = 0.25
     min_keep_ratio: float = 0.12
     max_keep_ratio: float = 1.0
+    free_tint_share: float = 0.35
     token_loss_weight: float = 1.0
     position_loss_weight: float = 0.3
     mention_loss_weight: float = 0.3
@@ -56,6 +58,6 @@ class TrainingConfig:
 
 # What the shipped checkpoint went through, in order; each stage starts from the one before.
 STAGES = {
-    'dense_only': TrainingConfig(steps=0, minutes=5.0, batch_size=112, dense_share=1.0),
+    'dense_only': TrainingConfig(steps=0, minutes=8.0, batch_size=224, dense_share=1.0),
     'patch_dropout': TrainingConfig(
-        steps=0, minutes=8.3, batch_size=224, first_batch=1_000_000, warmup_steps=50)}
+        steps=0, minutes=10.0, batch_size=224, first_batch=1_000_000, warmup_steps=50)}

@@ -23,9 +23,9 @@ from training.train import move_batch
 from transformers import Qwen2VLForConditionalGeneration
 
 CONDITIONS = (
-    ('dense', 1.0), ('events_and_detail', 0.5), ('events_and_detail', 0.3),
-    ('events_and_detail', 0.2), ('events', 0.5), ('events', 0.3), ('random', 0.5), ('random', 0.3),
-    ('objects', 0.2))
+    ('dense', 1.0), ('events_and_saliency', 0.5), ('events_and_saliency', 0.3),
+    ('events_and_saliency', 0.2), ('events', 0.5), ('events', 0.3), ('random', 0.5),
+    ('random', 0.3), ('objects', 0.2))
 _LIBRARY_ROWS = 32  # questions in one call of the library's forward
 
 Scorer = Callable[[Batch, Pictures], Tensor]
@@ -41,7 +41,7 @@ def sparse_scorer(
         noise = torch.rand(
             pictures.activity.shape, generator=generator, device=pictures.activity.device)
         kind = 'random' if selection == 'dense' else selection
-        scores = score_tokens(pictures, noise)[kind]
+        scores = score_tokens(pictures, batch.grid, noise)[kind]
         kept = choose_tokens(scores, max(1, round(keep_ratio * num_tokens)))
         result = run_model(model, pictures.patches, kept, batch.grid, batch.tokens)
         return _right(result.logits, batch)

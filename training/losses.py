@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
 import torch
 from torch import Tensor
@@ -17,12 +18,14 @@ _ORDER_MARGIN = 0.04  # half of the least distance that relations are asked abou
 
 
 def draw_kept_tokens(
-    pictures: Pictures, config: TrainingConfig, generator: torch.Generator,
+    pictures: Pictures, grid: tuple[int, int], config: TrainingConfig,
+    generator: torch.Generator,
 ) -> Tensor:
     """
     Draw which tokens of each picture are computed on, the same number in all.
 
-    Each mask is of one of the kinds of ``score_tokens``.
+    Each mask is of one of the kinds of ``score_tokens``, twice as often of the default selection
+    as of each other kind.
     """
     num_scenes, num_tokens = pictures.shape.shape
     device = pictures.shape.device
@@ -33,7 +36,9 @@ def draw_kept_tokens(
     # Few different numbers, since every new shape costs time.
     num_kept = num_tokens if draws[0] < config.dense_share else 8 * round(share * num_tokens / 8)
     noise = torch.rand((num_scenes, num_tokens), generator=generator, device=device)
-    kinds = torch.stack(list(score_tokens(pictures, noise).values()))
+    scores_by_kind = score_tokens(pictures, grid, noise)
+    default = scores_by_kind[VlmConfig().selection]
+    kinds = torch.stack([*scores_by_kind.values(), default])
     kind = torch.randint(len(kinds), (num_scenes,), generator=generator, device=device)
     scores = kinds[kind, torch.arange(num_scenes, device=device)]
     return choose_tokens(scores, max(8, num_kept))

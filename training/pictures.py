@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.selection.saliency import (
+    AROUND_TOKENS, HALF_SALIENCY, LEAST_SPREAD, OPPONENT_COLOURS, SAMPLES_PER_SIDE)
 from epvlm_ros.sim.activity_model import token_activity
 from epvlm_ros.sim.renderer import luminance, SceneRenderer
 from epvlm_ros.sim.scene import COLOURS, MAX_OBJECTS, SHAPES, SYMBOLS
@@ -16,6 +19,7 @@ from training.checkpoint import IMAGE_MEAN, IMAGE_STD
 _HALF_WINDOW_S = 0.02  # of the events' window about the middle of the exposure
 _MAX_EXPOSURE_S = 0.02
 _EXPOSURE_SAMPLES = (-1 / 3, 0.0, 1 / 3)
+_NOISE_RATE = VlmConfig().static_scene_rate  # events per pixel and second
 _MIN_COVER = 0.2  # share of a token that an object must cover to be its label
 NO_LABEL = -100  # of what a token is not asked for
 NUM_MOTIONS = 2  # stands still, moves
@@ -32,12 +36,13 @@ class Pictures(NamedTuple):
         without the repetition in time.
     shape, colour, symbol : Tensor int64 (scenes, tokens)
         What covers each token, and what is written on that; the last number is the ground, or
-        nothing written.
+        nothing written. ``NO_LABEL`` for colours without a name.
     motion : Tensor int64 (scenes, tokens)
         Whether what covers each token moves; the last number is the ground, ``NO_LABEL`` where
         the camera moves.
-    activity, detail : Tensor float32 (scenes, tokens)
-        Events in the window around the picture, and what there is to see.
+    activity, detail, saliency : Tensor float32 (scenes, tokens)
+        Events in the window around the picture, what there is to see, and which colours stand
+        out.
 
     """
 
@@ -48,6 +53,7 @@ class Pictures(NamedTuple):
     motion: Tensor
     activity: Tensor
     detail: Tensor
+    saliency: Tensor
 
 
 def draw_pictures(
@@ -72,7 +78,8 @@ def draw_pictures(
         rgb = _augment(rgb, generator)
     labels = _label_tokens(batch, frames.owner[:, middle])
     return Pictures(
-        make_patches(rgb), *labels, activity.flatten(1), token_detail(rgb).flatten(1))
+        make_patches(rgb), *labels, activity.flatten(1), token_detail(rgb).flatten(1),
+        token_saliency(rgb).flatten(1))
 
 
 def token_detail(rgb: Tensor) -> Tensor:
@@ -83,6 +90,29 @@ def token_detail(rgb: Tensor) -> Tensor:
     right = small[:, :, 1:-1, 2:] - small[:, :, 1:-1, :-2]
     energy = (down * down + right * right).sum(dim=1, keepdim=True)
     return functional.avg_pool2d(energy, TOKEN_SIZE_PX // 2)[:, 0]
+
+
+def token_saliency(rgb: Tensor) -> Tensor:
+    """Return ``epvlm_ros.core.selection.saliency.image_saliency`` (scenes, rows, cols)."""
+    to_opponent = torch.tensor(OPPONENT_COLOURS, device=rgb.device)
+    samples = functional.avg_pool2d(rgb, TOKEN_SIZE_PX // SAMPLES_PER_SIDE)
+    samples = torch.einsum('oc,schw->sohw', to_opponent, samples)
+    means = functional.avg_pool2d(samples, SAMPLES_PER_SIDE).flatten(2)
+    ground = means.median(dim=2, keepdim=True).values
+    spread = (means - ground).abs().median(dim=2, keepdim=True).values + LEAST_SPREAD
+    unusual = (samples - ground[..., None]) / spread[..., None]
+    largest = functional.max_pool2d(unusual.square().sum(dim=1).sqrt(), SAMPLES_PER_SIDE)
+    return largest / (largest + HALF_SALIENCY)
+
+
+def token_contrast(activity: Tensor) -> Tensor:
+    """Return ``event_contrast`` of the same module for activity (scenes, rows, cols)."""
+    floor = _NOISE_RATE * TOKEN_SIZE_PX ** 2 * 2.0 * _HALF_WINDOW_S
+    above = (activity - floor).clamp_min(0.0)
+    margin = AROUND_TOKENS // 2
+    padded = functional.pad(activity[:, None], (margin,) * 4, mode='replicate')
+    around = functional.avg_pool2d(padded, AROUND_TOKENS, stride=1)[:, 0]
+    return above / (above + floor + 2.0 * around)
 
 
 def _augment(rgb: Tensor, generator: torch.Generator) -> Tensor:
@@ -137,7 +167,9 @@ def _label_tokens(batch: Batch, owner: Tensor) -> tuple[Tensor, Tensor, Tensor, 
     moves = (scenes['orbit_radius'] > 0) | (scenes['spin'] != 0)
     camera_moves = (scenes['camera'][:, 0] > 0) | (scenes['zoom'][:, 0] > 0)
     motion = label(moves.long(), NUM_MOTIONS).masked_fill(camera_moves[:, None], NO_LABEL)
-    return (label(scenes['shape'], len(SHAPES)), label(scenes['colour'], len(COLOURS)),
+    colour = label(scenes['colour'], len(COLOURS)).masked_fill(
+        covered & ~batch.has_names[:, None], NO_LABEL)
+    return (label(scenes['shape'], len(SHAPES)), colour,
             symbol.masked_fill(symbol < 0, len(SYMBOLS)), motion)
 
 
@@ -146,7 +178,9 @@ def choose_tokens(scores: Tensor, num_kept: int) -> Tensor:
     return scores.topk(num_kept, dim=1).indices.sort(dim=1).values
 
 
-def score_tokens(pictures: Pictures, noise: Tensor) -> dict[str, Tensor]:
+def score_tokens(
+    pictures: Pictures, grid: tuple[int, int], noise: Tensor,
+) -> dict[str, Tensor]:
     """
     Return by how much each token is worth keeping, by kind of selection.
 
@@ -154,6 +188,8 @@ def score_tokens(pictures: Pictures, noise: Tensor) -> dict[str, Tensor]:
     ----------
     pictures : Pictures
         What is seen.
+    grid : tuple of int
+        Rows and columns of tokens.
     noise : Tensor float (scenes, tokens)
         From 0 to 1; decides between tokens that are equally good.
 
@@ -161,16 +197,13 @@ def score_tokens(pictures: Pictures, noise: Tensor) -> dict[str, Tensor]:
     -------
     dict of str to Tensor float (scenes, tokens)
         'random'; 'objects', those on objects first; 'events', the most active ones; 'detail',
-        those with most to see; 'events_and_detail', three active ones for one with much to see.
+        those with most to see; 'events_and_saliency', the default selection of the package.
 
     """
     activity, detail = pictures.activity + 1e-3 * noise, pictures.detail + 1e-9 * noise
-    due = torch.minimum(_rank(activity) / 0.75, _rank(detail) / 0.25)
+    contrast = token_contrast(pictures.activity.unflatten(1, grid))
+    nearby = functional.max_pool2d(contrast, 3, stride=1, padding=1)
+    salient = pictures.saliency + 0.5 * (contrast + nearby).flatten(1)
     return {
         'random': noise, 'objects': noise + (pictures.shape < len(SHAPES)), 'events': activity,
-        'detail': detail, 'events_and_detail': -due}
-
-
-def _rank(scores: Tensor) -> Tensor:
-    """Return the place of each token among those of its scene, 0 for the highest score."""
-    return scores.argsort(dim=1, descending=True).argsort(dim=1)
+        'detail': detail, 'events_and_saliency': salient + 1e-6 * noise}

@@ -3,7 +3,7 @@ Makes both checkpoints in one command: ``python -m training.recipe --out FOLDER 
 
 First one that always saw whole pictures (the protocol of EP-VLM: no training for sparsity), in
 ``FOLDER/dense_only``; then, from its weights, one that often saw only some of their tokens, in
-``FOLDER/patch_dropout``: the one that ships with the package. 14 minutes on one NVIDIA H200.
+``FOLDER/patch_dropout``: the one that ships with the package. 19 minutes on one NVIDIA H200.
 Called again after an interruption it goes on where it stopped.
 """
 

@@ -133,7 +133,7 @@ class Trainer:
         batch = move_batch(batch, self.device)
         with torch.no_grad():
             pictures = draw_pictures(batch, self.generator)
-            kept = draw_kept_tokens(pictures, self.config, self.generator)
+            kept = draw_kept_tokens(pictures, batch.grid, self.config, self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, self.device.type == 'cuda'):
             result = run_model(
                 self.model, pictures.patches, kept, batch.grid, batch.tokens, self._run_block)
@@ -251,7 +251,7 @@ def train(
         raise ValueError('steps and minutes are both 0: give one of them')
     dataset = BatchDataset(
         'train', config.steps or 10_000_000, config.batch_size, config.questions_per_image,
-        config.first_batch + saved_steps(resume))
+        config.first_batch + saved_steps(resume), free_tint_share=config.free_tint_share)
     # Workers start before the device is touched, so that nothing of it is inherited.
     batches = iter(make_loader(dataset, config.num_workers))
     trainer = Trainer(config, torch.device(device))

@@ -170,7 +170,7 @@ def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
             f'{grid.image_height}: give the activity of this image')
     over_rows = _overlap(grid.image_height, activity.cell_size_px, grid.rows)
     over_cols = _overlap(grid.image_width, activity.cell_size_px, grid.cols)
-    return (over_rows @ activity.counts.astype(np.float64) @ over_cols.T).astype(np.float32)
+    return over_rows @ activity.counts @ over_cols.T
 
 
 def order_by_window(
@@ -216,5 +216,6 @@ def _overlap(length_px: int, cell_size_px: int, num_tokens: int) -> np.ndarray:
     starts = np.maximum(token_edges[:-1, None], cell_edges[None, :-1])
     ends = np.minimum(token_edges[1:, None], cell_edges[None, 1:])
     shares = np.maximum(ends - starts, 0.0) / np.diff(cell_edges)  # (tokens, cells)
+    shares = shares.astype(np.float32)
     shares.setflags(write=False)  # the cache hands out one array to everybody
     return shares

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from epvlm_ros.sim.scene import (
-    COLOURS, GROUNDS, is_unseen, MAX_CAMERA_ORBIT, MAX_OBJECTS, MAX_ZOOM, Scene, SHAPES, SPLITS,
-    SYMBOLS, UNSEEN_GROUNDS)
+    COLOUR_VALUES, COLOURS, GROUNDS, is_unseen, MAX_CAMERA_ORBIT, MAX_OBJECTS, MAX_ZOOM, Scene,
+    SHAPES, SPLITS, SYMBOLS, UNSEEN_GROUNDS)
 import numpy as np
 
-_COLOUR_VALUES = np.array([
-    (0.84, 0.08, 0.08), (0.08, 0.60, 0.16), (0.12, 0.20, 0.88), (0.92, 0.86, 0.06),
-    (0.08, 0.80, 0.88), (0.50, 0.12, 0.70), (0.96, 0.48, 0.02), (0.96, 0.96, 0.96),
-    (0.98, 0.52, 0.72), (0.03, 0.03, 0.04)], dtype=np.float32)
 _NUM_OBJECTS_PROBABILITIES = (0.10, 0.20, 0.25, 0.20, 0.15, 0.10)  # of 1 to 6 objects
 # From one to about ten visual tokens of 28 pixels where the shorter side has 336.
 _RADIUS_RANGE = (0.05, 0.145)
@@ -198,7 +194,7 @@ def _sample_motion(random: np.random.Generator, orbit: np.ndarray) -> dict[str, 
 
 
 def _sample_looks(random: np.random.Generator, colour: np.ndarray) -> dict[str, np.ndarray]:
-    tint = _COLOUR_VALUES[colour] * random.uniform(0.88, 1.05, (MAX_OBJECTS, 1))
+    tint = COLOUR_VALUES[colour] * random.uniform(0.88, 1.05, (MAX_OBJECTS, 1))
     tint = tint + random.normal(0.0, 0.02, (MAX_OBJECTS, 3))
     direction = random.uniform(0, 2 * np.pi, MAX_OBJECTS)
     strength = random.uniform(0.0, 0.22, MAX_OBJECTS)
@@ -225,12 +221,17 @@ def _sample_writing(
     room = np.isin(shape, _WRITABLE) & (radius >= _MIN_WRITABLE_RADIUS)
     written = room & (random.random(MAX_OBJECTS) < _WRITTEN_PROBABILITY)
     symbol = random.integers(len(SYMBOLS), size=MAX_OBJECTS)
-    is_dark = _COLOUR_VALUES[colour] @ np.array([0.299, 0.587, 0.114]) < 0.45
     return {
         'symbol': np.where(written, symbol, -1),
         'symbol_tilt': random.uniform(-0.25, 0.25, MAX_OBJECTS).astype(np.float32),
-        'ink': np.where(is_dark, 0.96, 0.03).astype(np.float32),
+        'ink': choose_ink(COLOUR_VALUES[colour]),
     }
+
+
+def choose_ink(paint: np.ndarray) -> np.ndarray:
+    """Return the brightness float32 (objects,) of writing on paint (objects, 3): far from it."""
+    is_dark = paint @ np.array([0.299, 0.587, 0.114]) < 0.45
+    return np.where(is_dark, 0.96, 0.03).astype(np.float32)
 
 
 def _sample_light(random: np.random.Generator) -> dict[str, np.ndarray]:

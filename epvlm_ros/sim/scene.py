@@ -16,6 +16,11 @@ SHAPES = (
     'circle', 'square', 'triangle', 'star', 'cross', 'ring', 'heart', 'arrow', 'moon', 'bar')
 COLOURS = (
     'red', 'green', 'blue', 'yellow', 'cyan', 'purple', 'orange', 'white', 'pink', 'black')
+# Red, green and blue of the colours, before each object's own variation.
+COLOUR_VALUES = np.array([
+    (0.84, 0.08, 0.08), (0.08, 0.60, 0.16), (0.12, 0.20, 0.88), (0.92, 0.86, 0.06),
+    (0.08, 0.80, 0.88), (0.50, 0.12, 0.70), (0.96, 0.48, 0.02), (0.96, 0.96, 0.96),
+    (0.98, 0.52, 0.72), (0.03, 0.03, 0.04)], dtype=np.float32)
 SYMBOLS = ('c', 'h', 'k', 'l', 't', 'u', 'x', 'z', '4', '7')
 GROUNDS = ('soft', 'speckled', 'planks', 'tiles', 'pebbles', 'bricks', 'waves')
 UNSEEN_GROUNDS = ('bricks', 'waves')  # of the split 'hard' only

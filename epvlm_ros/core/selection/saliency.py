@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import cv2
 from epvlm_ros.core.patch_grid import PatchGrid
 import numpy as np
@@ -12,6 +14,28 @@ OPPONENT_COLOURS = ((0.299, 0.587, 0.114), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
 LEAST_SPREAD = 0.03  # of a channel: noise and shading of a ground of one colour
 HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is one half
 AROUND_TOKENS = 7  # side of the square that is about a token
+
+
+class _Scratch(threading.local):
+    """
+    Arrays of a thread that are used again and again.
+
+    Memory that goes back to the system in between costs more than the arithmetic: a page fault
+    for every 4 kB.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """Return an array with this name, whatever it holds."""
+        found = self._arrays.get(name)
+        if found is None or found.shape != shape:
+            found = self._arrays[name] = np.empty(shape, dtype)
+        return found
+
+
+_scratch = _Scratch()
 
 
 def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
@@ -45,24 +69,36 @@ def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
 
     """
     grid.check_image(image_rgb)
-    side = SAMPLES_PER_SIDE
-    size = (grid.cols * side, grid.rows * side)
-    # Two pixels along each side of a sample are enough, all of them take ten times as long.
-    double = cv2.resize(image_rgb, (2 * size[0], 2 * size[1]), interpolation=cv2.INTER_LINEAR)
-    samples = cv2.resize(double, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    samples = _sample(image_rgb, grid)
     to_opponent = np.array(OPPONENT_COLOURS, np.float32) / 255.0
-    tokens = cv2.resize(
-        cv2.transform(samples, to_opponent), (grid.cols, grid.rows), interpolation=cv2.INTER_AREA)
-    by_channel = np.ascontiguousarray(tokens.reshape(-1, 3).T)
+    means = cv2.resize(samples, (grid.cols, grid.rows), interpolation=cv2.INTER_AREA)
+    by_channel = to_opponent @ means.reshape(-1, 3).T
     ground = np.median(by_channel, axis=1)
     spread = np.median(np.abs(by_channel - ground[:, None]), axis=1) + LEAST_SPREAD
     # (o - g) / s in one affine map, the last column of which is added
     to_unusual = np.column_stack([to_opponent, -ground]) / spread[:, None]
-    unusual = cv2.transform(samples, to_unusual)
-    squared = cv2.transform(unusual * unusual, np.ones((1, 3), np.float32))
-    over_rows = squared.reshape(grid.rows, side, -1).max(axis=1)
-    largest = np.sqrt(np.maximum.reduce([over_rows[:, i::side] for i in range(side)]))
+    unusual = cv2.transform(
+        samples, to_unusual, dst=_scratch.array('unusual', samples.shape, np.float32))
+    cv2.multiply(unusual, unusual, dst=unusual)
+    squared = cv2.transform(
+        unusual, np.ones((1, 3), np.float32),
+        dst=_scratch.array('squared', samples.shape[:2], np.float32))
+    over_rows = squared.reshape(grid.rows, SAMPLES_PER_SIDE, -1).max(axis=1)
+    largest = np.sqrt(np.maximum.reduce(
+        [over_rows[:, i::SAMPLES_PER_SIDE] for i in range(SAMPLES_PER_SIDE)]))
     return largest / (largest + HALF_SALIENCY)
+
+
+def _sample(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
+    """Return the image reduced to the samples of its tokens, float32, in scratch memory."""
+    rows, cols = grid.rows * SAMPLES_PER_SIDE, grid.cols * SAMPLES_PER_SIDE
+    # Two pixels along each side of a sample are enough, all of them take ten times as long.
+    double = cv2.resize(
+        image_rgb, (2 * cols, 2 * rows), interpolation=cv2.INTER_LINEAR,
+        dst=_scratch.array('double', (2 * rows, 2 * cols, 3), np.uint8))
+    samples = _scratch.array('samples', (rows, cols, 3), np.float32)
+    samples[...] = cv2.resize(double, (cols, rows), interpolation=cv2.INTER_AREA)
+    return samples
 
 
 def event_contrast(activity: np.ndarray, noise_floor: float) -> np.ndarray:
