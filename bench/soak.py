@@ -3,15 +3,17 @@
 Ask for minutes, with changing images, budgets, questions and cancellations, and watch the memory.
 
 Random weights of the shape of Qwen2-VL-2B. After a warm-up of a quarter of the time memory must
-stay flat. Every now and then an answer is compared with the library's eager run: each of its
-tokens must be the best one there, up to twice the library's own spread between attention back
-ends. Prints progress and, as its last line, one line of JSON; the exit status is 1 if something
-was wrong.
+stay flat: the most that torch holds, free blocks given back, in the last third of the remaining
+time against the most in its first third. Every now and then an answer is set aside, and in the end
+compared with the library's eager run: each of its tokens must be the best one there, up to twice
+the library's own spread between attention back ends. Prints progress and, as its last line, one
+line of JSON; the exit status is 1 if something was wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 from pathlib import Path
 import sys
@@ -31,6 +33,7 @@ MAX_NEW_TOKENS = 48
 NUM_COMPARED_TOKENS = 12
 WARM_UP_SHARE = 0.25
 ALLOWED_GROWTH = 0.01
+SECONDS_BETWEEN_LOOKS = 5.0  # at the memory
 
 
 class Soak:
@@ -47,6 +50,7 @@ class Soak:
         self._engine = CapturedQwenVl(library, usual_ratios=USUAL_RATIOS)
         self.counts = {'answers': 0, 'tokens': 0, 'cancelled': 0, 'compared': 0, 'wrong': 0}
         self.worst_gap = 0.0
+        self._aside: list[tuple[Tensor, VisionInput, list[int]]] = []
 
     @property
     def num_recordings(self) -> int:
@@ -67,13 +71,18 @@ class Soak:
         state = self._engine.prefill(prompts[0], vision, features)
         token_ids = self._read(state, cancels=not compares)
         if compares:
-            self._compare(prompts[0], vision, token_ids)
+            self._aside.append((prompts[0], vision, token_ids))
         if self._random.random() < 0.5:
             text_ids = state.prefix.text_after(prompts[1])
             state = self._engine.ask(state.prefix, text_ids)
             token_ids = self._read(state, cancels=not compares)
             if compares:
-                self._compare(prompts[1], vision, token_ids)
+                self._aside.append((prompts[1], vision, token_ids))
+
+    def compare_all(self) -> None:
+        """Follow the answers that were set aside with the eager run."""
+        for prompt_ids, vision, token_ids in self._aside:
+            self._compare(prompt_ids, vision, token_ids)
 
     def _choose_vision(self) -> VisionInput:
         full = self._visions[self._random.integers(len(self._visions))]
@@ -107,7 +116,7 @@ class Soak:
         return token_ids
 
     def _compare(self, prompt_ids: Tensor, vision: VisionInput, token_ids: list[int]) -> None:
-        """Follow an answer with the eager run."""
+        """Follow one answer."""
         state = self._eager.prefill(prompt_ids, vision, self._eager.encode(vision))
         gaps = []
         for token_id in token_ids[:NUM_COMPARED_TOKENS]:
@@ -130,14 +139,21 @@ class Soak:
 
 
 def memory_mb(device: str) -> dict[str, float]:
-    """Return the memory of the process on the host, of torch and of the whole device."""
+    """Return what the process holds on the host, and torch on the device, in megabytes."""
+    gc.collect()
     pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])
     memory = {'host': pages * 4096 / 1e6}
     if device.startswith('cuda'):
-        free, total = torch.cuda.mem_get_info()
+        torch.cuda.empty_cache()
         memory['reserved'] = torch.cuda.memory_reserved() / 1e6
-        memory['device'] = (total - free) / 1e6
     return memory
+
+
+def find_growth(looks: list[dict[str, float]]) -> dict[str, float]:
+    """Return by which share the most of the last third exceeds the most of the first third."""
+    third = -(-len(looks) // 3)
+    return {name: max(look[name] for look in looks[-third:])
+            / max(look[name] for look in looks[:third]) - 1.0 for name in looks[0]}
 
 
 def main() -> None:
@@ -157,28 +173,29 @@ def main() -> None:
     start_s = time.perf_counter()
     end_s = start_s + 60.0 * options.minutes
     warm_s = start_s + WARM_UP_SHARE * 60.0 * options.minutes
-    before: dict[str, float] = {}
-    most: dict[str, float] = {}
-    num_rounds, said_s = 0, start_s
+    looks: list[dict[str, float]] = []  # after the warm-up
+    num_rounds, looked_s, said_s = 0, start_s, start_s
     while (round_start_s := time.perf_counter()) < end_s:
         soak.run_round(compares=num_rounds % options.compare_every == 0)
         num_rounds += 1
         now_s = time.perf_counter()
-        memory = memory_mb(options.device)
-        if now_s >= warm_s:
-            before = before or memory
-            most = {name: max(value, most.get(name, 0.0)) for name, value in memory.items()}
-        if now_s - said_s > 15.0:
-            said_s = now_s
-            print(f'{now_s - start_s:.0f} s: {soak.counts}, {soak.num_recordings} recordings, '
-                  f'{memory}', flush=True)
+        if now_s - looked_s > SECONDS_BETWEEN_LOOKS:
+            looked_s, memory = now_s, memory_mb(options.device)
+            if now_s >= warm_s:
+                looks.append(memory)
+            if now_s - said_s > 15.0:
+                said_s = now_s
+                print(f'{now_s - start_s:.0f} s: {soak.counts}, {soak.num_recordings} '
+                      f'recordings, {memory}', flush=True)
         time.sleep((now_s - round_start_s) * (1.0 / options.duty - 1.0))
-    growth = {name: most[name] / before[name] - 1.0 for name in before}
+    looks.append(memory_mb(options.device))
+    growth = find_growth(looks)
+    soak.compare_all()
     # the host's memory is reported only: on a CPU it holds the random weights and all inputs
     is_well = soak.counts['wrong'] == 0 and growth.get('reserved', 0.0) <= ALLOWED_GROWTH
     print(json.dumps({
         'minutes': options.minutes, 'duty': options.duty, 'rounds': num_rounds, **soak.counts,
-        'recordings': soak.num_recordings, 'after_warm_up_mb': before, 'most_mb': most,
+        'recordings': soak.num_recordings, 'memory_mb': [looks[0], looks[-1]],
         'growth': growth, 'worst_gap': soak.worst_gap, 'tolerance': soak.tolerance,
         'is_well': is_well}))
     sys.exit(0 if is_well else 1)
