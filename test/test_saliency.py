@@ -1,5 +1,7 @@
 """What stands out by its colour or its events, by hand, and what policies make of it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from epvlm_ros.core.patch_grid import PatchGeometry
 from epvlm_ros.core.selection import image_saliency, select_tokens, TokenScene
 from epvlm_ros.core.selection.saliency import combine, event_contrast
@@ -52,6 +54,21 @@ def test_samples_are_means_of_the_image_at_any_size():
         assert found[1, 1] > 0.8 and found[0, -1] < 1e-3
     with pytest.raises(ValueError, match='give the tokens of this image'):
         image_saliency(image[:30], grid)
+
+
+def test_images_of_several_threads_and_sizes_do_not_mix():
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 255, (*size, 3), np.uint8)
+              for size in ((300, 400), (720, 1280), (300, 400), (448, 448))] * 4
+    grids = [GEOMETRY.grid(*image.shape[:2]) for image in images]
+    expected = [image_saliency(image, grid) for image, grid in zip(images, grids)]
+    kept = [found.copy() for found in expected]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for found, first in zip(pool.map(image_saliency, images, grids), kept):
+                np.testing.assert_array_equal(found, first)
+    assert all(np.array_equal(found, first) for found, first in zip(expected, kept))
+    assert not np.array_equal(kept[0], kept[2])
 
 
 def test_events_stand_out_from_noise_and_from_those_about_them():
