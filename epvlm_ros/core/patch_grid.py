@@ -170,7 +170,7 @@ def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
             f'{grid.image_height}: give the activity of this image')
     over_rows = _overlap(grid.image_height, activity.cell_size_px, grid.rows)
     over_cols = _overlap(grid.image_width, activity.cell_size_px, grid.cols)
-    return over_rows @ activity.counts @ over_cols.T
+    return (over_rows @ activity.counts @ over_cols.T).astype(np.float32, copy=False)
 
 
 def order_by_window(
