@@ -13,9 +13,10 @@ def print_table(report: dict[str, Any]) -> None:
     print(f'{report["shape"]} on {report["machine"]}, torch {report["torch"]}, transformers '
           f'{report["transformers"]}')
     if 'embedded' in report:
-        for keep_ratio, result in report['embedded'].items():
+        print(f'loaded in {report["embedded"]["load_s"]:.2f} s')
+        for keep_ratio, result in report['embedded']['ratios'].items():
             print(f'| {keep_ratio} | {_times(result["first_token"])} | '
-                  f'{result["speed_up"]:.2f} |')
+                  f'{result["speed_up"]:.2f} | {result["longest_answer_ms"]:.1f} |')
         return
     print(f'matrix rate {report["matrix_rate"] / 1e12:.0f} TFLOP/s')
     print('| image | run | tokens | encoder | prefill | first token | p99 | second question | '
