@@ -6,6 +6,7 @@ from typing import Any
 
 from epvlm_ros.core.checkpoint import load_checkpoint
 from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.flops import ModelShape
 from epvlm_ros.core.selection import token_budget
 from epvlm_ros.core.sparse_qwen_vl import VisionInput
 import numpy as np
@@ -71,8 +72,7 @@ def make_vision(
     num_tokens = rows * cols
     budget = token_budget(keep_ratio, num_tokens)
     kept = np.floor(np.arange(budget) * num_tokens / budget).astype(np.int64)
-    vision = config.vision_config
-    num_values = vision.in_channels * vision.temporal_patch_size * vision.patch_size ** 2
     random = np.random.default_rng(seed)
-    pixels = random.standard_normal((4 * num_tokens, num_values), dtype=np.float32)
+    pixels = random.standard_normal(
+        (4 * num_tokens, ModelShape.from_config(config).patch_values), dtype=np.float32)
     return VisionInput(torch.from_numpy(pixels).to(device), rows, cols, kept)

@@ -6,7 +6,7 @@ from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.patch_grid import PatchGeometry
 from epvlm_ros.core.selection import noise_floor
-from epvlm_ros.core.selection.saliency import event_contrast, image_saliency
+from epvlm_ros.core.selection.saliency import combine, event_contrast, image_saliency
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import (
     FAMILIES, MOTION, Name, NUMBERS, Question, SceneView, view_scene)
@@ -24,8 +24,8 @@ from training.free_tints import (
     LEAST_CONTRAST, LEAST_DISTANCE, names_a_colour, paint_freely)
 from training.losses import compute_losses, draw_kept_tokens
 from training.pictures import (
-    choose_tokens, draw_pictures, make_patches, NO_LABEL, score_tokens, token_contrast,
-    token_detail, token_saliency)
+    choose_tokens, combine_scores, draw_pictures, make_patches, NO_LABEL, score_tokens,
+    token_contrast, token_detail, token_saliency)
 from training.recipe import main as make_checkpoints
 from training.sparse_forward import AuxiliaryHeads, encode_images, run_model
 from training.tokenizer import build_tokenizer, build_vocabulary
@@ -352,6 +352,10 @@ def test_the_default_selection_is_that_of_the_package():
     np.testing.assert_allclose(
         token_contrast(torch.from_numpy(activity)[None])[0], event_contrast(activity, floor),
         atol=1e-5)
+    saliency, contrast = random.uniform(0.0, 1.0, (2, 6, 8)).astype(np.float32)
+    np.testing.assert_allclose(
+        combine_scores(*(torch.from_numpy(item)[None] for item in (saliency, contrast)))[0],
+        combine(saliency, contrast), atol=1e-6)
 
 
 def test_what_no_token_is_asked_for_costs_nothing(model, batch, pictures):

@@ -21,9 +21,8 @@ LEAST_CONTRAST = 0.3  # of a tint with the greys of the ground and of the boxes 
 _DULL_GREYS = (0.15, 0.65)
 _CANDIDATES = 48
 _ABOUT_COLOURS = ('colour', 'description', 'moving', 'still')  # their answers name colours
-_UNSEEN = np.array([
-    next(colour for colour in range(len(COLOURS)) if is_unseen(np.array(shape), np.array(colour)))
-    for shape in range(len(SHAPES))])
+# of each shape, the colour that it never has
+_UNSEEN = is_unseen(np.arange(len(SHAPES))[:, None], np.arange(len(COLOURS))).argmax(axis=1)
 
 
 def paint_freely(scene: Scene, random: np.random.Generator) -> Scene:

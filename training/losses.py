@@ -14,6 +14,7 @@ from training.config import TrainingConfig
 from training.pictures import choose_tokens, NO_LABEL, NUM_MOTIONS, Pictures, score_tokens
 from training.sparse_forward import AuxiliaryHeads, ForwardResult
 
+_DEFAULT_SELECTION = VlmConfig().selection
 _ORDER_MARGIN = 0.04  # half of the least distance that relations are asked about, in units
 
 
@@ -37,8 +38,7 @@ def draw_kept_tokens(
     num_kept = num_tokens if draws[0] < config.dense_share else 8 * round(share * num_tokens / 8)
     noise = torch.rand((num_scenes, num_tokens), generator=generator, device=device)
     scores_by_kind = score_tokens(pictures, grid, noise)
-    default = scores_by_kind[VlmConfig().selection]
-    kinds = torch.stack([*scores_by_kind.values(), default])
+    kinds = torch.stack([*scores_by_kind.values(), scores_by_kind[_DEFAULT_SELECTION]])
     kind = torch.randint(len(kinds), (num_scenes,), generator=generator, device=device)
     scores = kinds[kind, torch.arange(num_scenes, device=device)]
     return choose_tokens(scores, max(8, num_kept))

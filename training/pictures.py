@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.selection.saliency import (
-    AROUND_TOKENS, HALF_SALIENCY, LEAST_SPREAD, OPPONENT_COLOURS, SAMPLES_PER_SIDE)
+    AROUND_TOKENS, AROUND_WEIGHT, EVENT_WEIGHT, HALF_SALIENCY, LEAST_SPREAD, OPPONENT_COLOURS,
+    SAMPLES_PER_SIDE)
 from epvlm_ros.sim.activity_model import token_activity
 from epvlm_ros.sim.renderer import luminance, SceneRenderer
 from epvlm_ros.sim.scene import COLOURS, MAX_OBJECTS, SHAPES, SYMBOLS
@@ -93,7 +94,11 @@ def token_detail(rgb: Tensor) -> Tensor:
 
 
 def token_saliency(rgb: Tensor) -> Tensor:
-    """Return ``epvlm_ros.core.selection.saliency.image_saliency`` (scenes, rows, cols)."""
+    """
+    Return ``image_saliency`` of ``epvlm_ros.core.selection.saliency``, (scenes, rows, cols).
+
+    Of two middle ones the lower is the median here, and samples are means of all their pixels.
+    """
     to_opponent = torch.tensor(OPPONENT_COLOURS, device=rgb.device)
     samples = functional.avg_pool2d(rgb, TOKEN_SIZE_PX // SAMPLES_PER_SIDE)
     samples = torch.einsum('oc,schw->sohw', to_opponent, samples)
@@ -112,7 +117,13 @@ def token_contrast(activity: Tensor) -> Tensor:
     margin = AROUND_TOKENS // 2
     padded = functional.pad(activity[:, None], (margin,) * 4, mode='replicate')
     around = functional.avg_pool2d(padded, AROUND_TOKENS, stride=1)[:, 0]
-    return above / (above + floor + 2.0 * around)
+    return above / (above + floor + AROUND_WEIGHT * around)
+
+
+def combine_scores(saliency: Tensor, contrast: Tensor) -> Tensor:
+    """Return ``combine`` of the same module, (scenes, rows, cols) like both."""
+    nearby = functional.max_pool2d(contrast, 3, stride=1, padding=1)
+    return saliency + EVENT_WEIGHT * (contrast + nearby)
 
 
 def _augment(rgb: Tensor, generator: torch.Generator) -> Tensor:
@@ -202,8 +213,7 @@ def score_tokens(
     """
     activity, detail = pictures.activity + 1e-3 * noise, pictures.detail + 1e-9 * noise
     contrast = token_contrast(pictures.activity.unflatten(1, grid))
-    nearby = functional.max_pool2d(contrast, 3, stride=1, padding=1)
-    salient = pictures.saliency + 0.5 * (contrast + nearby).flatten(1)
+    salient = combine_scores(pictures.saliency.unflatten(1, grid), contrast).flatten(1)
     return {
         'random': noise, 'objects': noise + (pictures.shape < len(SHAPES)), 'events': activity,
         'detail': detail, 'events_and_saliency': salient + 1e-6 * noise}

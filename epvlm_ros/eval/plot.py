@@ -48,7 +48,7 @@ def draw_plot(summary: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     number = summary['questions_by_group'].get(ONE_FRAME_GROUP)
-    dense = _accuracy(summary['settings'][DENSE], number is not None)
+    dense = _accuracy(summary['settings'][DENSE])
     axes.axhspan(100 * dense['low'], 100 * dense['high'], color='0.92', zorder=0)
     axes.axhline(100 * dense['value'], color='0.4', linewidth=1.0, zorder=1)
     axes.annotate('dense', (0.005, 100 * dense['value']), xycoords=('axes fraction', 'data'),
@@ -71,16 +71,15 @@ def draw_plot(summary: dict[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
-def _accuracy(setting: dict[str, Any], of_one_frame: bool) -> dict[str, float]:
-    return (setting['by_group'][ONE_FRAME_GROUP] if of_one_frame else setting)['accuracy']
+def _accuracy(setting: dict[str, Any]) -> dict[str, float]:
+    return setting['by_group'].get(ONE_FRAME_GROUP, setting)['accuracy']
 
 
 def _draw_line(axes: Any, summary: dict[str, Any], policy: str, shift: float) -> None:
     """Draw the settings of a policy, moved sideways by a few points of FLOPs."""
-    of_one_frame = ONE_FRAME_GROUP in summary['questions_by_group']
     points = sorted(
         (100 * (1 - item['flops_saved']), *(
-            100 * _accuracy(item, of_one_frame)[key] for key in ('value', 'low', 'high')))
+            100 * _accuracy(item)[key] for key in ('value', 'low', 'high')))
         for item in summary['settings'].values() if item['policy'] == policy)
     used, value, low, high = zip(*points)
     has_events = policy in EVENT_POLICIES

@@ -39,7 +39,7 @@ def is_unseen(shape: np.ndarray, colour: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     shape, colour : numpy.ndarray
-        int64, indices into ``SHAPES`` and ``COLOURS``, of one shape.
+        int64, indices into ``SHAPES`` and ``COLOURS``, of shapes that go together.
 
     """
     return (shape + 3 * colour) % len(SHAPES) == 7

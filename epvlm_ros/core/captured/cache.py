@@ -38,11 +38,6 @@ class StaticCache:
         """Shape (layers, heads, capacity, head_dim)."""
         return self.both[1]
 
-    @property
-    def num_bytes(self) -> int:
-        """How much memory it takes."""
-        return self.both.numel() * self.both.element_size()
-
     def copy_first(self, num_tokens: int) -> Tensor:
         """Return a copy of the first tokens, shape (2, layers, heads, num_tokens, head_dim)."""
         return self.both[:, :, :, :num_tokens].clone()

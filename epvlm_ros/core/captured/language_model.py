@@ -28,10 +28,10 @@ class Prompt:
 
     NUM_SCALARS = 3
 
-    def __init__(self, capacity: int, device: torch.device, pin: bool = False) -> None:
+    def __init__(self, capacity: int, device: torch.device) -> None:
         self.capacity = capacity
         self.packed = torch.zeros(
-            5 * capacity + self.NUM_SCALARS, dtype=torch.int64, device=device, pin_memory=pin)
+            5 * capacity + self.NUM_SCALARS, dtype=torch.int64, device=device)
         ids, source, positions = self.packed[self.NUM_SCALARS:].split(
             [capacity, capacity, 3 * capacity])
         self.ids = ids  # (capacity,)

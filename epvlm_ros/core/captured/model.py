@@ -285,7 +285,7 @@ class CapturedQwenVl(SparseQwenVl):
         self, ids: Tensor, source: Tensor, positions: Tensor, offset: int, next_position: int,
         features: VisualFeatures | None,
     ) -> None:
-        size = padded_size(len(ids), 16, 16)
+        size = _prompt_size(len(ids))
         bound = None if features is not None else self._bound(offset + size)
         function = self._pool.find(
             ('prompt', size, bound), lambda: self._make_prompt(size, bound))
@@ -338,7 +338,7 @@ class CapturedQwenVl(SparseQwenVl):
 
     def _fits(self, num_tokens: int, last_position: int, offset: int = 0) -> bool:
         """Tell whether the cache and the table of positions have room for more tokens."""
-        return (offset + padded_size(num_tokens, 16, 16) <= self._cache.capacity
+        return (offset + _prompt_size(num_tokens) <= self._cache.capacity
                 and last_position + self._cache.capacity <= MAX_POSITIONS)
 
     def _bound(self, num_tokens: int) -> int:
@@ -346,6 +346,11 @@ class CapturedQwenVl(SparseQwenVl):
         if not self._operations.needs_bound:
             return self._cache.capacity
         return min(self._cache.capacity, max(256, 1 << (num_tokens - 1).bit_length()))
+
+
+def _prompt_size(num_tokens: int) -> int:
+    """Return how many tokens a prompt takes in the cache, padding included."""
+    return padded_size(num_tokens, 16, 16)
 
 
 def capture(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import logging
 
 from epvlm_ros.core.captured.model import CapturedQwenVl
+from epvlm_ros.core.flops import ModelShape
 from epvlm_ros.core.sparse_qwen_vl import GREEDY, Sampling, VisionInput
 import numpy as np
 import torch
@@ -36,11 +37,8 @@ def record(
         How tokens will be chosen.
 
     """
-    vision_config = model.config.vision_config
-    num_values = (vision_config.in_channels * vision_config.temporal_patch_size
-                  * vision_config.patch_size ** 2)
-    num_tokens = rows * cols
-    pixels = torch.zeros(num_tokens * model.merge_size ** 2, num_values)
+    shape, num_tokens = ModelShape.from_config(model.config), rows * cols
+    pixels = torch.zeros(num_tokens * model.merge_size ** 2, shape.patch_values)
     for num_kept in sorted(set(numbers_kept), reverse=True):  # the largest takes the memory
         kept = np.floor(np.arange(num_kept) * num_tokens / num_kept).astype(np.int64)
         vision = VisionInput(pixels, rows, cols, kept)

@@ -43,7 +43,7 @@ class AnswerMaker:
     def __init__(self, checkpoint: Checkpoint, system_prompt: str = '') -> None:
         self._model = checkpoint.model
         self._tokenizer = checkpoint.tokenizer
-        self.prompts = PromptBuilder(
+        self._prompts = PromptBuilder(
             checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.image_token_id,
             checkpoint.model.video_token_id, tells_times=checkpoint.model.tells_times,
             system_prompt=system_prompt)
@@ -57,7 +57,7 @@ class AnswerMaker:
     @property
     def image_comes_first(self) -> bool:
         """Whether all questions about a view share the computation up to its end."""
-        return self.prompts.image_comes_first
+        return self._prompts.image_comes_first
 
     def answer(
         self, moments: Sequence[Moment], question: str, seconds_between: float,
@@ -76,7 +76,7 @@ class AnswerMaker:
             else:
                 state = self._model.ask(prefix, prefix.text_after(prompt_ids))
             token_ids = self._model.decode(
-                state, self._end_token_ids, config.max_new_tokens, self.sampling(config))
+                state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
             write_answers([draft], ([(0, token_id)] for token_id in token_ids),
                           config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
@@ -99,7 +99,7 @@ class AnswerMaker:
             prefix = prefix or self.frames.prefill_image(view, prompts[0], check_limits)
             state = self._model.ask_together(prefix, [prefix.text_after(ids) for ids in prompts])
             tokens = self._model.decode_together(
-                state, self._end_token_ids, config.max_new_tokens, self.sampling(config))
+                state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
             write_answers(drafts, tokens, config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
             finish_all(drafts, cut_off.ending, time.perf_counter())
@@ -130,15 +130,14 @@ class AnswerMaker:
             return
         grid = self.frames.patch_grid(height, width)
         numbers_kept = (token_budget(config.keep_ratio, grid.num_tokens), grid.num_tokens)
-        record(self._model, self.prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
-               numbers_kept, self.sampling(config))
+        record(self._model, self._prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
+               numbers_kept, self._sampling(config))
 
     def _prompt_ids(self, question: str, view: View) -> torch.Tensor:
-        return self.prompts.prompt_ids(
+        return self._prompts.prompt_ids(
             question, view.grid.num_tokens, len(view.moments), view.seconds_between)
 
-    def sampling(self, config: VlmConfig) -> Sampling:
-        """Return how tokens are chosen."""
+    def _sampling(self, config: VlmConfig) -> Sampling:
         return Sampling(
             config.temperature, config.top_p, config.seed,
             config.repetition_penalty or self._model.repetition_penalty)

@@ -14,6 +14,8 @@ OPPONENT_COLOURS = ((0.299, 0.587, 0.114), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
 LEAST_SPREAD = 0.03  # of a channel: noise and shading of a ground of one colour
 HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is one half
 AROUND_TOKENS = 7  # side of the square that is about a token
+AROUND_WEIGHT = 2.0  # of the events about a token against its own
+EVENT_WEIGHT = 0.5  # of its contrast, and of the largest beside it, against saliency
 
 
 class _Scratch(threading.local):
@@ -125,7 +127,7 @@ def event_contrast(activity: np.ndarray, noise_floor: float) -> np.ndarray:
     above = np.maximum(activity - np.float32(noise_floor), 0.0)
     side = (AROUND_TOKENS, AROUND_TOKENS)
     around = cv2.blur(activity, side, borderType=cv2.BORDER_REPLICATE)
-    total = above + np.float32(noise_floor) + 2.0 * around
+    total = above + np.float32(noise_floor) + AROUND_WEIGHT * around
     return np.divide(above, total, out=np.zeros_like(above), where=above > 0.0)
 
 
@@ -143,4 +145,4 @@ def combine(saliency: np.ndarray, contrast: np.ndarray) -> np.ndarray:
 
     """
     nearby = cv2.dilate(contrast, np.ones((3, 3), np.uint8))
-    return saliency + np.float32(0.5) * (contrast + nearby)
+    return saliency + np.float32(EVENT_WEIGHT) * (contrast + nearby)
