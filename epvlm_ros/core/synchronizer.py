@@ -10,6 +10,7 @@ what time it is.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median_low
 
@@ -282,14 +283,18 @@ class FrameSynchronizer:
             self._ready.append(self._guide(self._waiting.popleft(), now_s))
 
 
-def warm_up(filters: FilterConfig = FilterConfig()) -> None:
+def warm_up(
+    filters: FilterConfig = FilterConfig(), should_stop: Callable[[], bool] = lambda: False,
+) -> None:
     """
     Compile the loops of every decoder, of the bins and of the filters that are on.
 
     Then no packet waits for it later. Takes seconds on a fresh machine and a fraction of one when
-    the compiled code is in the cache.
+    the compiled code is in the cache; what is left once ``should_stop`` says so is left out.
     """
     for encoding in ENCODINGS:
+        if should_stop():
+            return
         # Both kinds of look-up tables, with and without filters.
         for mode, homography, used in (
                 ('count', IDENTITY, filters), ('activity', _TURNED, filters),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Callable
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
@@ -41,6 +42,7 @@ class EventSyncNode(Node):
     CompressedImage with the parameter ``compressed``), and with registration ``camera_info`` to
     two calibrations and their transform; publishes ``event_guided_frame`` and ``/diagnostics``.
     Parameters are the fields of `epvlm_ros.core.config.EventSyncConfig` and ``FilterConfig``.
+    The start is over sooner once ``should_stop`` says so.
 
     Callbacks only put what they get into a bounded line; one thread takes it from there and owns
     everything else.
@@ -48,12 +50,12 @@ class EventSyncNode(Node):
 
     _thread: threading.Thread | None = None
 
-    def __init__(self, **options) -> None:
+    def __init__(self, *, should_stop: Callable[[], bool] = lambda: False, **options) -> None:
         super().__init__('event_sync_node', **options)
         self._settings = NodeParameters(
             self, EventSyncConfig, FilterConfig, on_change=self._reconfigure)
         config, filters = self._settings.get(EventSyncConfig), self._settings.get(FilterConfig)
-        warm_up(filters)
+        warm_up(filters, should_stop)
         image_to_rgb(Image(height=1, width=1, encoding='mono8', step=1, data=b'0'))
         self._synchronizer = FrameSynchronizer(config, filters, make_registration(config))
         self._backlog = Backlog(

@@ -1,17 +1,21 @@
 """
 How the executables start, run and end.
 
-Nothing heavy is imported before the guard of `run_node` is up, so that Ctrl-C ends a node
-quietly at any moment, also while it loads its libraries and its model.
+Nothing heavy is imported before the signal handlers of `run_node` are up, so that Ctrl-C ends a
+node quietly at any moment, also while it loads its libraries and its model.
 """
 
 from __future__ import annotations
 
+from enum import auto, Enum
 from importlib import import_module
+import os
 import signal
 import sys
+from typing import Any
 
 WAKE_PERIOD_S = 0.1
+SIGNAL_STATUS = 128  # and the signal's number: the status of what a signal ended, as in shells
 EXECUTABLES = {
     'event_sync_node': ('epvlm_ros.ros.event_sync_node', 'EventSyncNode'),
     'vlm_node': ('epvlm_ros.ros.vlm_node', 'VlmNode'),
@@ -35,63 +39,67 @@ def run_node(name: str, args: list[str] | None = None) -> None:
     A value that the node refuses at its start ends the process with one line and status 1.
     """
     signals = _Signals()
-    try:
-        signals.install()
-        _spin(name, args, signals)
-    except _Interrupted:
-        pass
+    signals.install()
+    module, class_name = EXECUTABLES[name]
+    node_class = getattr(import_module(module), class_name)
+    signals.phase = _Phase.STARTING
+    _spin(name, node_class, args, signals)
 
 
-class _Interrupted(BaseException):
-    """
-    Ends the loading of libraries and model.
-
-    Not a KeyboardInterrupt: Python ends by SIGINT in the end, whoever catches it, when one of
-    those passes through ``exec`` of a string, as in the making of a dataclass or a named tuple.
-    """
+class _Phase(Enum):
+    LOADING = auto()  # of libraries: nothing is open yet
+    STARTING = auto()  # the node is made and loads its model
+    RUNNING = auto()
 
 
 class _Signals:
     """
     What SIGINT and SIGTERM do.
 
-    While libraries and model are loaded they interrupt at once. From then on they only ask for
-    the end, which comes between two callbacks: rclpy's own handlers pull the context away from
-    under whatever is running, and the node ends in a crash every few times.
+    Never an exception: it would come out of whatever runs at that moment, and some C++ libraries
+    then end the process in a crash, others swallow it or make an error of their own of it. While
+    libraries are loaded there is nothing to close, and the process ends at once. From then on a
+    signal asks for the end, which comes between two callbacks: rclpy's own handlers pull the
+    context away from under whatever is running. A start can take minutes: whoever asks again
+    while it lasts ends it at once.
     """
 
     def __init__(self) -> None:
-        self.is_loading = True
-        self.stop_is_asked = False
+        self.phase = _Phase.LOADING
+        self._stop_is_asked = False
 
     def install(self) -> None:
         signal.signal(signal.SIGINT, self._handle)
         signal.signal(signal.SIGTERM, self._handle)
 
+    def stop_is_asked(self) -> bool:
+        return self._stop_is_asked
+
     def _handle(self, signal_number: int, frame: object) -> None:
-        self.stop_is_asked = True
-        if self.is_loading:
-            raise _Interrupted
+        if self.phase is _Phase.LOADING:
+            os._exit(0)
+        if self.phase is _Phase.STARTING and self._stop_is_asked:
+            os._exit(SIGNAL_STATUS + signal_number)
+        self._stop_is_asked = True
 
 
-def _spin(name: str, args: list[str] | None, signals: _Signals) -> None:
+def _spin(name: str, node_class: Any, args: list[str] | None, signals: _Signals) -> None:
     import rclpy
     from rclpy.clock import Clock, ClockType
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
-    module, class_name = EXECUTABLES[name]
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node = None
     try:
-        node = getattr(import_module(module), class_name)()
-        signals.is_loading = False
+        node = node_class(should_stop=signals.stop_is_asked)
+        signals.phase = _Phase.RUNNING
         # Python sees a signal only when the executor comes back from waiting.
         node.create_timer(
             WAKE_PERIOD_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not signals.stop_is_asked:
+        while not signals.stop_is_asked():
             executor.spin_once()
     except ValueError as error:
         if node is not None:
@@ -101,7 +109,6 @@ def _spin(name: str, args: list[str] | None, signals: _Signals) -> None:
     except ExternalShutdownException:
         pass
     finally:
-        signals.is_loading = False
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

@@ -32,11 +32,14 @@ class VlmNode(LifecycleNode):
     (epvlm_interfaces/AnswerQuery), publishes ``answer`` (epvlm_interfaces/Answer) for every query
     of any kind and, with the parameter ``publish_overlay``, ``overlay`` (sensor_msgs/Image).
     Parameters are the fields of `epvlm_ros.core.config.VlmConfig` and `VlmNodeConfig`.
-    Configuring loads the model.
+    Configuring loads the model; it breaks off early once ``should_stop`` says so.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(
+        self, *, should_stop: Callable[[], bool] = lambda: False, **options: Any,
+    ) -> None:
         super().__init__('vlm_node', **options)
+        self._should_stop = should_stop
         self._engine: VlmEngine | None = None
         self._worker: Worker[Query] | None = None
         self._answering: Answering | None = None
@@ -63,7 +66,7 @@ class VlmNode(LifecycleNode):
         """Load the model, then take frames and queries."""
         try:
             engine = VlmEngine.from_config(self._settings.get(VlmConfig))
-            engine.warm_up()
+            engine.warm_up(self._should_stop)
         except (ValueError, OSError, RuntimeError) as error:
             self.get_logger().fatal(f'not configured: {error}')
             return TransitionCallbackReturn.FAILURE

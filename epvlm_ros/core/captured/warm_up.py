@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import logging
 
 from epvlm_ros.core.captured.model import CapturedQwenVl
@@ -19,6 +19,7 @@ _TEXT_LENGTHS = range(0, 64, 16)  # tokens that questions are longer than the sh
 def record(
     model: CapturedQwenVl, shortest_prompt_ids: Tensor, rows: int, cols: int,
     numbers_kept: Iterable[int], sampling: Sampling = GREEDY,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """
     Ask about an empty picture, twice each, with the questions of usual lengths.
@@ -35,6 +36,8 @@ def record(
         How many of them are computed on.
     sampling : Sampling
         How tokens will be chosen.
+    should_stop : callable
+        Tells between two questions whether to leave out the others.
 
     """
     shape, num_tokens = ModelShape.from_config(model.config), rows * cols
@@ -43,6 +46,8 @@ def record(
         kept = np.floor(np.arange(num_kept) * num_tokens / num_kept).astype(np.int64)
         vision = VisionInput(pixels, rows, cols, kept)
         for extra in _TEXT_LENGTHS:
+            if should_stop():
+                return
             prompt_ids = torch.cat([
                 shortest_prompt_ids, shortest_prompt_ids[-1:].expand(extra)])
             for _ in range(2):

@@ -124,14 +124,16 @@ class AnswerMaker:
         except CutOff:
             pass
 
-    def record(self, width: int, height: int, config: VlmConfig) -> None:
+    def record(
+        self, width: int, height: int, config: VlmConfig, should_stop: ShouldStop,
+    ) -> None:
         """Record what questions about an image of this size will need, where it is captured."""
         if not isinstance(self._model, CapturedQwenVl):
             return
         grid = self.frames.patch_grid(height, width)
         numbers_kept = (token_budget(config.keep_ratio, grid.num_tokens), grid.num_tokens)
         record(self._model, self._prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
-               numbers_kept, self._sampling(config))
+               numbers_kept, self._sampling(config), should_stop)
 
     def _prompt_ids(self, question: str, view: View) -> torch.Tensor:
         return self._prompts.prompt_ids(

@@ -83,12 +83,17 @@ class VlmEngine:
             torch.set_num_threads(config.num_threads)
         return cls(load_checkpoint(config), config)
 
-    def warm_up(self) -> None:
+    def warm_up(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """
         Answer about a small empty picture, so that no question pays for the first use.
 
         Libraries load their kernels and plan their memory on the first call. On a GPU, what
         images of the sizes in ``config.warm_up_sizes`` will need is recorded.
+
+        Parameters
+        ----------
+        should_stop : callable
+            Tells whether to leave out what is left.
 
         Raises
         ------
@@ -99,7 +104,7 @@ class VlmEngine:
         picture = np.zeros((WARM_UP_SIZE_PX, WARM_UP_SIZE_PX, 3), np.uint8)
         self.answer(picture, '?', None, max_new_tokens=2)
         for width, height in self._config.read_warm_up_sizes():
-            self._maker.record(width, height, self._config)
+            self._maker.record(width, height, self._config, should_stop)
 
     @property
     def config(self) -> VlmConfig:
