@@ -15,7 +15,10 @@ _MEGABYTE = 1e6  # bytes
 
 class GraphPool:
     """
-    Keeps functions of fixed shapes, each with its inputs, in one pool of memory.
+    Keeps functions of fixed shapes, each with its buffers, in one pool of memory.
+
+    Nothing in the pool outlives a call, so each function has all of it to itself, and the pool
+    is as large as the largest one needs, whichever are recorded, given up and recorded again.
 
     Parameters
     ----------
@@ -49,18 +52,18 @@ class GraphPool:
         self._functions[name] = function
         return function
 
-    def record(self, run: Callable[[], Any], name: Hashable) -> tuple[Any, Any]:
-        """Return a graph of what ``run`` launches and what it returned, not yet computed."""
+    def record(self, run: Callable[[], None], name: Hashable) -> Any:
+        """Return a graph of what ``run`` launches, which is not yet computed."""
         if self._handle is None:
             self._handle = torch.cuda.graph_pool_handle()
         torch.cuda.empty_cache()  # as recording does too, which must not count as less
         before = torch.cuda.memory_reserved(self.device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._handle, capture_error_mode='thread_local'):
-            result = run()
+            run()
         more = (torch.cuda.memory_reserved(self.device) - before) / _MEGABYTE
         _log.info('recorded %s: %.0f MB more, %d before it', name, more, self.num_recordings)
-        return graph, result
+        return graph
 
 
 class FixedFunction:
@@ -73,22 +76,20 @@ class FixedFunction:
     Parameters
     ----------
     run : callable
-        Takes nothing, reads from and writes to memory that stays where it is and waits for
-        nothing. What it returns is to be used or copied before any other function of the pool
-        is called.
-    inputs : object
-        What it reads from.
+        Takes and returns nothing, reads from and writes to memory that stays where it is, and
+        waits for nothing.
+    buffers : object
+        Where callers set what it reads, and find what it writes.
 
     """
 
     pool: GraphPool
     name: Hashable
 
-    def __init__(self, run: Callable[[], Any], inputs: Any = None) -> None:
-        self.inputs = inputs
+    def __init__(self, run: Callable[[], None], buffers: Any = None) -> None:
+        self.buffers = buffers
         self._run = run
         self._graph: Any = None
-        self._result: Any = None
         self._num_calls = 0
 
     @property
@@ -96,22 +97,23 @@ class FixedFunction:
         """Whether the next call is a single launch."""
         return self._graph is not None
 
-    def __call__(self) -> Any:
+    def __call__(self) -> None:
         """Run it, or replay what it did."""
         if self.pool.device.type != 'cuda':
-            return self._run()
+            self._run()
+            return
         self._num_calls += 1
         with torch.cuda.device(self.pool.device):  # where kernels and recordings are launched
             if self._graph is None and self._num_calls == 2:
                 self._record()
             if self._graph is None:
-                return self._run()
-            self._graph.replay()
-            return self._result
+                self._run()
+            else:
+                self._graph.replay()
 
     def _record(self) -> None:
         try:
-            self._graph, self._result = self.pool.record(self._run, self.name)
+            self._graph = self.pool.record(self._run, self.name)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

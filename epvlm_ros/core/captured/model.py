@@ -96,7 +96,7 @@ class CapturedQwenVl(SparseQwenVl):
 
     def __init__(
         self, model: PreTrainedModel, *, usual_ratios: Collection[float] = (1.0,),
-        cache_tokens: int = 4096, max_functions: int = 64, operations: Operations | None = None,
+        cache_tokens: int = 4096, max_functions: int = 128, operations: Operations | None = None,
     ) -> None:
         super().__init__(model)
         self._pool = GraphPool(self.device, max_functions)
@@ -289,7 +289,7 @@ class CapturedQwenVl(SparseQwenVl):
         bound = None if features is not None else self._bound(offset + size)
         function = self._pool.find(
             ('prompt', size, bound), lambda: self._make_prompt(size, bound))
-        host, prompt, visual = function.inputs
+        host, prompt, visual = function.buffers
         host.fill(ids, source, positions, offset, next_position)
         prompt.packed.copy_(host.packed, non_blocking=True)
         if features is not None:

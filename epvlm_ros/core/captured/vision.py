@@ -51,6 +51,8 @@ class CapturedEncoder:
         self._attention = FastestAttention()
         self._attention_within = StretchAttention()
         self._patches = GrowingRows(weights.patches.weight)
+        mergers = [weights.merger, *weights.deepstack.values()]
+        self._features = [GrowingRows(merger.mlp.down.weight.T) for merger in mergers]
         self._staging = torch.empty(0)
 
     def size_for(self, vision: VisionInput) -> int:
@@ -67,18 +69,21 @@ class CapturedEncoder:
         num_images = 0 if size == num_kept and len(of_images) == 1 else len(of_images)
         function = self._pool.find(
             ('encoder', size, num_images), lambda: self._make_function(size, num_images))
+        inputs, features = function.buffers
         order, window_sizes = self._order(of_images, vision.cols)
-        self._fill(function.inputs, vision, order)
+        self._fill(inputs, vision, order)
         if num_images:
-            _set_ends(function.inputs.image_ends, [len(kept) for kept in of_images],
-                      self._weights.patches_per_token, len(function.inputs.patches))
-        if not self._weights.windowed:
-            tokens, *deepstack = (values[:num_kept].clone() for values in function())
-            return VisualFeatures(tokens, tuple(deepstack))
-        _set_ends(function.inputs.window_ends, window_sizes, self._weights.patches_per_token,
-                  len(function.inputs.patches))
-        back = torch.from_numpy(np.argsort(order)).to(self._pool.device)
-        tokens, *deepstack = (values.index_select(0, back) for values in function())
+            _set_ends(inputs.image_ends, [len(kept) for kept in of_images],
+                      self._weights.patches_per_token, len(inputs.patches))
+        if self._weights.windowed:
+            _set_ends(inputs.window_ends, window_sizes, self._weights.patches_per_token,
+                      len(inputs.patches))
+        function()
+        if self._weights.windowed:
+            back = torch.from_numpy(np.argsort(order)).to(self._pool.device)
+            tokens, *deepstack = (values.index_select(0, back) for values in features)
+        else:
+            tokens, *deepstack = (values[:num_kept].clone() for values in features)
         return VisualFeatures(tokens, tuple(deepstack))
 
     def _order(
@@ -115,9 +120,14 @@ class CapturedEncoder:
         window_attention = partial(
             self._attention_within, ends=inputs.window_ends,
             longest=max(window, num_patches // 8))
-        return FixedFunction(
-            partial(encode, weights, self._operations, inputs, attention, window_attention),
-            inputs)
+        features = [rows.first(size) for rows in self._features]
+
+        def run() -> None:
+            encoded = encode(weights, self._operations, inputs, attention, window_attention)
+            for rows, values in zip(features, encoded):
+                rows.copy_(values)
+
+        return FixedFunction(run, (inputs, features))
 
     def _fill(self, inputs: EncoderInput, vision: VisionInput, order: np.ndarray) -> None:
         per_token = self._weights.patches_per_token
