@@ -58,6 +58,18 @@ def test_random_scores_favour_no_token(view):
     assert abs(kept / 400 - 0.5).max() < 0.1  # four standard errors
 
 
+def test_random_scores_favour_no_token_at_an_odd_border():
+    height, width = 113, 141  # a pixel more than whole cells
+    rgb = np.zeros((height, width, 3), np.uint8)
+    view = ImageView(rgb, still_image_activity(rgb))
+    grid = PatchGeometry(14, 2, 784, 10 ** 6).grid(height, width)
+    kept = np.zeros((grid.rows, grid.cols))
+    for number in range(400):
+        scores = token_activity(activity_for('random', view, number), grid)
+        kept += scores >= np.median(scores)
+    assert abs(kept / 400 - 0.5).max() < 0.1
+
+
 def test_policies_of_the_robot_get_the_events(view):
     for policy in POLICIES:
         if policy not in ('random', 'frame_difference', 'oracle'):

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import math
+import struct
+import zlib
 
 import cv2
 from epvlm_ros.eval.multiple_choice import (
@@ -28,7 +31,11 @@ CHOICE = ('In which direction is the front wheel of the car facing?\n\nA. Left\n
     ('How many cars?\n' + WORD_INSTRUCTION, 'How many cars?', (), WORD_INSTRUCTION),
     ('What does plan A. say?', 'What does plan A. say?', (), ''),
     ('Is B. Smith or A. Jones here?', 'Is B. Smith or A. Jones here?', (), ''),
-    ('Who is A. Jones?\nA) he\nB) she', 'Who is A. Jones?', (('A', 'he'), ('B', 'she')), '')])
+    ('Who is A. Jones?\nA) he\nB) she', 'Who is A. Jones?', (('A', 'he'), ('B', 'she')), ''),
+    ('Please answer this: which way? A. left B. right', 'Please answer this: which way?',
+     (('A', 'left'), ('B', 'right')), ''),
+    ('Which way? A. left B. right Please answer with A. or B. alone', 'Which way?',
+     (('A', 'left'), ('B', 'right')), 'Please answer with A. or B. alone')])
 def test_inline_options(text, stem, options, instruction):
     assert split_question(text) == (stem, options, instruction)
 
@@ -42,8 +49,9 @@ def test_a_question_put_together_comes_apart_again():
 def test_columns_of_options():
     expected = (('A', 'yes'), ('B', '2'))
     assert read_options(['yes', 2]) == read_options({'a': 'yes', 'B': 2, 'C': None}) == expected
+    assert read_options({'A': 'yes', 'B': 2.0, 'C': math.nan}) == expected
     assert read_options(None) == read_options('') == ()
-    for wrong in ('yes, no', 3, [['a']], {'first': 'yes'}):
+    for wrong in ('yes, no', 3, [['a']], [1.5, math.nan], {'first': 'yes'}):
         with pytest.raises(ValueError, match='give a'):
             read_options(wrong)
 
@@ -108,6 +116,37 @@ def test_every_bad_row_is_reported_and_the_others_are_read(folder):
         assert word in reasons[row]
     assert len(list(questions)) == 5  # a second time: problems do not pile up
     assert {problem.row for problem in questions.problems} == {2, 3, 4, 5, 9, 10, 11}
+
+
+def make_huge_png_header(size_px):
+    size = struct.pack('>II', size_px, size_px)
+    chunk = b'IHDR' + size + bytes([8, 2, 0, 0, 0])
+    header = struct.pack('>I', len(chunk) - 4) + chunk + struct.pack('>I', zlib.crc32(chunk))
+    return PNG[:8] + header + PNG[33:]
+
+
+def test_bad_bytes_and_gaps_of_a_table_are_reported_too(folder):
+    good = {'image': 'car.png', 'question': 'how many?', 'answer': 3.0}
+    huge = base64.b64encode(make_huge_png_header(40_000)).decode()
+    questions = FileSet(write_lines(folder / 'questions.jsonl', [
+        good, {**good, 'image': {'bytes': [137, 80]}}, {**good, 'image': {'bytes': huge}},
+        {**good, 'answer': math.nan}]))
+    seen = [(case, questions.view(case)) for case in questions]
+    assert [(case.number, case.answer) for case, view in seen if view is not None] == [(1, '3')]
+    assert {problem.row: problem.reason.split(':')[0] for problem in questions.problems} == {
+        2: "the image's bytes are [137, 80]",
+        3: 'the image in bytes is no picture that can be decoded',
+        4: 'nan stands where an answer or an option should'}
+
+
+def test_a_picture_that_changed_makes_another_set(folder):
+    path = write_lines(folder / 'questions.jsonl', [
+        {'image': 'car.png', 'question': 'how many?', 'answer': 3},
+        {'image': 'lost.png', 'question': 'how many?', 'answer': 3}])
+    before = FileSet(path).describe()
+    assert FileSet(path).describe() == before
+    (folder / 'car.png').write_bytes(PNG[:-1])
+    assert FileSet(path).describe() != before
 
 
 def test_parquet_with_the_columns_of_realworldqa(tmp_path):

@@ -16,6 +16,7 @@ from epvlm_ros.eval.question_files import FileSet
 from epvlm_ros.eval.run import group_by_image, Job, run_job
 from epvlm_ros.eval.settings import configure, make_settings
 from epvlm_ros.eval.simulated import SimulatedSet, SimulationConfig
+from huggingface_hub import constants as hub
 import numpy as np
 import pytest
 
@@ -151,14 +152,27 @@ def test_a_process_that_fails_ends_the_run(tmp_path):
         run_job(job, answers, iter, num_processes=2)
 
 
-def test_models_of_one_shape_are_told_apart(tmp_path):
+@pytest.mark.parametrize('name', ['model.safetensors', 'preprocessor_config.json'])
+def test_checkpoints_of_one_shape_are_told_apart(tmp_path, name):
     described = []
-    for value in (0, 1):
-        (tmp_path / 'model.safetensors').write_bytes(bytes(1000) + bytes([value]))
+    for value in (0, 0, 1):
+        (tmp_path / name).write_bytes(bytes([value]) + bytes(3 << 20))
         config = VlmConfig(model=str(tmp_path))
         described.append(describe_run(config, SimulatedSet(SimulationConfig()), []))
-    assert described[0]['weights'] != described[1]['weights']
-    assert described[0]['weights'][0][:2] == ['model.safetensors', 1001]
+    assert described[0] == described[1] != described[2]
+
+
+def test_a_snapshot_of_the_hub_is_known_by_its_commit(tmp_path, monkeypatch):
+    snapshot = tmp_path / 'models--Qwen--Some' / 'snapshots' / 'c0ffee'
+    snapshot.mkdir(parents=True)
+    (snapshot / 'config.json').write_text('{}')
+    refs = tmp_path / 'models--Qwen--Some' / 'refs'
+    refs.mkdir()
+    (refs / 'main').write_text('c0ffee')
+    monkeypatch.setattr(hub, 'HF_HUB_CACHE', str(tmp_path))
+    described = describe_run(
+        VlmConfig(model='Qwen/Some'), SimulatedSet(SimulationConfig()), [])
+    assert described['checkpoint'] == 'c0ffee'
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, capsys):

@@ -28,6 +28,12 @@ def test_a_text_that_two_options_have_names_neither():
     assert find_letter('left', (('A', 'left'), ('B', 'Left'))) is None
 
 
+def test_an_answer_without_words_is_no_option_of_marks():
+    options = (('A', 'yes'), ('B', 'no'), ('C', '?'))
+    assert find_letter('', options) is find_letter('!', options) is None
+    assert find_letter(' ? ', options) == 'C'
+
+
 def test_a_letter_goes_before_a_text_that_is_a_letter():
     # the letter on an object may be what is asked for
     assert find_letter('A', (('A', 'B'), ('B', 'A'))) == 'A'
@@ -39,7 +45,8 @@ def test_a_letter_goes_before_a_text_that_is_a_letter():
     ('Two', 'two', True), ('two.', 'two', True), ('  top  left ', 'top left', True),
     ('a red circle, a ring', 'a red circle and a ring', False),
     ('a red circle, a ring', 'A red circle  a ring.', True),
-    ('2', 'two', False), ('yes', 'no', False), ('', 'no', False), ('2.5', '25', False)])
+    ('2', 'two', False), ('yes', 'no', False), ('', 'no', False), ('2.5', '25', False),
+    ('', '?', False), ('!', '?', False), ('?', '?', True), ('', '', False)])
 def test_free_answers(answer, truth, right):
     assert is_right(answer, truth, ()) == right
 

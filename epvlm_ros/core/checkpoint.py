@@ -99,6 +99,31 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
     return Checkpoint(model, tokenizer, chat_template, image_processor, geometry)
 
 
+def find_folder(config: VlmConfig) -> Path:
+    """
+    Return the folder that a checkpoint is loaded from.
+
+    Parameters
+    ----------
+    config : VlmConfig
+        Model and allow_download are used. For a name on the hub it is the snapshot in the local
+        cache, whose name is the commit.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
+
+    """
+    source = _find_source(config.model)
+    if Path(source).is_dir():
+        return Path(source)
+    with _remedies(source, config):
+        path = cached_file(source, 'config.json', local_files_only=not config.allow_download)
+        assert path is not None  # a missing file is raised
+        return Path(path).parent
+
+
 def _find_source(model: str) -> str:
     """Return the folder or hub name; a missing folder is not looked for on the hub."""
     folder = Path(model).expanduser() if model else EMBEDDED_MODEL

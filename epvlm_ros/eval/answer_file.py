@@ -7,12 +7,22 @@ on where the first one ended, however it ended.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 ANSWERS_FILE = 'answers.jsonl'
 Record = dict[str, Any]
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 checksum of what is in a file, in hexadecimal digits."""
+    checksum = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(1 << 20):
+            checksum.update(chunk)
+    return checksum.hexdigest()
 
 
 class AnswerFile:

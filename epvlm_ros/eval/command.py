@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
@@ -20,7 +19,7 @@ DEFAULT_POLICIES = (
     'random', 'uniform', 'centre', 'detail', 'saliency', 'frame_difference', 'events',
     'events_and_coverage', 'events_and_detail', 'events_and_saliency', 'oracle')
 DEFAULT_KEEP = (0.5, 0.3, 0.2)
-_CHECKED_BYTES = 1 << 20
+_CHECKPOINT_SUFFIXES = ('.safetensors', '.json', '.jinja', '.txt', '.model')
 
 
 def add_eval_options(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +143,8 @@ def measure_once(
     from epvlm_ros.eval.run import measure_times
     from tqdm import tqdm
 
-    sample = json.loads(json.dumps({'run': description, 'images': num_images}))
+    sample = json.loads(json.dumps({
+        'run': description, 'images': num_images, 'threads': job.config.num_threads}))
     if path.is_file():
         found = json.loads(path.read_text())
         if found['sample'] == sample:
@@ -181,20 +181,20 @@ def describe_run(
     config: VlmConfig, questions: QuestionSet, settings: list[str],
 ) -> dict[str, Any]:
     """Return what the answers depend on, in JSON."""
-    from epvlm_ros.core.checkpoint import EMBEDDED_MODEL
+    from epvlm_ros.core.checkpoint import find_folder
 
-    weights = EMBEDDED_MODEL if not config.model else Path(config.model).expanduser()
-    files = sorted(weights.glob('*.safetensors')) if weights.is_dir() else []
     model = {name: value for name, value in asdict(config).items()
              if name not in ('num_threads', 'allow_download', 'keep_ratio', 'selection',
                              'static_scene_policy')}
     return {'questions': questions.describe(), 'model': model,
-            'weights': [_describe_weights(file) for file in files], 'settings': settings}
+            'checkpoint': _describe_checkpoint(find_folder(config)), 'settings': settings}
 
 
-def _describe_weights(path: Path) -> list[Any]:
-    """Return name, size and a checksum of the end of a file: models of one shape differ there."""
-    size = path.stat().st_size
-    with path.open('rb') as file:
-        file.seek(max(0, size - _CHECKED_BYTES))
-        return [path.name, size, hashlib.sha256(file.read()).hexdigest()]
+def _describe_checkpoint(folder: Path) -> Any:
+    """Return the commit of a snapshot from the hub, or the checksums of a folder's files."""
+    from epvlm_ros.eval.answer_file import hash_file
+
+    if folder.parent.name == 'snapshots':
+        return folder.name
+    return {path.name: hash_file(path) for path in sorted(folder.iterdir())
+            if path.suffix in _CHECKPOINT_SUFFIXES}

@@ -7,6 +7,7 @@ or all of them on one, then 'Please answer directly with only the letter ...'.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -39,8 +40,16 @@ def split_question(text: str) -> AskedText:
 
     """
     found = _INSTRUCTION.search(text)
-    instruction = found.group().strip() if found else ''
-    body = text[:found.start()] if found else text
+    if found:
+        instruction, body = found.group().strip(), text[:found.start()]
+        asked = _split_options(body, instruction)
+        # 'Please answer: which way? A. left B. right' is a question, not an instruction
+        if asked.options or not _split_options(instruction, '').options:
+            return asked
+    return _split_options(text, '')
+
+
+def _split_options(body: str, instruction: str) -> AskedText:
     for mark in (_MARK_ON_LINE, _MARK):
         run = _find_run(list(mark.finditer(body)))
         if run:
@@ -76,8 +85,8 @@ def read_options(value: Any) -> tuple[tuple[str, str], ...]:
     Parameters
     ----------
     value : list of str, dict or None
-        Texts, which get the letters from A on, or a text for each letter, where empty ones are
-        no options.
+        Texts, which get the letters from A on, or a text for each letter, where empty ones and
+        those that are no number (a gap in a table) are no options.
 
     Raises
     ------
@@ -89,7 +98,7 @@ def read_options(value: Any) -> tuple[tuple[str, str], ...]:
         return ()
     if isinstance(value, dict):
         pairs = [(str(letter).strip().upper(), text) for letter, text in value.items()
-                 if text not in (None, '')]
+                 if text not in (None, '') and text == text]
     elif isinstance(value, (list, tuple)):
         pairs = [(chr(ord('A') + i), text) for i, text in enumerate(value[:_MAX_OPTIONS])]
     else:
@@ -97,7 +106,25 @@ def read_options(value: Any) -> tuple[tuple[str, str], ...]:
     for letter, text in pairs:
         if not re.fullmatch('[A-Z]', letter) or not isinstance(text, (str, int, float)):
             raise ValueError(f'option {letter!r:.20} is {text!r:.60}: give a letter and a text')
-    return tuple((letter, str(text).strip()) for letter, text in pairs)
+    return tuple((letter, as_text(text).strip()) for letter, text in pairs)
+
+
+def as_text(value: str | int | float) -> str:
+    """
+    Return an answer or an option as a text; tables turn whole numbers into 3.0.
+
+    Raises
+    ------
+    ValueError
+        If it is no number: how tables fill a gap.
+
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f'{value} stands where an answer or an option should: give a text')
+        if value.is_integer():
+            return str(int(value))
+    return str(value)
 
 
 def read_truth(answer: str, options: tuple[tuple[str, str], ...]) -> str:

@@ -43,8 +43,11 @@ def score_at_random(view: ImageView, seed: int) -> ActivityGrid:
     """Score at random, the same way for an image in every run."""
     height, width = view.rgb.shape[:2]
     shape = grid_shape(height, width, _CELL_SIZE_PX)
-    counts = np.random.default_rng([25, seed]).random(shape).astype(np.float32)
-    return _make_grid(counts, height, width)
+    scores = np.random.default_rng([25, seed]).random(shape)
+    # What of the last row and column lies outside of the image counts for no token.
+    scores[-1] *= height / _CELL_SIZE_PX - (shape[0] - 1)
+    scores[:, -1] *= width / _CELL_SIZE_PX - (shape[1] - 1)
+    return _make_grid(scores.astype(np.float32), height, width)
 
 
 CONTROLS: dict[str, ScoreMap] = {

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from epvlm_ros.eval.answer_file import hash_file
 from epvlm_ros.eval.multiple_choice import (
-    join_question, LETTER_INSTRUCTION, read_options, read_truth, split_question)
+    as_text, join_question, LETTER_INSTRUCTION, read_options, read_truth, split_question)
 from epvlm_ros.eval.question_set import Case, ImageView, Problem
 from epvlm_ros.eval.still_image_events import still_image_activity
 import numpy as np
@@ -61,12 +62,10 @@ class FileSet:
         self.problems: list[Problem] = []
 
     def describe(self) -> dict[str, Any]:
-        """Return the name of the file and what is in it, as a checksum."""
+        """Return the name of the file and what is in it and its pictures, as a checksum."""
         checksum = hashlib.sha256()
-        for path in self._files:
-            with path.open('rb') as file:
-                while chunk := file.read(1 << 20):
-                    checksum.update(chunk)
+        for path in [*self._files, *self._find_pictures()]:
+            checksum.update(hash_file(path).encode())
         return {'kind': 'file', 'name': self._path.name, 'sha256': checksum.hexdigest(),
                 'wording': self._wording}
 
@@ -91,6 +90,17 @@ class FileSet:
             if not before or before[0][0] != case.image:
                 self._pictures = {**dict(before), case.image: content['image']}
             yield case
+
+    def _find_pictures(self) -> Iterator[Path]:
+        """Yield the files that the rows name as their pictures."""
+        for file in self._files:
+            for content in _READERS[file.suffix](file):
+                image = content.get('image') if isinstance(content, dict) else None
+                picture = image if isinstance(image, dict) else {'path': image}
+                path = picture.get('path')
+                if not picture.get('bytes') and isinstance(path, str) and path:
+                    if (self._files[0].parent / path).is_file():
+                        yield self._files[0].parent / path
 
     def view(self, case: Case) -> ImageView | None:
         """Return image and events of a case of the last image, or of the one before it."""
@@ -125,8 +135,12 @@ def _make_case(row: int, content: Any, wording: str) -> Case:
         raise ValueError(f'the row has no {", ".join(missing)}')
     if not isinstance(content['question'], str) or not content['question'].strip():
         raise ValueError(f'the question is {content["question"]!r:.40}: give a text')
-    if isinstance(content['answer'], (bool, bytes, dict, list)):
-        raise ValueError(f'the answer is {content["answer"]!r:.40}: give a text or a number')
+    image, answer = content['image'], content['answer']
+    if isinstance(answer, bool) or not isinstance(answer, (str, int, float)):
+        raise ValueError(f'the answer is {answer!r:.40}: give a text or a number')
+    if isinstance(image, dict) and not isinstance(image.get('bytes'), (str, bytes, type(None))):
+        raise ValueError(
+            f"the image's bytes are {image['bytes']!r:.40}: give base64, in parquet binary")
     asked = split_question(content['question'])
     options = read_options(content.get('options')) or asked.options
     question = content['question'].strip()
@@ -136,8 +150,8 @@ def _make_case(row: int, content: Any, wording: str) -> Case:
         question = join_question(asked.stem, options, asked.instruction or LETTER_INSTRUCTION)
     family = content.get('family') or content.get('category') or 'all'
     return Case(
-        row, _name_image(content['image']), question, read_truth(str(content['answer']), options),
-        str(family), options)
+        row, _name_image(image), question, read_truth(as_text(answer), options), str(family),
+        options)
 
 
 def _name_image(image: Any) -> str:
@@ -169,7 +183,10 @@ def _read_image(image: Any, folder: Path) -> np.ndarray:
             data = (folder / path).read_bytes()
         except OSError as error:
             raise ValueError(f'the image {path} cannot be read: {error.strerror}') from None
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # of a size beyond what is decoded, for one
+        picture = None
     if picture is None:
         raise ValueError(f'the image {path or "in bytes"} is no picture that can be decoded')
     return np.ascontiguousarray(picture[:, :, ::-1])

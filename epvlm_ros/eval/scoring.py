@@ -13,7 +13,7 @@ white space is joined and Markdown's asterisks are taken off:
 
 What fits none of these names no option and is wrong. Free answers are right when they are equal to
 the truth after both are put into lower case, marks at the ends of words are dropped and white
-space is joined.
+space is joined; one that has no words is right only where the truth is the same marks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def find_letter(answer: str, options: Options) -> str | None:
         letter = found and next(group for group in found.groups() if group)
         if letter and letter.upper() in letters:
             return letter.upper()
-    named = [letter for letter, option in options if normalise(option) == normalise(answer)]
+    named = [letter for letter, option in options if _are_same(option, answer)]
     return named[0] if len(named) == 1 else None
 
 
@@ -80,4 +80,12 @@ def is_right(answer: str, truth: str, options: Options) -> bool:
     """
     if options:
         return find_letter(answer, options) == truth
-    return normalise(answer) == normalise(truth)
+    return _are_same(answer, truth)
+
+
+def _are_same(first: str, second: str) -> bool:
+    """Compare two texts by their words, or by their marks where one has no words."""
+    words = normalise(first), normalise(second)
+    if all(words):
+        return words[0] == words[1]
+    return first.strip() == second.strip() != ''

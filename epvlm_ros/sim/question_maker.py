@@ -1,7 +1,8 @@
 """
 Makes questions about a simulated scene, and puts them into words.
 
-Within each family the answers are balanced, so that guessing from the question alone does not pay.
+Within each family the answers are balanced as far as one draw goes; who draws again where none was
+made gets more of the answers that are held back here ('nothing' is written).
 """
 
 from __future__ import annotations
