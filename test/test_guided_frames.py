@@ -58,6 +58,23 @@ def test_time_set_back_and_another_size_begin_anew():
     assert frames.get(config) == ()
 
 
+def test_after_a_gap_moments_begin_anew():
+    config = VlmNodeConfig(num_moments=3, moment_period=0.5, max_frame_age=1.0)
+    frames, _ = feed([100.0, 100.5, 101.0, 102.0], config)
+    assert stamps(frames, config) == [100.5, 101.0, 102.0]
+    frames.add(make_frame(103.1), config)
+    assert stamps(frames, config) == [103.1]
+    slow = VlmNodeConfig(num_moments=3, moment_period=2.0, max_frame_age=1.0)
+    frames, _ = feed([0.0, 3.0, 6.0], slow)
+    assert stamps(frames, slow) == [0.0, 3.0, 6.0]
+
+
+def test_frames_that_are_left_out_are_no_gap():
+    config = VlmNodeConfig(encode_ahead='at_rate', encode_rate=0.25, max_frame_age=1.0)
+    _, taken = feed([index / 2 for index in range(20)], config)
+    assert taken == [0.0, 4.0, 8.0]
+
+
 def test_at_a_rate_the_frames_between_are_left_out():
     config = VlmNodeConfig(encode_ahead='at_rate', encode_rate=4.0)
     frames, taken = feed([index / 10 for index in range(12)], config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import math
 
 from builtin_interfaces.msg import Duration, Time
 from epvlm_interfaces.msg import EventGuidedFrame
@@ -76,11 +77,14 @@ def to_activity(message: EventGuidedFrame) -> ActivityGrid | None:
             f'{len(message.activity)} activity values as {rows} x {cols} cells of {cell} px do '
             f'not fit an image of {image.width} x {image.height}: let event_sync_node make them')
     start_ns, end_ns = to_ns(message.window_start), to_ns(message.window_end)
-    if not (message.pixel_density > 0.0 and end_ns > start_ns):
+    if not (0.0 < message.pixel_density < math.inf and end_ns > start_ns):
         raise ValueError(
             f'pixel_density is {message.pixel_density}, the window is from {start_ns} to '
-            f'{end_ns} ns: give a density above 0 and a window that has a length')
+            f'{end_ns} ns: give a finite density above 0 and a window that has a length')
     counts = np.frombuffer(message.activity, np.float32).reshape(rows, cols)
+    bad = counts[~(np.isfinite(counts) & (counts >= 0.0))]
+    if len(bad):
+        raise ValueError(f'the activity of a cell is {bad[0]}: give finite numbers from 0 on')
     return ActivityGrid(
         counts, cell, image.height, image.width, start_ns, end_ns,
         message.pixel_density)

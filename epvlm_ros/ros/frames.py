@@ -12,6 +12,7 @@ class GuidedFrames:
     """Holds the latest frame and, where questions are about several moments, earlier ones."""
 
     def __init__(self) -> None:
+        self._seen: EventGuidedFrame | None = None  # came last, left out or not
         self._latest: EventGuidedFrame | None = None
         self._earlier: list[EventGuidedFrame] = []
 
@@ -22,9 +23,10 @@ class GuidedFrames:
         Parameters
         ----------
         message : EventGuidedFrame
-            Newer than those before; one that is older, or of another size, replaces them all.
+            Newer than those before; one that is older, of another size, or comes after a gap
+            of more than max_frame_age (and two periods), replaces them all.
         config : VlmNodeConfig
-            encode_ahead, encode_rate, num_moments and moment_period are used.
+            encode_ahead, encode_rate, num_moments, moment_period and max_frame_age are used.
 
         Returns
         -------
@@ -33,10 +35,10 @@ class GuidedFrames:
             encoded at a rate.
 
         """
-        latest = self._latest
-        if latest is not None and not _goes_on(latest, message):
+        if self._seen is not None and not _goes_on(self._seen, message, config):
             self.clear()
-        elif latest is not None:
+        self._seen, latest = message, self._latest
+        if latest is not None:
             if config.encode_ahead == 'at_rate' and \
                     _passed_ns(latest, message) * config.encode_rate < SECOND:
                 return False
@@ -65,7 +67,7 @@ class GuidedFrames:
 
     def clear(self) -> None:
         """Forget all frames."""
-        self._latest, self._earlier = None, []
+        self._seen, self._latest, self._earlier = None, None, []
 
 
 def mean_period_s(frames: tuple[EventGuidedFrame, ...]) -> float:
@@ -79,6 +81,10 @@ def _passed_ns(before: EventGuidedFrame, after: EventGuidedFrame) -> int:
     return to_ns(after.header.stamp) - to_ns(before.header.stamp)
 
 
-def _goes_on(before: EventGuidedFrame, after: EventGuidedFrame) -> bool:
+def _goes_on(
+    before: EventGuidedFrame, after: EventGuidedFrame, config: VlmNodeConfig,
+) -> bool:
+    """Tell whether two frames are of one stream without a gap."""
     sizes = [(message.image.height, message.image.width) for message in (before, after)]
-    return sizes[0] == sizes[1] and _passed_ns(before, after) >= 0
+    longest_ns = max(config.max_frame_age, 2.0 * config.moment_period) * SECOND
+    return sizes[0] == sizes[1] and 0 <= _passed_ns(before, after) <= longest_ns
