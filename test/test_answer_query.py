@@ -138,9 +138,13 @@ def test_a_node_that_is_shut_down_in_the_middle_lives_on_quietly(node, graph):
     assert transition(3)  # activate
     goal = asker.send_goal('talk on', max_new_tokens=ENDLESS)
     wait_for_text(goal)
-    asker.answers.clear()
+    asked = asker.ask_async('and then?')
+    time.sleep(0.3)
     assert transition(7)  # shut down while active
-    wait_until(lambda: asker.answers, 20, 'the answer on the topic')
-    time.sleep(0.5)
+    state, answer = goal.result()
+    assert (state, answer.status) == (GoalStatus.STATUS_ABORTED, Answer.ERROR)
+    assert wait_until(asked.done, 20, 'the answer of the service')
+    assert 'stopped before the answer' in asked.result().answer.message
+    assert 'not active' in asker.ask('still there?').message
     assert process.is_running() and process.stop() == 0
     assert 'Traceback' not in process.log.read_text()

@@ -26,6 +26,7 @@ def test_every_default_is_allowed_and_described(config):
     (VlmConfig, 'max_new_tokens', True, 'type int'),
     (VlmConfig, 'warm_up_sizes', '640x480,1280x720', 'give widths and heights such as'),
     (VlmConfig, 'warm_up_sizes', '640x-480', 'give widths and heights such as'),
+    (VlmConfig, 'temperature', 1e-38, 'give at least 0.001, or 0'),
     (VlmConfig, 'dtype', 'int8', 'one of auto, float32, bfloat16, float16'),
     (EventSyncConfig, 'homography', (1.0, 2.0), 'has 2 numbers: give 9'),
     (EventSyncConfig, 'homography', 'abc', 'list of numbers'),

@@ -56,6 +56,21 @@ def test_the_deadline_ends_an_answer_with_what_there_is(engine: VlmEngine) -> No
     assert again.ending == 'limit'
 
 
+def test_the_warm_up_is_whole_whatever_the_deadline(folder: Path) -> None:
+    engine = VlmEngine.from_config(VlmConfig(model=str(folder), device='cpu', deadline=1e-6))
+    passes = []
+    layer = engine._model._model.model.language_model.layers[0]
+    layer.register_forward_pre_hook(lambda module, args: passes.append(args[0].shape[1]))
+    engine.warm_up()
+    assert len(passes) == 2 and passes[1] == 1  # a prompt and a token
+    engine.warm_up(lambda: True)
+    assert len(passes) == 2
+    tiny = VlmEngine.from_config(VlmConfig(
+        model=str(folder), device='cpu', warm_up_sizes='10x10'))
+    with pytest.raises(ValueError, match='10 x 10 pixels: give one of at least 28'):
+        tiny.warm_up()
+
+
 @pytest.mark.parametrize('deadline_s', [-1.0, float('nan'), 4000.0])
 def test_bad_deadlines_are_refused(engine: VlmEngine, deadline_s: float) -> None:
     with pytest.raises(ValueError, match='deadline'):

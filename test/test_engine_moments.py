@@ -127,3 +127,12 @@ def test_what_was_prepared_is_not_computed_again(num_moments: int, tmp_path: Pat
     assert len(frames) == 1
     engine.reconfigure(replace(engine.config, keep_ratio=0.2))
     assert engine.answer_about(moments, QUESTION).num_tokens_kept == 7 * num_moments
+
+
+def test_what_stands_before_one_moment_is_not_what_stands_before_two(tmp_path: Path) -> None:
+    # Qwen3-VL tells the time before each of several moments
+    engine = make_engine(tmp_path, 'qwen3 narrow', system_prompt='be brief, ' * 10)
+    reused = [engine.answer_about(make_moments(num_moments), QUESTION).flops_reused > 0
+              for num_moments in (1, 2, 1)]
+    again = engine.answer_about(make_moments(1, 2), '?').flops_reused
+    assert reused == [False] * 3 and again > 0

@@ -89,6 +89,12 @@ def test_signals_while_the_node_runs_end_it_after_the_callback(run, code):
     assert run(while_running=code) == (0, ['started', 'worked', 'destroyed'], '')
 
 
+def test_a_thread_that_goes_on_does_not_hold_the_process(run):
+    code = 'import threading, time; threading.Thread(target=time.sleep, args=(600,)).start(); ' \
+        'interrupt()'
+    assert run(while_running=code) == (0, ['started', 'worked', 'destroyed'], '')
+
+
 def test_a_value_that_the_node_refuses_is_one_line(run):
     status, _, log = run(while_starting="raise ValueError('rate is -1: give more')")
     assert status == 1

@@ -50,6 +50,14 @@ def test_a_system_prompt_stands_first() -> None:
         PromptBuilder(make_tokenizer(deaf), deaf, IMAGE, system_prompt='be brief')
 
 
+def test_a_template_that_refuses_a_system_prompt_is_named() -> None:
+    strict = '{% if messages[0]["role"] == "system" %}{{ raise_exception("no system role") }}' \
+        '{% endif %}' + CHAT_TEMPLATE
+    PromptBuilder(make_tokenizer(strict), strict, IMAGE)
+    with pytest.raises(ValueError, match='no system role.*leave the system prompt empty'):
+        PromptBuilder(make_tokenizer(strict), strict, IMAGE, system_prompt='be brief')
+
+
 def test_an_unknown_word_is_no_control_token() -> None:
     tokenizer = make_tokenizer(CHAT_TEMPLATE)
     tokenizer.add_special_tokens({'unk_token': '<unk>'})

@@ -98,6 +98,7 @@ def test_parameters_that_can_change_do(graph, model_folder):
     asker.show()
     assert asker.set_parameter('keep_ratio', 0.25).successful
     assert asker.ask('what moves?').tokens_kept == 5
+    assert asker.ask('what moves?', keep_ratio=0.01).tokens_kept == 1  # the least there is
     assert not asker.set_parameter('keep_ratio', 2.0).successful
     model = asker.set_parameter('model', 'other')
     assert not model.successful and 'model cannot change' in model.reason
@@ -146,6 +147,19 @@ def test_a_missing_model_is_a_clear_error_and_the_node_lives_on(graph):
     text = process.log.read_text()
     assert '/no/such/folder' in text and 'give a folder' in text and 'Traceback' not in text
     assert process.is_running()
+    assert process.stop() == 0
+
+
+def test_a_bad_qos_override_is_named_and_can_be_mended(graph, model_folder):
+    name = 'qos_overrides./query.subscription.reliability'
+    process = graph.start('vlm_node', parameters={'model': model_folder, name: 'sometimes'})
+    wait_until(lambda: 'not configured' in process.log.read_text(), 60, 'the error')
+    assert 'sometimes' in process.log.read_text()
+    state = graph.node.create_client(GetState, '/vlm_node/get_state')
+    assert state.wait_for_service(20)
+    future = state.call_async(GetState.Request())
+    answer = wait_until(lambda: future.done() and future.result(), 20, 'state')
+    assert answer.current_state.label == 'unconfigured'
     assert process.stop() == 0
 
 

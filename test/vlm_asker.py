@@ -84,8 +84,11 @@ class Asker:
     def query(self, text):
         self._queries.publish(String(data=text))
 
+    def ask_async(self, question, **fields):
+        return self._service.call_async(Ask.Request(question=question, **fields))
+
     def ask(self, question, timeout_s=60.0, **fields):
-        future = self._service.call_async(Ask.Request(question=question, **fields))
+        future = self.ask_async(question, **fields)
         return wait_until(lambda: future.done() and future.result(), timeout_s, 'answer').answer
 
     def send_goal(self, question, **fields):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from epvlm_ros.core.parameter import parameter, Validated
 
+_LOWEST_TEMPERATURE = 0.001  # logits are divided by it
+
 
 @dataclass(frozen=True)
 class EventSyncConfig(Validated):
@@ -225,9 +227,13 @@ class VlmConfig(Validated):
         0, 'CPU threads of torch; 0 leaves it to torch.', minimum=0, maximum=1024)
 
     def __post_init__(self) -> None:
-        """Check each value, and that a penalty is one."""
+        """Check each value, that a temperature can be computed with and a penalty is one."""
         super().__post_init__()
         self.read_warm_up_sizes()
+        if 0.0 < self.temperature < _LOWEST_TEMPERATURE:
+            raise ValueError(
+                f'temperature is {self.temperature}: give at least {_LOWEST_TEMPERATURE}, or 0 '
+                'for the most probable token each time')
         if 0.0 < self.repetition_penalty < 1.0:
             raise ValueError(
                 f'repetition_penalty is {self.repetition_penalty}, which would reward '

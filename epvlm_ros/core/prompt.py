@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from jinja2 import TemplateError
 import torch
 
 UNFINISHED_CHARACTER = '\N{REPLACEMENT CHARACTER}'
@@ -52,12 +53,19 @@ class PromptBuilder:
             index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         # the unknown token stands for a word that the model does not know: no control at all
         self._control_ids.discard(tokenizer.unk_token_id)
-        if self._encode(self._place('?')).count(image_token_id) != 1:
+        try:
+            placed = self._place('?')
+        except TemplateError as error:
+            raise ValueError(
+                f'the chat template of the model refuses the prompt ({error}): leave the system '
+                'prompt empty, or give a checkpoint with the chat template of its family') \
+                from None
+        if self._encode(placed).count(image_token_id) != 1:
             raise ValueError(
                 'the chat template of the model does not place one image in the prompt: give a '
                 'checkpoint with the chat template of its family')
         self._check_control_tokens(system_prompt, 'the system prompt')
-        if system_prompt not in self._place('?'):
+        if system_prompt not in placed:
             raise ValueError(
                 'the chat template of the model leaves the system prompt out: put it into the '
                 'questions')

@@ -12,6 +12,7 @@ from importlib import import_module
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 WAKE_PERIOD_S = 0.1
@@ -112,6 +113,10 @@ def _spin(name: str, node_class: Any, args: list[str] | None, signals: _Signals)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+    if threading.active_count() > 1:
+        # A thread that is in C++ when the interpreter goes would end the process in a crash.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 if __name__ == '__main__':

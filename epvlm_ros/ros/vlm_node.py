@@ -65,14 +65,15 @@ class VlmNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, then take frames and queries."""
         try:
-            engine = VlmEngine.from_config(self._settings.get(VlmConfig))
-            engine.warm_up(self._should_stop)
-        except (ValueError, OSError, RuntimeError) as error:
-            self.get_logger().fatal(f'not configured: {error}')
+            self._engine = VlmEngine.from_config(self._settings.get(VlmConfig))
+            self._engine.warm_up(self._should_stop)
+            self._answering = Answering(self._engine, self.get_logger(), self._choose_show)
+            self._create_entities()
+        except Exception as error:  # of anything that came with a checkpoint: rclpy hides them
+            name = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+            self.get_logger().fatal(f'not configured: {name}{error}')
+            self._release()
             return TransitionCallbackReturn.FAILURE
-        self._engine = engine
-        self._answering = Answering(engine, self.get_logger(), self._choose_show)
-        self._create_entities()
         self.get_logger().info(
             f'{self._engine.description}; ask by topic {self.resolve_topic_name("query")}, '
             f'service {self.resolve_service_name("ask")} or action '
@@ -81,7 +82,9 @@ class VlmNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start to answer."""
+        """Start to answer, unless an answer of before is still being computed."""
+        if not self._stop_worker():
+            return TransitionCallbackReturn.FAILURE
         self._worker = Worker(
             self._work, self._settings.get(VlmNodeConfig).max_queued_queries)
         return super().on_activate(state)
@@ -92,13 +95,15 @@ class VlmNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the model."""
+        """Let go of the model, unless an answer is still being computed."""
+        if not self._stop_worker():
+            return TransitionCallbackReturn.FAILURE
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End in any state."""
-        self._release()
+        """End in any state; what answers are sent with stays until the node is destroyed."""
+        self._forget_model()
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
@@ -109,31 +114,36 @@ class VlmNode(LifecycleNode):
     def _create_entities(self) -> None:
         self._answers = self.create_publisher(
             Answer, 'answer', QUERIES, **publisher_options(self, 'answer'))
+        self._entities.append(lambda: self.destroy_publisher(self._answers))
         self._overlays = self.create_publisher(
             Image, 'overlay', FRAMES, **publisher_options(self, 'overlay'))
+        self._entities.append(lambda: self.destroy_publisher(self._overlays))
         frames = self.create_subscription(
             EventGuidedFrame, 'event_guided_frame', self._on_frame, FRAMES,
             **subscription_options(self, 'event_guided_frame'))
+        self._entities.append(lambda: self.destroy_subscription(frames))
         interfaces = QueryInterfaces(self, self._take, self._cancel)
-        self._entities = [
-            interfaces.destroy,
-            lambda: self.destroy_subscription(frames),
-            lambda: self.destroy_publisher(self._overlays),
-            lambda: self.destroy_publisher(self._answers)]
+        self._entities.append(interfaces.destroy)
 
     def _release(self) -> None:
+        self._forget_model()
+        while self._entities:
+            self._entities.pop()()
+
+    def _forget_model(self) -> None:
         self._stop_worker()
-        for destroy in self._entities:
-            destroy()
-        self._entities = []
         self._engine = None
         self._answering = None
         self._frames.clear()
 
-    def _stop_worker(self) -> None:
+    def _stop_worker(self) -> bool:
+        """Tell whether nothing is computed any more."""
         if self._worker is not None and not self._worker.stop():
-            self.get_logger().error('the answer at work did not stop in time')
+            self.get_logger().error(
+                'the answer at work did not stop in time: try again when it has ended')
+            return False
         self._worker = None
+        return True
 
     def _reconfigure(self) -> None:
         if self._engine is not None:
@@ -180,7 +190,7 @@ class VlmNode(LifecycleNode):
 
     def _find_fault(self, query: Query) -> tuple[int, str] | None:
         """Return status and message of a query that cannot be answered now."""
-        if self._engine is None or self._worker is None:
+        if self._engine is None or self._worker is None or self._worker.is_stopping:
             return Answer.ERROR, 'the node is not active: activate it'
         try:
             self._engine.check_query(

@@ -8,6 +8,7 @@ from typing import Callable, Generic, TypeVar
 
 Item = TypeVar('Item')
 ShouldStop = Callable[[], bool]
+STOP_TIMEOUT_S = 10.0  # an answer ends between two layers of the model
 
 
 class Worker(Generic[Item]):
@@ -32,6 +33,11 @@ class Worker(Generic[Item]):
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name='epvlm_worker', daemon=True)
         self._thread.start()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping.is_set()
 
     def submit(self, item: Item) -> bool:
         """Queue an item; False, and nothing is queued, when the queue is full or stopping."""
@@ -65,7 +71,7 @@ class Worker(Generic[Item]):
             self._idle_task = task
             self._changed.notify()
 
-    def stop(self, timeout_s: float = 10.0) -> bool:
+    def stop(self) -> bool:
         """
         Tell the item at work to stop and wait for the thread.
 
@@ -74,13 +80,13 @@ class Worker(Generic[Item]):
         Returns
         -------
         bool
-            Whether the thread ended in time.
+            Whether the thread ended within ``STOP_TIMEOUT_S``.
 
         """
         with self._changed:
             self._stopping.set()
             self._changed.notify()
-        self._thread.join(timeout_s)
+        self._thread.join(STOP_TIMEOUT_S)
         return not self._thread.is_alive()
 
     def _run(self) -> None:

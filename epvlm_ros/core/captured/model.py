@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 import logging
@@ -118,6 +119,15 @@ class CapturedQwenVl(SparseQwenVl):
     def num_recordings(self) -> int:
         """How many functions are single launches by now."""
         return self._pool.num_recordings
+
+    @contextmanager
+    def checked(self, check: Callable[[], None]) -> Iterator[None]:
+        """Check nothing: there are no layers in a recorded function, and a GPU is fast."""
+        yield
+
+    def known_lead(self, prompt_ids: Tensor) -> PromptPrefix | None:
+        """Return nothing: a prompt is run from its start on."""
+        return None
 
     @torch.inference_mode()
     def encode(self, vision: VisionInput) -> VisualFeatures:

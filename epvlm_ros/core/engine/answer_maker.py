@@ -68,17 +68,19 @@ class AnswerMaker:
         draft = Draft(AnswerText(self._tokenizer, on_text), time.perf_counter())
         check_limits = make_limits(should_stop, config.deadline)
         view, prefix = self.frames.look_at(moments, seconds_between, config, self._num_answers)
-        prompt_ids, known = self._prompt_ids(question, view), prefix or self._model.lead
+        prompt_ids = self._prompt_ids(question, view)
+        known = prefix or self._model.known_lead(prompt_ids)
         try:
             check_limits()
-            if prefix is None:
-                state = self.frames.prefill(view, prompt_ids, check_limits)
-            else:
-                state = self._model.ask(prefix, prefix.text_after(prompt_ids))
-            token_ids = self._model.decode(
-                state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
-            write_answers([draft], ([(0, token_id)] for token_id in token_ids),
-                          config.max_new_tokens, check_limits, time.perf_counter)
+            with self._model.checked(check_limits):
+                if prefix is None:
+                    state = self.frames.prefill(view, prompt_ids, check_limits)
+                else:
+                    state = self._model.ask(prefix, prefix.text_after(prompt_ids))
+                token_ids = self._model.decode(
+                    state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
+                write_answers([draft], ([(0, token_id)] for token_id in token_ids),
+                              config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
             draft.finish(cut_off.ending, time.perf_counter())
         self._num_answers += 1
@@ -93,14 +95,17 @@ class AnswerMaker:
         check_limits = make_limits(should_stop, config.deadline)
         view, prefix = self.frames.look_at([moment], 1.0, config, self._num_answers)
         prompts = [self._prompt_ids(question, view) for question in questions]
-        known = prefix or self._model.lead
+        known = prefix or self._model.known_lead(prompts[0])
         try:
             check_limits()
-            prefix = prefix or self.frames.prefill_image(view, prompts[0], check_limits)
-            state = self._model.ask_together(prefix, [prefix.text_after(ids) for ids in prompts])
-            tokens = self._model.decode_together(
-                state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
-            write_answers(drafts, tokens, config.max_new_tokens, check_limits, time.perf_counter)
+            with self._model.checked(check_limits):
+                prefix = prefix or self.frames.prefill_image(view, prompts[0], check_limits)
+                state = self._model.ask_together(
+                    prefix, [prefix.text_after(ids) for ids in prompts])
+                tokens = self._model.decode_together(
+                    state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
+                write_answers(
+                    drafts, tokens, config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
             finish_all(drafts, cut_off.ending, time.perf_counter())
         self._num_answers += len(questions)
@@ -120,7 +125,8 @@ class AnswerMaker:
             return
         try:
             check_limits()
-            self.frames.prefill_image(view, self._prompt_ids('?', view), check_limits)
+            with self._model.checked(check_limits):
+                self.frames.prefill_image(view, self._prompt_ids('?', view), check_limits)
         except CutOff:
             pass
 
@@ -128,9 +134,9 @@ class AnswerMaker:
         self, width: int, height: int, config: VlmConfig, should_stop: ShouldStop,
     ) -> None:
         """Record what questions about an image of this size will need, where it is captured."""
+        grid = self.frames.patch_grid(height, width)
         if not isinstance(self._model, CapturedQwenVl):
             return
-        grid = self.frames.patch_grid(height, width)
         numbers_kept = (token_budget(config.keep_ratio, grid.num_tokens), grid.num_tokens)
         record(self._model, self._prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
                numbers_kept, self._sampling(config), should_stop)

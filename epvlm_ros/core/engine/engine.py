@@ -30,7 +30,8 @@ class Limits(TypedDict, total=False):
     What a query may set for itself, in the ranges of the parameters; None sets nothing.
 
     ``deadline_s`` counts from the call. What was begun is not broken off: an answer may end
-    later by the time of the encoder, of the prefill or of one token.
+    later by the time of one layer, and where functions are recorded by that of the encoder, of
+    the prefill or of some tokens.
     """
 
     keep_ratio: float | None
@@ -102,7 +103,8 @@ class VlmEngine:
 
         """
         picture = np.zeros((WARM_UP_SIZE_PX, WARM_UP_SIZE_PX, 3), np.uint8)
-        self.answer(picture, '?', None, max_new_tokens=2)
+        self.answer(
+            picture, '?', None, max_new_tokens=2, deadline_s=0.0, should_stop=should_stop)
         for width, height in self._config.read_warm_up_sizes():
             self._maker.record(width, height, self._config, should_stop)
 
@@ -215,8 +217,8 @@ class VlmEngine:
         seconds_between : float
             Time from one moment to the next, for models that know about time.
         should_stop : callable, optional
-            Asked before the encoder, before the prefill and after every token; true ends the
-            answer with what there is.
+            Asked before the encoder, before the prefill, after every token and, where nothing is
+            recorded, before every layer; true ends the answer with what there is.
         on_text : callable, optional
             Gets each further piece of the text; the pieces make up ``EngineAnswer.text``.
         **limits : Limits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from epvlm_ros.core.sparse_qwen_vl.families import find_family
@@ -115,6 +117,22 @@ class LibraryModel:
     def tells_times(self) -> bool:
         """Whether a prompt tells the time of each of several moments."""
         return self._family.tells_times
+
+    @contextmanager
+    def checked(self, check: Callable[[], None]) -> Iterator[None]:
+        """
+        Call ``check`` before each layer that runs in this context; what it raises comes out.
+
+        A layer of a large model takes seconds on a CPU, and all of them together minutes.
+        """
+        inner = self._model.model
+        hooks = [layer.register_forward_pre_hook(lambda *_: check())
+                 for layer in (*inner.visual.blocks, *inner.language_model.layers)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def positions(self, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
         """

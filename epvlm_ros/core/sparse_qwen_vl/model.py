@@ -168,6 +168,13 @@ class SparseQwenVl(LibraryModel, Decoder):
             state, torch.tensor(token_ids)[:, None], state.next_positions[:, None])
         state.next_positions = state.next_positions + 1
 
+    def known_lead(self, prompt_ids: Tensor) -> PromptPrefix | None:
+        """Return what stands before the image if it is kept from the prompt before."""
+        ids = self._before_image(prompt_ids)
+        if self.lead is not None and torch.equal(self.lead.token_ids, ids):
+            return self.lead
+        return None
+
     def _run_prompt(
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
         lead: PromptPrefix | None,
@@ -199,12 +206,16 @@ class SparseQwenVl(LibraryModel, Decoder):
         is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
         return is_image, is_kept
 
+    def _before_image(self, prompt_ids: Tensor) -> Tensor:
+        return prompt_ids[:int(self._find_visual(prompt_ids).nonzero()[0, 0])].cpu()
+
     def _find_lead(self, prompt_ids: Tensor) -> PromptPrefix | None:
         """Return what stands before the image, computed if need be; None if it is short."""
-        ids = prompt_ids[:int(self._find_visual(prompt_ids).nonzero()[0, 0])].cpu()
-        if self.lead is not None and torch.equal(self.lead.token_ids, ids):
-            return self.lead
+        known = self.known_lead(prompt_ids)
+        if known is not None:
+            return known
         self.lead = None
+        ids = self._before_image(prompt_ids)
         if len(ids) >= LEAD_TOKENS:
             cache = DynamicCache(config=self._text_config)
             positions = torch.arange(len(ids), device=self.device).expand(3, 1, -1)
