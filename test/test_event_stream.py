@@ -35,6 +35,20 @@ def libcaer_packet(seq, times_ms, stamp_ms=None, time_base=0):
                        words.view(np.uint8).ravel())
 
 
+def words_packet(encoding, seq, corrupt=None):
+    """Return 4 ms of a stream with an event in each, the one of index ``corrupt`` far ahead."""
+    words, time_column, far = {
+        'libcaer': (np.array([[1, ms * 1000] for ms in range(4)], '<u4'), 1, 1 << 30),
+        'libcaer_cmp': (np.array(
+            [[0, 0x1000 | ms * 1000, 0x2000, 0x3000] for ms in range(4)], '<u2'), 0, 0x0FFF),
+        'mono': (np.array([[ms * MS, 0] for ms in range(4)], '<u4'), 0, 0xFFFFFFFF)}[encoding]
+    if corrupt is not None:
+        words[corrupt, time_column] = far
+    begin_ns = 4 * seq * MS
+    return EventPacket(EPOCH + begin_ns, SIZE[1], SIZE[0], seq, begin_ns, encoding,
+                       words.view(np.uint8).ravel())
+
+
 def make_stream(filters=FilterConfig(), image_size=SIZE, registration=HomographyRegistration(),
                 **values):
     config = EventSyncConfig(**{'cell_size': 1, **values})
@@ -166,6 +180,28 @@ def test_a_jump_of_sensor_time_forgets_what_was_counted(time_base_ms, is_reset):
     # Its time runs from the end of the first packet after the jump.
     assert num_events(stream, after_ms, after_ms + 8) == (2 if is_reset else 4)
     assert num_events(stream, 0, 50) == (0 if is_reset else 20)
+
+
+@pytest.mark.parametrize('index', range(4))
+@pytest.mark.parametrize('sync_mode', ['free_running', 'common_clock'])
+@pytest.mark.parametrize('encoding', ['libcaer', 'libcaer_cmp', 'mono'])
+def test_after_one_corrupt_time_events_count_from_the_next_packet_but_one(
+        encoding, sync_mode, index):
+    stream = make_stream(sync_mode=sync_mode)
+    for seq in range(20):
+        stream.add(words_packet(encoding, seq, index if seq == 10 else None))
+    # Where the first time is the corrupt one, it is a jump ahead and one back.
+    assert 1 <= stream.counters.num_resets <= 2
+    assert num_events(stream, 0, 48) == 0 and num_events(stream, 48, 80) == 8 * 4
+    assert stream.judge(48 * MS, 79 * MS) == (Missing.COMPLETE, 1.0)
+
+
+def test_a_long_packet_that_comes_late_is_no_jump():
+    stream = make_stream()
+    for seq in (0, 2, 1, 3):  # packet 1 begins 158 ms before the last event of packet 2
+        stream.add(libcaer_packet(seq, [80 * seq + 1, 80 * seq + 79]))
+    assert stream.counters.num_reordered_packets == 1 and stream.counters.num_resets == 0
+    assert num_events(stream, 0, 320) == 8
 
 
 def test_silence_passes_without_a_complete_time_stamp():

@@ -110,8 +110,7 @@ class EventStream:
 
     def is_set_back_by(self, packet: EventPacket) -> bool:
         """Return whether ``packet`` is of a time long before that of the last one."""
-        return self.last_packet_ns is not None and \
-            packet.stamp_ns < self.last_packet_ns - BACKWARD_JUMP_NS
+        return _is_long_before(packet.stamp_ns, self.last_packet_ns)
 
     def add(self, packet: EventPacket, shed: bool = False) -> None:
         """
@@ -240,7 +239,8 @@ class EventStream:
     def _accumulate(self, packet: EventPacket, shed: bool) -> None:
         assert self.decoder is not None
         bins = self._bins if self._bins is not None else self._make_bins()
-        self._check_seq(packet.seq)
+        is_late = self._check_seq(packet.seq)
+        latest_ns = bins.latest_ns if not is_late else None  # a late one may begin long before it
         if shed:
             self.counters.num_shed_packets += 1
             times = self.decoder.skim(packet)
@@ -248,16 +248,17 @@ class EventStream:
             times = self.decoder.accumulate(packet, bins, self.filters)
         self.counters.num_events += times.num_events
         if times.last_ns is not None:
-            self._note_times(times, packet.stamp_ns, bins, shed)
+            self._note_times(times, packet.stamp_ns, bins, latest_ns, shed)
         self.triggers.add(times.triggers)
 
     def _note_times(
-        self, times: PacketTimes, stamp_ns: int, bins: ActivityBins, shed: bool,
+        self, times: PacketTimes, stamp_ns: int, bins: ActivityBins, latest_ns: int | None,
+        shed: bool,
     ) -> None:
         assert times.last_ns is not None
         # In silence there may be no complete time stamp, and nothing to compare clocks by.
         first_ns = times.first_ns if times.first_ns is not None else times.last_ns
-        if times.first_ns is not None and self._has_jumped(first_ns, stamp_ns):
+        if times.first_ns is not None and self._has_jumped(first_ns, stamp_ns, latest_ns):
             # The sensor started anew. Its new time runs from the end of this packet, whose own
             # events went where the old time was.
             self.counters.num_resets += 1
@@ -271,12 +272,14 @@ class EventStream:
                 bins.advance(times.last_ns)
         self._after_loss = False
 
-    def _has_jumped(self, first_ns: int, stamp_ns: int) -> bool:
+    def _has_jumped(self, first_ns: int, stamp_ns: int, latest_ns: int | None) -> bool:
+        """Return whether time began anew; events were counted up to ``latest_ns`` before."""
         jumped = self.clock.observe(first_ns, stamp_ns)
         if self._is_common_clock:  # then the stamps of packets say nothing
-            latest_ns = self._coverage.latest_ns
-            return latest_ns is not None and first_ns < latest_ns - BACKWARD_JUMP_NS
-        return jumped
+            jumped = _is_long_before(first_ns, self._coverage.latest_ns)
+        # One event of a corrupt time, anywhere in a packet, takes the bins to that time. All that
+        # comes then would be too old for them, until time itself got there.
+        return jumped or _is_long_before(first_ns, latest_ns)
 
     def _restart(self) -> None:
         self.counters.num_resets += 1
@@ -284,7 +287,8 @@ class EventStream:
             self.decoder.reset()
         self._forget_times()
 
-    def _check_seq(self, seq: int) -> None:
+    def _check_seq(self, seq: int) -> bool:
+        """Count lost packets, and return whether this one comes after one of a higher number."""
         last = self._last_seq
         if last is not None and seq > last + 1:
             self.counters.num_lost_packets += seq - last - 1
@@ -293,8 +297,9 @@ class EventStream:
             self._restart()
         elif last is not None and seq < last:
             self.counters.num_reordered_packets += 1
-            return
+            return True
         self._last_seq = seq
+        return False
 
     def _forget_times(self) -> None:
         self.clock.reset()
@@ -309,3 +314,7 @@ class EventStream:
             event_filter.reset()
         self._coverage = StreamCoverage()
         self.triggers.reset()
+
+
+def _is_long_before(time_ns: int, latest_ns: int | None) -> bool:
+    return latest_ns is not None and time_ns < latest_ns - BACKWARD_JUMP_NS
