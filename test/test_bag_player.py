@@ -9,15 +9,21 @@ from epvlm_ros.bag.message_types import make_typestore
 from epvlm_ros.core.packets import encode_evt3, EventPacket, Events
 from epvlm_ros.ros.bag_player import (
     _split_arguments, find_message_class, main, PlayOptions)
+from epvlm_ros.ros.calibration_source import CalibrationSource
 from epvlm_ros.ros.quality import EVENTS, FRAMES
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
 import numpy as np
 import pytest
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.serialization import serialize_message
 from ros_graph import DOMAIN_ID, RosGraph, wait_until
+from rosbags.interfaces import (
+    Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)
+from rosbags.rosbag2 import Writer
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
+from test_calibration_source import camera_info, transform
 
 MS = 1_000_000
 START_NS = 1_700_000_000_000_000_000
@@ -160,6 +166,46 @@ def test_the_old_name_of_event_packets_is_played_as_the_new_one(graph, shared_da
     assert player.wait(60) == 0, player.log.read_text()
     wait_until(lambda: len(packets) == 2, 10, 'both packets')
     assert [(packet.encoding, len(packet.events)) for packet in packets] == [('mono', 400)] * 2
+
+
+def write_calibrations(path, static_topic, profiles):
+    """Write 60 s of two calibrations, and before them both halves of their transform."""
+    with Writer(path, version=8) as writer:
+        def connect(topic, type_name, profiles=()):
+            return writer.add_connection(topic, type_name, typestore=make_typestore(),
+                                         offered_qos_profiles=list(profiles))
+
+        static = connect(static_topic, 'tf2_msgs/msg/TFMessage', profiles)
+        for child in ('camera', 'event'):
+            writer.write(static, 0, serialize_message(transform('mast', child)))
+        cameras = {
+            frame_id: connect(topic, 'sensor_msgs/msg/CameraInfo')
+            for frame_id, topic in (
+                ('event', '/event_camera_info'), ('camera', '/image_camera_info'))}
+        for time_ns in range(0, 60_000 * MS, 100 * MS):
+            for frame_id, connection in cameras.items():
+                writer.write(connection, time_ns, serialize_message(
+                    camera_info(frame_id, 100, 80, 100.0)))
+
+
+@pytest.mark.parametrize('static_topic, durability', [
+    ('/recorded_static', QosDurability.TRANSIENT_LOCAL), ('/tf_static', None)])
+def test_who_comes_late_gets_the_transforms_that_were_latched(
+        graph, tmp_path, static_topic, durability):
+    never = QosTime(9223372036, 854775807)
+    profiles = [] if durability is None else [Qos(
+        QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, durability, never, never,
+        QosLiveliness.AUTOMATIC, never, False)]
+    write_calibrations(tmp_path / 'bag', static_topic, profiles)
+    infos = collect(graph, CameraInfo, '/event_camera_info')
+    player = graph.start(
+        'bag_player', str(tmp_path / 'bag'), '--remap', f'{static_topic}:=/tf_static')
+    wait_until(lambda: infos, 30, 'a message from after the transforms')
+    found = []
+    source = CalibrationSource(graph.node, 2.0, found.append)
+    wait_until(lambda: found, 20, 'a registration')
+    assert source.waiting_for == ''
+    assert player.stop(signal.SIGINT) == 0, player.log.read_text()
 
 
 def test_nobody_listens(domain, recording, capfd):

@@ -10,7 +10,9 @@ from epvlm_ros.core.packets import EventPacket
 from mcap.writer import Writer as McapWriter
 import numpy as np
 import pytest
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, Writer
+from rosbags.interfaces import (
+    Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 import yaml
 
 EVENTS, IMAGES = '/event_camera/events', '/camera/image_raw'
@@ -89,7 +91,8 @@ def recording(tmp_path, storage):
 def assert_recording(path, storage):
     with BagReader(path) as bag:
         assert bag.storage == storage
-        assert bag.topics == {IMAGES: (IMAGE_TYPE, 2), EVENTS: (EVENT_TYPE, 3)}
+        assert bag.topics == {
+            IMAGES: (IMAGE_TYPE, 2, {'volatile'}), EVENTS: (EVENT_TYPE, 3, {'volatile'})}
         assert (bag.event_topics, bag.image_topics) == ([EVENTS], [IMAGES])
         assert (bag.start_ns, bag.end_ns) == (START_NS + 10, START_NS + 35)
         assert bag.num_messages == 5
@@ -137,7 +140,7 @@ def test_a_recording_in_several_files(tmp_path, recording, storage):
         f'elsewhere/more{file.suffix}')
     (recording / 'metadata.yaml').write_text(yaml.dump(metadata))
     with BagReader(recording) as bag:
-        assert bag.topics['/other'] == (EVENT_TYPE, 1)
+        assert bag.topics['/other'] == (EVENT_TYPE, 1, {'volatile'})
         assert [message.record_time_ns - START_NS for message in bag.messages()] == [
             10, 20, 22, 25, 30, 35]
         with pytest.raises(ValueError, match='several event topics.*--event-topic'):
@@ -183,7 +186,7 @@ def assert_packets_of_mcap(tmp_path, encoding, schema):
             writer.add_message(channel_id, START_NS + seq, serialised(seq), START_NS + seq, seq)
         writer.finish()
     with BagReader(file) as bag:
-        assert bag.topics == {EVENTS: (EVENT_TYPE, 3)}
+        assert bag.topics == {EVENTS: (EVENT_TYPE, 3, set())}
         assert_packets(bag.event_packets())
 
 
@@ -214,6 +217,45 @@ def test_an_mcap_without_a_schema_takes_its_type_from_the_metadata(tmp_path):
     with BagReader(path / 'data.mcap') as bag:
         with pytest.raises(ValueError, match='no event topic.*events .of unknown type'):
             bag.event_packets()
+
+
+def qos(durability):
+    never = QosTime(9223372036, 854775807)
+    return Qos(QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, durability, never, never,
+               QosLiveliness.AUTOMATIC, never, False)
+
+
+@pytest.mark.parametrize('version', [8, 9])
+@pytest.mark.parametrize('plugin', StoragePlugin)
+def test_how_durable_messages_were_is_read(tmp_path, version, plugin):
+    latched, volatile = qos(QosDurability.TRANSIENT_LOCAL), qos(QosDurability.VOLATILE)
+    offered = {'/latched': [latched], '/mixed': [volatile, latched], '/not': [volatile],
+               '/silent': [], '/unknown': [qos(QosDurability.UNKNOWN)]}
+    with Writer(tmp_path / 'bag', version=version, storage_plugin=plugin) as writer:
+        for topic, profiles in offered.items():
+            connection = writer.add_connection(
+                topic, EVENT_TYPE, typestore=make_typestore(), offered_qos_profiles=profiles)
+            writer.write(connection, START_NS, serialised(1))
+    file, = [item for item in (tmp_path / 'bag').iterdir() if item.suffix != '.yaml']
+    for path in (tmp_path / 'bag', file):
+        with BagReader(path) as bag:
+            assert {name: topic.durabilities for name, topic in bag.topics.items()} == {
+                '/latched': {'transient_local'}, '/mixed': {'transient_local', 'volatile'},
+                '/not': {'volatile'}, '/silent': set(), '/unknown': set()}
+
+
+@pytest.mark.parametrize('profiles', [
+    [{'durability': 'transient_local'}, {'depth': 1}], [{'durability': 1}],
+    '- history: 3\n  durability: 1\n', '- durability: transient_local'])
+def test_how_durable_messages_were_may_be_in_the_metadata_only(tmp_path, profiles):
+    assert_packets_of_mcap(tmp_path, '', b'')
+    (tmp_path / 'metadata.yaml').write_text(yaml.dump({'rosbag2_bagfile_information': {
+        'relative_file_paths': ['foreign.mcap'], 'storage_identifier': 'mcap',
+        'topics_with_message_count': [{'topic_metadata': {
+            'name': EVENTS, 'type': EVENT_TYPE, 'offered_qos_profiles': profiles},
+            'message_count': 3}]}}))
+    with BagReader(tmp_path) as bag:
+        assert bag.topics == {EVENTS: (EVENT_TYPE, 3, {'transient_local'})}
 
 
 def test_compressed_images(tmp_path):

@@ -8,22 +8,26 @@ from typing import Any, Iterable, Iterator, NamedTuple
 
 from epvlm_ros.bag.message_types import (
     COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore)
-from epvlm_ros.bag.storage import decompress, find_storage, open_storage, STORAGES
+from epvlm_ros.bag.storage import (
+    decompress, DURABILITIES, find_storage, open_storage, STORAGES)
 from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.packets import EventPacket, packet_from_message
 from epvlm_ros.images import compressed_to_rgb, image_to_rgb
 import numpy as np
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2 import Reader
 
 _NO_TYPE = '__schemaless__'  # what rosbags says where an mcap channel has no schema
 
 
 class BagTopic(NamedTuple):
-    """Type and number of messages of a topic."""
+    """Type and number of messages of a topic, and how durable its publishers offered them."""
 
     type_name: str
     num_messages: int
+    # 'transient_local' (subscribers that come late get the last ones), 'volatile', both where
+    # publishers differ; empty where the recording does not say.
+    durabilities: frozenset[str] = frozenset()
 
 
 class BagMessage(NamedTuple):
@@ -233,12 +237,15 @@ class BagReader:
         return sorted(name for name, topic in self.topics.items() if topic.type_name in types)
 
     def _find_topics(self) -> dict[str, BagTopic]:
-        topics = {name: BagTopic(type_name, 0) for name, type_name in self._files.types.items()}
+        topics = {
+            name: BagTopic(type_name, 0, self._files.durabilities.get(name, frozenset()))
+            for name, type_name in self._files.types.items()}
         for storage in self._storages:
             for connection in storage.connections:
                 known = topics.get(connection.topic, BagTopic('', 0))
                 topics[connection.topic] = BagTopic(
-                    self._type(connection), known.num_messages + connection.msgcount)
+                    self._type(connection), known.num_messages + connection.msgcount,
+                    known.durabilities | _find_durabilities(connection))
         return dict(sorted(topics.items()))
 
     def _type(self, connection: Connection) -> str:
@@ -283,3 +290,9 @@ class BagReader:
         return ', '.join(
             f'{name} ({topic.type_name or "of unknown type"})'
             for name, topic in self.topics.items()) or 'no topics'
+
+
+def _find_durabilities(connection: Connection) -> frozenset[str]:
+    assert isinstance(connection.ext, ConnectionExtRosbag2)
+    offered = (profile.durability.name.lower() for profile in connection.ext.offered_qos_profiles)
+    return frozenset(offered) & {*DURABILITIES.values()}

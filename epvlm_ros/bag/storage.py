@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 import shutil
 from tempfile import TemporaryDirectory
@@ -12,6 +12,7 @@ from rosbags.rosbag2 import Reader
 import yaml
 
 STORAGES = {'.db3': 'sqlite3', '.mcap': 'mcap'}  # by the suffix of a file
+DURABILITIES = {1: 'transient_local', 2: 'volatile'}  # by the number of older recordings
 
 
 @dataclass
@@ -20,6 +21,7 @@ class StorageFiles:
 
     files: list[Path]
     types: dict[str, str]  # of topics, from metadata.yaml; empty for a bare file
+    durabilities: dict[str, frozenset[str]] = field(default_factory=dict)  # likewise
     compresses_messages: bool = False
     temporary: TemporaryDirectory[str] | None = None  # holds decompressed files
 
@@ -54,16 +56,30 @@ def find_storage(path: Path) -> StorageFiles:
         types = {
             topic['topic_metadata']['name']: topic['topic_metadata']['type']
             for topic in information['topics_with_message_count']}
+        durabilities = {
+            topic['topic_metadata']['name']: _find_durabilities(
+                topic['topic_metadata'].get('offered_qos_profiles'))
+            for topic in information['topics_with_message_count']}
         compression = (information.get('compression_mode') or '').lower()
         # Old recordings name files from outside of the folder.
         files = [path / Path(name).name for name in information['relative_file_paths']]
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(
             f'{metadata} is damaged ({error!r}): make it anew with ros2 bag reindex') from None
-    storage = StorageFiles(files, types, compresses_messages=compression == 'message')
+    storage = StorageFiles(
+        files, types, durabilities, compresses_messages=compression == 'message')
     if compression == 'file':
         _decompress_files(storage)
     return storage
+
+
+def _find_durabilities(profiles: Any) -> frozenset[str]:
+    """Return the durabilities that QoS profiles offer: a list of them, or its YAML text."""
+    if isinstance(profiles, str):
+        profiles = yaml.safe_load(profiles)
+    offered = [profile.get('durability') for profile in profiles or ()]
+    return frozenset(DURABILITIES.get(value, value) for value in offered) & {
+        *DURABILITIES.values()}
 
 
 def open_storage(file: Path) -> Reader:

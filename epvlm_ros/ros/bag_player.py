@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 from epvlm_ros.bag.message_types import EVENT_ARRAY_TYPE, EVENT_PACKET_TYPE
-from epvlm_ros.bag.reader import BagReader
+from epvlm_ros.bag.reader import BagReader, BagTopic
 from epvlm_ros.core.clock import SECOND
-from epvlm_ros.ros.quality import EVENTS, FRAMES, publisher_options
+from epvlm_ros.ros.quality import EVENTS, FRAMES, LATCHED, publisher_options
 import rclpy
 from rclpy.context import Context
 from rclpy.duration import Duration
@@ -127,9 +127,9 @@ class BagPlayer:
             f'{name}{"" if target == name else " as " + target}: {topic.num_messages} messages of '
             f'{type_name}')
         node = self._event_node if is_events else self._node
+        quality = EVENTS if is_events else LATCHED if _is_latched(name, topic) else FRAMES
         return node.create_publisher(
-            find_message_class(type_name), target, EVENTS if is_events else FRAMES,
-            **publisher_options(node, target))
+            find_message_class(type_name), target, quality, **publisher_options(node, target))
 
     def _wait_for_subscribers(self) -> None:
         deadline_s = time.monotonic() + self._options.wait_for_subscribers_s
@@ -175,6 +175,13 @@ class BagPlayer:
         while (left_s := due_s - time.monotonic()) > 0 and self._node.context.ok():
             time.sleep(min(left_s, _POLL_S))  # short, because a shut-down does not wake it
         return self._node.context.ok()
+
+
+def _is_latched(name: str, topic: BagTopic) -> bool:
+    """Return whether subscribers that come late should get the messages of a topic as well."""
+    if not topic.durabilities:  # all that is known then is what is always so
+        return name.endswith('/tf_static')
+    return 'transient_local' in topic.durabilities
 
 
 def find_message_class(type_name: str) -> Any:
