@@ -89,10 +89,11 @@ def find_guided_frame(
         if best is None and abs(guided.frame.stamp_ns - start_ns) > 10 * SECOND:
             start_ns = guided.frame.stamp_ns
         target_ns = start_ns + round(at_s * SECOND)
-        if best is not None and \
-                abs(guided.frame.stamp_ns - target_ns) >= abs(best.frame.stamp_ns - target_ns):
-            break
-        best = guided
+        if best is None or \
+                abs(guided.frame.stamp_ns - target_ns) < abs(best.frame.stamp_ns - target_ns):
+            best = guided
+        elif guided.frame.stamp_ns > target_ns and _record_s(bag, guided) > at_s:
+            break  # not by the stamp alone: a single one may repeat, step back or be far ahead
     if best is None:
         raise ValueError(f'{bag.path} has no frames: record an image topic with it')
     return best
@@ -106,6 +107,11 @@ def _last_complete(frames: Iterator[GuidedFrame], bag: BagReader) -> GuidedFrame
     if last is None:
         raise ValueError(f'{bag.path} has no frames: record an image topic with it')
     return last_complete or last
+
+
+def _record_s(bag: BagReader, guided: GuidedFrame) -> float:
+    """Return when a frame was recorded, in seconds after the start of the recording."""
+    return (guided.frame.payload.record_time_ns - (bag.start_ns or 0)) / SECOND
 
 
 def _to_frame(bag: BagReader, message: BagMessage) -> Frame:
