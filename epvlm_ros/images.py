@@ -67,6 +67,32 @@ _ENCODINGS = _table()
 IMAGE_ENCODINGS: tuple[str, ...] = tuple(_ENCODINGS)
 
 
+def check_image_size(message: Any) -> None:
+    """
+    Check that an image message may be as large as it says, whatever its encoding.
+
+    Memory is set aside for the size that a message states: one of a few bytes must not take all.
+
+    Parameters
+    ----------
+    message : object
+        With ``height``, ``width``, ``step`` and ``data`` of ``sensor_msgs/msg/Image``.
+
+    Raises
+    ------
+    ValueError
+        If the data are too short even for pixels of one byte, the smallest there are.
+
+    """
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    needed = max(step, width) * (height - 1) + width
+    if len(message.data) < needed:
+        raise ValueError(
+            f'image has {len(message.data)} bytes, {width} x {height} pixels with step {step} '
+            f'take {needed} or more: the message was cut off, or the publisher has to set height, '
+            'width and step to those of its data')
+
+
 def image_to_rgb(message: Any) -> np.ndarray:
     """
     Convert an image message.

@@ -80,11 +80,12 @@ class Cameras:
             height=HEIGHT, width=WIDTH, encoding='evt3',
             events=array.array('B', payload.tobytes()))
 
-    def send_image(self, stamp_ns):
+    def send_image(self, stamp_ns, **changes):
+        fields = {'height': HEIGHT, 'width': WIDTH, 'encoding': 'mono8', 'step': WIDTH,
+                  'data': array.array('B', bytes(HEIGHT * WIDTH)), **changes}
         self._images.publish(Image(
             header=Header(stamp=Time(sec=stamp_ns // 10 ** 9, nanosec=stamp_ns % 10 ** 9)),
-            height=HEIGHT, width=WIDTH, encoding='mono8', step=WIDTH,
-            data=array.array('B', bytes(HEIGHT * WIDTH))))
+            **fields))
 
     def stream(self, start_ns, seconds, **packet):
         """Send packets in real time and a frame with every tenth; return the end."""
@@ -141,6 +142,18 @@ def test_events_that_come_too_fast_are_shed_and_the_node_recovers(graph):
     cameras.stream(end_ns + PACKET_NS, 2.0)
     wait_until(lambda: len(cameras.frames) >= 45, 5, 'the frames')
     assert all(frame.missing == EventGuidedFrame.COMPLETE for frame in cameras.frames[25:45])
+
+
+def test_an_image_that_is_not_as_large_as_it_says_is_dropped_and_named(graph):
+    cameras = Cameras(graph, max_wait=0.0)
+    size = {'height': 4000, 'width': 5000}
+    for number, changes in enumerate(({}, size, {**size, 'step': 0}, {**size, 'step': 5000}, {})):
+        cameras.send_image(50 * 10 ** 9 + number, **changes)
+    wait_until(lambda: len(cameras.frames) >= 2, 10, 'the good frames')
+    assert [to_ns(frame.header.stamp) - 50 * 10 ** 9 for frame in cameras.frames] == [0, 4]
+    assert all(frame.image.height == HEIGHT for frame in cameras.frames)
+    log = cameras.process.log.read_text()
+    assert f'frame of /image dropped: image has {HEIGHT * WIDTH} bytes, 5000 x 4000 pixels' in log
 
 
 def test_frames_have_no_events_until_both_calibrations_and_their_transform_are_known(graph):

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import cv2
 from epvlm_ros import images
-from epvlm_ros.images import compressed_to_rgb, IMAGE_ENCODINGS, image_to_rgb
+from epvlm_ros.images import (
+    check_image_size, compressed_to_rgb, IMAGE_ENCODINGS, image_to_rgb)
 import numpy as np
 import pytest
 
@@ -146,6 +147,21 @@ def test_only_the_last_row_may_lack_its_padding():
 def test_images_that_cannot_be(changes, text):
     with pytest.raises(ValueError, match=text):
         image_to_rgb(SimpleNamespace(**{**vars(message('rgb8', RGB)), **changes}))
+
+
+@pytest.mark.parametrize(('height', 'width', 'step', 'num_bytes', 'is_good'), [
+    (5, 7, 7, 35, True), (5, 7, 21, 105, True), (5, 7, 9, 4 * 9 + 7, True), (1, 7, 9, 7, True),
+    (0, 7, 7, 0, True), (5, 0, 0, 0, True), (5, 7, 0, 35, True),
+    (5, 7, 7, 34, False), (5, 7, 9, 4 * 9 + 6, False), (5, 7, 0, 34, False),
+    (60000, 60000, 60000, 100, False), (2 ** 32 - 1, 1, 0, 100, False),
+    (1, 2 ** 32 - 1, 0, 100, False)])
+def test_a_size_that_the_data_cannot_have(height, width, step, num_bytes, is_good):
+    stated = SimpleNamespace(height=height, width=width, step=step, data=bytes(num_bytes))
+    if is_good:
+        check_image_size(stated)
+    else:
+        with pytest.raises(ValueError, match=f'has {num_bytes} bytes, {width} x {height} pixels'):
+            check_image_size(stated)
 
 
 def test_an_odd_width_of_yuv_is_refused():

@@ -12,6 +12,7 @@ from epvlm_ros.core.coverage import Missing
 from epvlm_ros.core.guided_frame import Frame, GuidedFrame
 from epvlm_ros.core.packets import packet_from_message
 from epvlm_ros.core.synchronizer import FrameSynchronizer
+from epvlm_ros.images import check_image_size
 
 
 def guided_frames(
@@ -120,4 +121,5 @@ def _to_frame(bag: BagReader, message: BagMessage) -> Frame:
     if message.type_name == COMPRESSED_IMAGE_TYPE:
         height, width = bag.image(message).rgb.shape[:2]
         return Frame(stamp_ns, height, width, message)
+    check_image_size(image)
     return Frame(stamp_ns, image.height, image.width, message)

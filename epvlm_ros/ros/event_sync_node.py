@@ -17,7 +17,7 @@ from epvlm_ros.core.guided_frame import Frame, GuidedFrame
 from epvlm_ros.core.packets import packet_from_message
 from epvlm_ros.core.registration import CameraRegistration, make_registration, RegistrationMonitor
 from epvlm_ros.core.synchronizer import FrameSynchronizer, warm_up
-from epvlm_ros.images import compressed_to_rgb, image_to_rgb
+from epvlm_ros.images import check_image_size, compressed_to_rgb, image_to_rgb
 from epvlm_ros.ros.calibration_source import CalibrationSource
 from epvlm_ros.ros.conversions import rgb_to_image, to_guided_frame_message, to_ns
 from epvlm_ros.ros.diagnostics import SyncDiagnostics
@@ -111,14 +111,23 @@ class EventSyncNode(Node):
         try:
             rgb = compressed_to_rgb(message)
         except ValueError as error:
-            self.get_logger().error(
-                f'frame dropped: {error}', throttle_duration_sec=LOG_PERIOD_S)
+            self._log_dropped_frame(error)
             return
         self._on_image(rgb_to_image(message.header, rgb))
 
     def _on_image(self, message: Image) -> None:
+        try:
+            check_image_size(message)
+        except ValueError as error:
+            self._log_dropped_frame(error)
+            return
         frame = Frame(to_ns(message.header.stamp), message.height, message.width, message)
         self._backlog.put_frame(frame, time.monotonic())
+
+    def _log_dropped_frame(self, error: ValueError) -> None:
+        self.get_logger().error(
+            f'frame of {self.resolve_topic_name("image")} dropped: {error}',
+            throttle_duration_sec=LOG_PERIOD_S)
 
     def _on_registration(self, registration: CameraRegistration) -> None:
         self._backlog.put_call(lambda: self._register(registration))
