@@ -126,7 +126,8 @@ def mend_cmake_targets(python: Path) -> None:
     query = 'import numpy, sysconfig; print(sysconfig.get_path("include")); ' \
             'print(numpy.get_include())'
     python_include, numpy_include = subprocess.run(
-        [str(python), '-c', query], check=True, capture_output=True, text=True).stdout.split()
+        [str(python), '-c', query], check=True, capture_output=True, text=True,
+    ).stdout.splitlines()  # folders may have spaces in their names
     for path in (VENV / 'share').rglob('*.cmake'):
         text = path.read_text(errors='surrogateescape')
         if '/opt/python/' in text:
