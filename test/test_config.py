@@ -32,6 +32,8 @@ def test_every_default_is_allowed_and_described(config):
     (EventSyncConfig, 'homography', 'abc', 'list of numbers'),
     (EventSyncConfig, 'homography', (1, 0, 0, 0, 1, 0, 0, 0, float('inf')), 'finite'),
     (EventSyncConfig, 'window_length', -0.1, 'at least 0.001'),
+    (EventSyncConfig, 'clock_offset', 1.7e18, 'at most 4000000000'),
+    (EventSyncConfig, 'clock_offset', -1.7e18, 'at least -4000000000'),
     (EventSyncConfig, 'max_wait', 1.5, 'give a longer history_length'),
     (EventSyncConfig, 'registration', 'file', 'registration_file is empty'),
     (EventSyncConfig, 'sync_mode', 'gps', 'one of free_running, hardware_trigger'),

@@ -319,6 +319,18 @@ def test_frames_on_the_clock_of_the_sensor():
     assert guided.activity.window_start_ns == 100_015 * MS
 
 
+@pytest.mark.parametrize('window_mode', ['time', 'count', 'activity'])
+@pytest.mark.parametrize('clock_offset', [-4e9, 4e9])
+@pytest.mark.parametrize('stamp_s', [-2 ** 31, 2 ** 31 - 1])
+def test_frames_on_a_clock_that_is_as_far_off_as_may_be(window_mode, clock_offset, stamp_s):
+    sync = synchronizer(
+        sync_mode='common_clock', clock_offset=clock_offset, window_mode=window_mode)
+    sync.add_frame(Frame(stamp_s * 1000 * MS, 24, 32), 0.0)
+    sync.add_packet(packet(0, [1]), 0.0)
+    guided, = sync.poll(1.0)
+    assert guided.missing == Missing.NO_EVENT_STREAM
+
+
 def test_frames_wait_for_a_registration_that_comes_later():
     sync = synchronizer(registration='camera_info')
     sync.add_frame(frame(20), 0.0)

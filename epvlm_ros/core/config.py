@@ -62,7 +62,7 @@ class EventSyncConfig(Validated):
         choices=('free_running', 'hardware_trigger', 'common_clock'))
     clock_offset: float = parameter(
         0.0, 'Frame stamps minus sensor time in sync_mode common_clock, in seconds.',
-        dynamic=True)
+        minimum=-4e9, maximum=4e9, dynamic=True)  # in ns, and with a stamp added, an int64
     trigger_input: int = parameter(
         0, 'Number of the trigger input in sync_mode hardware_trigger.',
         minimum=0, maximum=255)
