@@ -8,7 +8,7 @@ from epvlm_ros.bag import BagReader, BagWriter
 from epvlm_ros.bag.message_types import make_typestore
 from epvlm_ros.core.packets import encode_evt3, EventPacket, Events
 from epvlm_ros.ros.bag_player import (
-    _split_arguments, find_message_class, main, PlayOptions)
+    _parse_remap, _split_arguments, find_message_class, main, PlayOptions)
 from epvlm_ros.ros.calibration_source import CalibrationSource
 from epvlm_ros.ros.quality import EVENTS, FRAMES
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
@@ -255,6 +255,20 @@ def test_wrong_usage_is_refused(capsys):
     for options in ({'rate': float('nan')}, {'clock_hz': 0.0}, {'wait_for_subscribers_s': -1.0}):
         with pytest.raises(ValueError, match='give'):
             PlayOptions(**options)
+
+
+@pytest.mark.parametrize('name', ['/a b', 'ends/', '/1st', '/a//b', '{nod}/x', 'a{ns}', 'x' * 300])
+def test_a_name_that_no_topic_can_have_is_refused(domain, recording, name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([str(recording), '--remap', f'{TEXT_TOPIC}:={name}'])
+    assert ended.value.code == 2
+    assert f"{name!r} in '{TEXT_TOPIC}:={name}' is no name of a topic: give letters" in \
+        capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['/a', 'a', '~/a', '{node}/a', '/a_1/B2'])
+def test_names_of_topics_are_taken(name):
+    assert _parse_remap(f'/old:={name}') == ('/old', name)
 
 
 def test_message_classes_are_found_by_name():

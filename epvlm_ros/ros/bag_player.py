@@ -18,11 +18,15 @@ from epvlm_ros.ros.quality import EVENTS, FRAMES, LATCHED, publisher_options
 import rclpy
 from rclpy.context import Context
 from rclpy.duration import Duration
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import ExternalShutdownException
+from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 
+_NODE_NAME = 'bag_player'
 _DEFAULT_CLOCK_HZ = 40.0
 _POLL_S = 0.02
 # A subscriber may hear of the publisher later than the other way round, and it drops what best
@@ -218,6 +222,13 @@ def _parse_remap(text: str) -> tuple[str, str]:
     source, separator, target = text.partition(':=')
     if not (separator and source and target):
         raise argparse.ArgumentTypeError(f'{text!r} is not of the form /recorded:=/published')
+    try:
+        # Expanded first: what ~ and {node} stand for may make a bad name of a good one.
+        validate_full_topic_name(expand_topic_name(target, _NODE_NAME, '/'))
+    except (ValueError, NameValidationException):
+        raise argparse.ArgumentTypeError(
+            f'{target!r} in {text!r} is no name of a topic: give letters, digits and _, with a / '
+            'between parts that begin with a letter, such as /camera/image_raw') from None
     return source, target
 
 
@@ -234,7 +245,7 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='bag_player', description=__doc__)
+    parser = argparse.ArgumentParser(prog=_NODE_NAME, description=__doc__)
     parser.add_argument('bag', type=Path, help='rosbag2 folder, .mcap or .db3')
     parser.add_argument('--rate', type=float, default=1.0, help='speed, 1.0 is real time')
     parser.add_argument(
@@ -265,12 +276,12 @@ def main(args: list[str] | None = None) -> None:
             topics=tuple(parsed.topics), remap=dict(parsed.remap),
             wait_for_subscribers_s=parsed.wait_for_subscribers)
         with BagReader(parsed.bag) as bag:
-            nodes.append(rclpy.create_node('bag_player'))
-            nodes.append(rclpy.create_node('bag_player_events', context=event_context))
+            nodes.append(rclpy.create_node(_NODE_NAME))
+            nodes.append(rclpy.create_node(f'{_NODE_NAME}_events', context=event_context))
             num_messages = BagPlayer(nodes[0], nodes[1], bag, options).play()
             print(f'played {num_messages} messages of {parsed.bag}', flush=True)
     except ValueError as error:
-        rclpy.logging.get_logger('bag_player').fatal(str(error))
+        rclpy.logging.get_logger(_NODE_NAME).fatal(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
