@@ -46,6 +46,11 @@ def test_a_wrong_value_is_refused_by_name(config, name, value, words):
     assert words in str(error.value)
 
 
+def test_a_bin_is_no_longer_than_the_history():
+    with pytest.raises(ValueError, match='bin_length is 0.1, history_length 0.05: give at least'):
+        EventSyncConfig(bin_length=0.1, history_length=0.05, max_wait=0.0)
+
+
 def test_an_integer_is_taken_for_a_float():
     assert VlmConfig(keep_ratio=1).keep_ratio == 1.0
     assert EventSyncConfig(homography=[1, 0, 0, 0, 1, 0, 0, 0, 1]).homography[0] == 1.0

@@ -114,6 +114,10 @@ class EventSyncConfig(Validated):
             raise ValueError(
                 f'max_wait is {self.max_wait}, history_length {self.history_length}: a frame that '
                 'waits longer than events are remembered has none; give a longer history_length')
+        if self.bin_length > self.history_length:
+            raise ValueError(
+                f'bin_length is {self.bin_length}, history_length {self.history_length}: give at '
+                'least one bin of history')
         if self.registration == 'file' and not self.registration_file:
             raise ValueError(
                 'registration is file, registration_file is empty: give the path of what epvlm '
