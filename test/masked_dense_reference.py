@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from epvlm_ros.core.sparse_qwen_vl import VisionInput
+from epvlm_ros.core.sparse_qwen_vl.library_model import find_cache_argument
 from qwen_checkpoints import make_model
 import torch
 from torch import Tensor
@@ -123,9 +124,10 @@ class MaskedDenseReference:
     ) -> Tensor:
         """Return the logits of some more tokens that see what is visible."""
         mask = torch.zeros(visible.shape).masked_fill(~visible, -torch.inf)[None, None]
-        output = self.model.model.language_model(
+        language_model = self.model.model.language_model
+        output = language_model(
             inputs_embeds=embeddings[None], position_ids=positions, attention_mask=mask,
-            past_key_values=self.cache, use_cache=True, **inputs)
+            use_cache=True, **{find_cache_argument(language_model): self.cache}, **inputs)
         return self.model.lm_head(output.last_hidden_state[0])
 
     def grid(self) -> Tensor:

@@ -69,9 +69,9 @@ def _drop_unsupported(  # type: ignore[no-untyped-def]
             slot = t_ns // slot_ns
         before = np.int64(run.x if is_vertical else run.y)
         start = np.int64(run.y if is_vertical else run.x)
-        for line in range(before, before + 3):
-            if line_slots[line] != slot:
-                _turn_line(recent, slots, line_slots, line, slot)
+        for near in range(before, before + 3):
+            if line_slots[near] != slot:
+                _turn_line(recent, slots, line_slots, near, slot)
         # Bit i of these is the pixel before pixel i of the run.
         line = before + 1
         word, shift = start >> 5, start & 31

@@ -60,7 +60,7 @@ def _wrap(wrapped_us, last_us, stamp_us):  # type: ignore[no-untyped-def]
 @compiled
 def _skim_words(words, time_base, tallies):  # type: ignore[no-untyped-def]
     tally = tallies[0]
-    wrapped_us, last_us = 0, 0
+    wrapped_us, last_us = np.int64(0), np.int64(0)
     for i in range(words.size):
         stamp_us = np.int64(words[i] >> np.uint64(32))
         if words[i] & np.uint64(1) and stamp_us < _WRAP_US:
@@ -76,7 +76,7 @@ def _skim_words(words, time_base, tallies):  # type: ignore[no-untyped-def]
 def _parse_words(words, width, height, time_base, runs, tallies):  # type: ignore[no-untyped-def]
     tally = tallies[0]
     num_runs, num_out, num_invalid = 0, 0, 0
-    wrapped_us, last_us = 0, 0
+    wrapped_us, last_us = np.int64(0), np.int64(0)
     last_ns = np.int64(0)
     for i in range(words.size):
         data = np.int64(words[i] & np.uint64(0xFFFFFFFF))
@@ -118,9 +118,9 @@ def _count_words(words, width, height, time_base, tallies, counter):
     tally, ring = tallies[0], counter.ring
     counts = ring.counts.reshape(-1)
     num_out, num_invalid = 0, 0
-    wrapped_us, last_us = 0, 0
+    wrapped_us, last_us = np.int64(0), np.int64(0)
     # The bin of the last event: stamps in it need no further look at their time.
-    row, num_before, latest_us = np.int64(-1), 0, 0
+    row, num_before, latest_us = np.int64(-1), 0, np.int64(0)
     first_us, num_stamps = np.int64(0), np.uint64(0)
     num_in_image = 0
     for i in range(words.size):

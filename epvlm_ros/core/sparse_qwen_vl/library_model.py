@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+import inspect
 from typing import Any, TypeVar
 
 from epvlm_ros.core.sparse_qwen_vl.families import find_family
@@ -42,6 +43,7 @@ class LibraryModel:
             raise ValueError(
                 'use_sliding_window is true in this checkpoint: sparse prefill needs full '
                 'attention, give a checkpoint without it')
+        self._cache_argument = find_cache_argument(self._model.model.language_model)
         self.merge_size: int = self.config.vision_config.spatial_merge_size
         self.image_token_id: int = self.config.image_token_id
         self.video_token_id: int = self.config.video_token_id
@@ -180,3 +182,9 @@ class LibraryModel:
             raise ValueError(
                 f'the prompt holds {len(places)} image tokens: give {wanted} of '
                 f'{vision.num_tokens // num_runs}')
+
+
+def find_cache_argument(language_model: Any) -> str:
+    """Return what the library calls the cache: ``cache``, before 5.24 ``past_key_values``."""
+    names = inspect.signature(language_model.forward).parameters
+    return 'cache' if 'cache' in names else 'past_key_values'

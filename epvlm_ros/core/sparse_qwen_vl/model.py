@@ -250,6 +250,6 @@ class SparseQwenVl(LibraryModel, Decoder):
         self, embeddings: Tensor, positions: Tensor, cache: Cache, **inputs: Any,
     ) -> Tensor:
         output = self._model.model.language_model(
-            inputs_embeds=embeddings, position_ids=positions, past_key_values=cache,
-            use_cache=True, **inputs)
+            inputs_embeds=embeddings, position_ids=positions, use_cache=True,
+            **{self._cache_argument: cache}, **inputs)
         return output.last_hidden_state  # (prompts, tokens, hidden)
