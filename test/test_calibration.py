@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import cv2
+
 from epvlm_ros.core.calibration import calibrate, CalibrationFrame
 from epvlm_ros.core.calibration.alignment import (
     _moved, _normal_equations, _objective, Alignment, refine, search)
@@ -69,6 +71,22 @@ def test_a_larger_image_gives_the_same_in_its_own_pixels(frames):
     found, expected = result.homography @ points, to_larger @ true_homography() @ points
     distance = np.hypot(*(found[:2] / found[2] - expected[:2] / expected[2]))
     assert np.median(distance) < 0.9 and 0.1 < result.residual_px < 1.8
+
+
+@pytest.mark.parametrize('sensor_size, image_size', [
+    (SENSOR_SIZE, (310, 416)), (SENSOR_SIZE, (314, 416)), ((260, 346), (720, 1280)),
+    ((720, 1280), (2056, 2464))])
+def test_rounded_working_sides_do_not_shift_the_homography(sensor_size, image_size):
+    working = WorkingSize.of(sensor_size, image_size)
+    row, col = round(0.9 * image_size[0]), round(0.8 * image_size[1])
+    picture = np.zeros(image_size, np.float32)
+    picture[row - 20:row + 21, col - 20:col + 21] = 1.0
+    small = cv2.resize(picture, working.image_size[::-1], interpolation=cv2.INTER_AREA)
+    y, x = (np.average(grid, weights=small) for grid in np.indices(small.shape))
+    # what lies at one place of both working maps, on the sensor and in the image
+    on_sensor = (np.array([x, y]) + 0.5) / working.sensor_scale - 0.5
+    in_image = working.to_homography(np.eye(3)) @ (*on_sensor, 1.0)
+    np.testing.assert_allclose(in_image[:2] / in_image[2], (col, row), atol=0.05)
 
 
 def test_the_residual_tells_how_far_off_an_alignment_is(frames):

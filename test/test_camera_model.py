@@ -54,6 +54,31 @@ def test_pixels_follow_the_formula_and_rays_lead_back(model, distortion, distort
     np.testing.assert_allclose(camera.to_rays(u, v), (x, y), atol=1e-5)
 
 
+@pytest.mark.parametrize('distortion', [
+    (0.05, 0.01, 0.0, 0.0), (0.1, 0.0, 0.0, 0.0), (0.05, 0.01, -0.003, 0.0)])
+def test_a_fisheye_sees_as_far_as_its_polynomial_goes(distortion):
+    camera = CameraModel(
+        800, 848, [[270.0, 0, 424.0], [0, 270.0, 400.0], [0, 0, 1]], distortion, 'equidistant')
+    angles = np.radians([1.0, 40.0, 75.0, 80.0, 84.0, 86.9])
+    x, y = np.tan(angles) * 0.6, np.tan(angles) * -0.8
+    bent = np.array([distort_by_angle(*point, distortion) for point in zip(x, y)])
+    found = camera.to_rays(*(bent * 270.0 + (424.0, 400.0)).T)
+    np.testing.assert_allclose(found, (x, y), rtol=1e-6)
+    beyond = distort_by_angle(0.0, np.tan(np.radians(88.0)), distortion)[1]
+    assert np.isnan(camera.to_rays(np.array([424.0]), np.array([400.0 + 270.0 * beyond]))).all()
+
+
+def test_the_corners_of_a_strong_distortion_are_seen():
+    # r (1 - 0.35 r^2 + 0.15 r^4) grows everywhere
+    camera = CameraModel(
+        480, 640, [[230.0, 0, 320.0], [0, 230.0, 240.0], [0, 0, 1]], (-0.35, 0.15, 0.0, 0.0))
+    v, u = (grid.ravel().astype(float) for grid in np.mgrid[:480:7, :640:7])
+    x, y = camera.to_rays(u, v)
+    bent = distort_by_polynomial(x, y, (-0.35, 0.15, 0.0, 0.0))
+    np.testing.assert_allclose(230.0 * bent[0] + 320.0, u, atol=0.01)
+    np.testing.assert_allclose(230.0 * bent[1] + 240.0, v, atol=0.01)
+
+
 def test_a_point_that_a_polynomial_folds_back_into_the_picture_is_not_seen():
     # r (1 - 0.28 r^2) turns round at r = 1.09: at 1.75 it is back at 0.25, in the picture.
     camera = CameraModel(480, 640, K, (-0.28, 0.0, 0.0, 0.0, 0.0))

@@ -24,6 +24,14 @@ def test_distance_from_a_ground_of_one_colour_by_hand():
     assert image_saliency(flat, GEOMETRY.grid(112, 140)).max() < 1e-3
 
 
+@pytest.mark.parametrize('size', [(112, 140), (480, 640), (331, 517)])
+def test_nothing_stands_out_in_an_image_of_one_colour(size):
+    grid = PatchGeometry(14, 2, 784, 10 ** 6).grid(*size)
+    for seed in range(20):
+        colour = np.random.default_rng(seed).integers(0, 256, 3).astype(np.uint8)
+        assert not image_saliency(np.full((*size, 3), colour), grid).any()
+
+
 def test_a_channel_in_which_the_ground_varies_counts_little():
     # Half of the tokens are brighter by 0.2 and half darker than 0.5: median of the distances 0.2.
     image = np.full((112, 112, 3), 128, np.uint8)

@@ -60,6 +60,19 @@ def test_a_missing_edge_costs_its_own_frame_only():
     assert matcher.match(next_ns + PERIOD_NS + 6 * MS) == next_ns + PERIOD_NS
 
 
+@pytest.mark.parametrize('lost', [{1, 3}, {2, 4}, {1, 4}, {1, 3, 5}])
+@pytest.mark.parametrize('delay_ms', [1, 30])
+def test_edges_that_are_lost_at_the_start_shift_nothing(lost, delay_ms):
+    # every other interval is twice as long, and so seems the period for a while
+    matcher, matches = TriggerMatcher(0, 'rising'), {}
+    for index in range(60):
+        if index not in lost:
+            matcher.add(edges(index * PERIOD_NS))
+        matches[index] = matcher.match(index * PERIOD_NS + delay_ms * MS)
+    assert all(matches[index] in (None, index * PERIOD_NS) for index in range(15))
+    assert all(matches[index] == index * PERIOD_NS for index in range(15, 60))
+
+
 def test_missing_frames_shift_nothing():
     matcher, next_ns = train()
     times_ns = [next_ns + index * PERIOD_NS for index in range(5)]

@@ -30,6 +30,7 @@ _TOLERANCE_NS = 1_000_000
 _TOLERANCE_DIVISOR = 8  # of the period
 # Lags that spread over more of the period than this could be of either neighbour.
 _MAX_SPREAD = 0.6
+_PERIOD_CHANGE_DIVISOR = 4  # of the period, above which the frames come at another rate
 _MAX_PERIODS = 8  # that an edge may be away from a frame to tell of its delay
 
 
@@ -55,6 +56,7 @@ class TriggerMatcher:
         self._edges_ns: list[int] = []  # rising
         self._lags_ns: deque[int] = deque(maxlen=_NUM_LAGS)  # of frames behind an edge
         self._last_match_ns: int | None = None
+        self._period_ns: int | None = None
         # Where stamps lie behind their edges: the middle, and the width, of most of them.
         self._delay_ns: int | None = None
         self._spread_ns = 0
@@ -113,6 +115,10 @@ class TriggerMatcher:
         period_ns = self._find_period()
         if period_ns is None:
             return None
+        if self._period_ns is not None and \
+                abs(period_ns - self._period_ns) > self._period_ns // _PERIOD_CHANGE_DIVISOR:
+            self._delay_ns, self._spread_ns = None, 0  # of another period they mean nothing
+        self._period_ns = period_ns
         edge_ns = self._find_edge(stamp_ns, period_ns)
         self._learn_delay(stamp_ns, edge_ns, period_ns)
         if edge_ns is None or edge_ns == self._last_match_ns:
@@ -147,12 +153,13 @@ class TriggerMatcher:
             edge_ns = self._edges_ns[index - 1]
         if edge_ns is not None and stamp_ns - edge_ns < _MAX_PERIODS * period_ns:
             # Behind the right edge or, if that is missing, behind another by whole periods.
-            lag_ns = stamp_ns + tolerance_ns - edge_ns
-            self._lags_ns.append(lag_ns % period_ns - tolerance_ns)
+            self._lags_ns.append(stamp_ns - edge_ns)
         num_lags = len(self._lags_ns)
         if num_lags < _MIN_LAGS:
             return
-        lags_ns = sorted(self._lags_ns)
+        # Of the period as it is known by now: while edges are lost it may seem twice as long.
+        lags_ns = sorted((lag_ns + tolerance_ns) % period_ns - tolerance_ns
+                         for lag_ns in self._lags_ns)
         lags_ns += [lag_ns + period_ns for lag_ns in lags_ns]  # once around
         num_typical = math.ceil(_TYPICAL_SHARE * num_lags)
         spread_ns, start_ns = min(

@@ -6,7 +6,9 @@ of a contrast threshold, at the time at which the brightness, linear between two
 it (Rebecq et al., "ESIM: an Open Event Camera Simulator", CoRL 2018). As in v2e (Hu et al., CVPRW
 2021) thresholds differ from pixel to pixel, pixels are slow in the dark and blind for a while
 after an event, they leak, some more than others, and have shot noise, more of it in the dark;
-a few may be hot.
+a few may be hot. Two things are simpler than in a sensor: leakage acts at each picture, so events
+that it alone makes come there; and noise keeps its distance from the latest event of its pixel
+only, so it may come right before or after an earlier one of the same interval.
 """
 
 from __future__ import annotations
@@ -136,7 +138,8 @@ class EventSimulator:
         for crossing in range(1, int(num_crossings.max(initial=0)) + 1):
             here = np.flatnonzero(num_crossings >= crossing)
             share = (before[here] + crossing * step[here] - start[here]) / way[here]
-            # Leakage moves the reference as a whole, so that a crossing may seem to be early.
+            # Leakage moves the reference as a whole at the start of the interval: a crossing may
+            # seem to be early, and one by leakage alone comes right at that start.
             offset_ns = np.ceil(np.clip(share, 0.0, 1.0) * duration_ns).astype(np.int64)
             time_ns = self._last_time_ns + np.maximum(offset_ns, 1)
             seen = self._mark_seen(pixels[here], time_ns)

@@ -28,8 +28,8 @@ class Photoreceptor:
 
     def __init__(self, cutoff_hz: float) -> None:
         self._rate_per_s = 2.0 * np.pi * cutoff_hz / (1.0 + LOG_OFFSET)  # of a current of 1
-        self._input = np.empty(0, np.float32)
-        self._output = np.empty(0, np.float32)
+        self._input: np.ndarray = np.empty(0, np.float32)
+        self._output: np.ndarray = np.empty(0, np.float32)
 
     def follow(self, brightness: np.ndarray, duration_s: float) -> np.ndarray:
         """

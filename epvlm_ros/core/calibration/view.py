@@ -27,7 +27,10 @@ class WorkingSize:
     image_size, sensor_size : tuple of int
         Height and width of the working maps.
     image_scale, sensor_scale : float
-        Working pixels per image pixel and per sensor pixel.
+        Working pixels per image pixel and per sensor pixel; of the image before its sides were
+        rounded to whole pixels.
+    from_image_size : tuple of int
+        Height and width of the image, which is stretched to the rounded sides.
 
     """
 
@@ -35,6 +38,7 @@ class WorkingSize:
     sensor_size: tuple[int, int]
     image_scale: float
     sensor_scale: float
+    from_image_size: tuple[int, int]
 
     @classmethod
     def of(cls, sensor_size: tuple[int, int], image_size: tuple[int, int]) -> WorkingSize:
@@ -54,7 +58,7 @@ class WorkingSize:
         sensor_scale = image_scale * image_size[1] / sensor_size[1]
         return cls(
             _scaled_size(image_size, image_scale), _scaled_size(sensor_size, sensor_scale),
-            image_scale, sensor_scale)
+            image_scale, sensor_scale, image_size)
 
     def initial_inverse(self) -> np.ndarray:
         """Return the map from working image to working sensor that puts edges on edges."""
@@ -66,8 +70,11 @@ class WorkingSize:
 
     def to_homography(self, inverse: np.ndarray) -> np.ndarray:
         """Return the map from sensor pixels to image pixels of a working inverse map."""
-        matrix = np.linalg.inv(_scaling(self.image_scale)) @ np.linalg.inv(inverse) @ _scaling(
-            self.sensor_scale)
+        stretch = _scaling(*(
+            working / whole
+            for working, whole in zip(self.image_size[::-1], self.from_image_size[::-1])))
+        shrink = _scaling(self.sensor_scale, self.sensor_scale)
+        matrix = np.linalg.inv(stretch) @ np.linalg.inv(inverse) @ shrink
         return matrix / matrix[2, 2]
 
 
@@ -181,7 +188,8 @@ def _scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
-def _scaling(scale: float) -> np.ndarray:
+def _scaling(along_x: float, along_y: float) -> np.ndarray:
     """Return the 3 x 3 scaling of pixels with whole centres."""
-    offset = 0.5 * scale - 0.5
-    return np.array([[scale, 0.0, offset], [0.0, scale, offset], [0.0, 0.0, 1.0]])
+    return np.array([
+        [along_x, 0.0, 0.5 * along_x - 0.5], [0.0, along_y, 0.5 * along_y - 0.5],
+        [0.0, 0.0, 1.0]])

@@ -12,8 +12,10 @@ import numpy as np
 _NUM_COEFFICIENTS = {
     'plumb_bob': (0, 4, 5), 'rational_polynomial': (0, 8, 12, 14), 'equidistant': (0, 4)}
 _SAME_MODEL = {'': 'plumb_bob', 'fisheye': 'equidistant'}
-_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-4)  # steps, pixels
-_EXACT_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-9)  # steps, radians
+# Most steps, and pixels: a strong distortion takes more than 100 at the corners.
+_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 500, 1e-4)
+_NUM_ANGLES = 2001  # of the table in which the search for an angle begins
+_NUM_NEWTON_STEPS = 3
 _MAX_ROUND_TRIP_PX = 0.05
 _MAX_RADIUS = 20.0  # x / z: 87 degrees off the axis
 
@@ -162,12 +164,30 @@ class CameraModel:
         if points.size == 0:
             return points[:, 0, 0], points[:, 0, 1]
         if self.distortion_model == 'equidistant':
-            rays = cv2.fisheye.undistortPoints(
-                points, self.matrix, self._four_coefficients, criteria=_EXACT_CRITERIA)
-        else:
-            rays = cv2.undistortPointsIter(
-                points, self.matrix, self.distortion, np.eye(3), np.eye(3), _CRITERIA)
+            return self._undistort_equidistant(points[:, 0, 0], points[:, 0, 1])
+        rays = cv2.undistortPointsIter(
+            points, self.matrix, self.distortion, np.eye(3), np.eye(3), _CRITERIA)
         return rays[:, 0, 0], rays[:, 0, 1]
+
+    def _undistort_equidistant(
+        self, u: np.ndarray, v: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Solve for the angle; OpenCV takes none whose image lies beyond 90 degrees."""
+        x = (u - self.matrix[0, 2]) / self.matrix[0, 0]
+        y = (v - self.matrix[1, 2]) / self.matrix[1, 1]
+        bent = np.hypot(x, y)
+        # bent = angle * (1 + k1 angle^2 + k2 angle^4 + k3 angle^6 + k4 angle^8)
+        coefficients = np.zeros(10)
+        coefficients[1::2] = 1.0, *self._four_coefficients
+        bend = np.polynomial.Polynomial(coefficients)
+        angles = np.linspace(0.0, np.arctan(self._max_radius()), _NUM_ANGLES)
+        angle = np.interp(bent, bend(angles), angles)
+        slope = bend.deriv()
+        with np.errstate(divide='ignore', invalid='ignore'):  # beyond the last angle
+            for _ in range(_NUM_NEWTON_STEPS):
+                angle = angle - (bend(angle) - bent) / slope(angle)
+            stretch = np.where(bent > 0.0, np.tan(angle) / bent, 1.0)
+        return x * stretch, y * stretch
 
     def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points = _as_points(x, y)

@@ -12,6 +12,7 @@ SAMPLES_PER_SIDE = 4  # of a token: finer ones see noise, coarser ones miss the 
 # Rows: brightness, red less green, blue less yellow, of red, green and blue from 0 to 1.
 OPPONENT_COLOURS = ((0.299, 0.587, 0.114), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
 LEAST_SPREAD = 0.03  # of a channel: noise and shading of a ground of one colour
+LEAST_DISTANCE = 1e-3  # in spreads: what is less may be rounding alone
 HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is one half
 AROUND_TOKENS = 7  # side of the square that is about a token
 AROUND_WEIGHT = 2.0  # of the events about a token against its own
@@ -88,6 +89,7 @@ def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
     over_rows = squared.reshape(grid.rows, SAMPLES_PER_SIDE, -1).max(axis=1)
     largest = np.sqrt(np.maximum.reduce(
         [over_rows[:, i::SAMPLES_PER_SIDE] for i in range(SAMPLES_PER_SIDE)]))
+    largest[largest < LEAST_DISTANCE] = 0.0
     return largest / (largest + HALF_SALIENCY)
 
 
