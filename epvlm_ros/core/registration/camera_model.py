@@ -176,18 +176,23 @@ class CameraModel:
         x = (u - self.matrix[0, 2]) / self.matrix[0, 0]
         y = (v - self.matrix[1, 2]) / self.matrix[1, 1]
         bent = np.hypot(x, y)
-        # bent = angle * (1 + k1 angle^2 + k2 angle^4 + k3 angle^6 + k4 angle^8)
-        coefficients = np.zeros(10)
-        coefficients[1::2] = 1.0, *self._four_coefficients
-        bend = np.polynomial.Polynomial(coefficients)
         angles = np.linspace(0.0, np.arctan(self._max_radius()), _NUM_ANGLES)
-        angle = np.interp(bent, bend(angles), angles)
-        slope = bend.deriv()
+        angle = np.interp(bent, self._bend(angles)[0], angles)
         with np.errstate(divide='ignore', invalid='ignore'):  # beyond the last angle
             for _ in range(_NUM_NEWTON_STEPS):
-                angle = angle - (bend(angle) - bent) / slope(angle)
+                value, slope = self._bend(angle)
+                angle = angle - (value - bent) / slope
             stretch = np.where(bent > 0.0, np.tan(angle) / bent, 1.0)
         return x * stretch, y * stretch
+
+    def _bend(self, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how far out, in focal lengths, an equidistant lens shows angles; its slope."""
+        k1, k2, k3, k4 = self._four_coefficients
+        squared = angle * angle
+        value = 1.0 + squared * (k1 + squared * (k2 + squared * (k3 + squared * k4)))
+        slope = 1.0 + squared * (
+            3.0 * k1 + squared * (5.0 * k2 + squared * (7.0 * k3 + squared * 9.0 * k4)))
+        return angle * value, slope
 
     def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points = _as_points(x, y)
