@@ -47,7 +47,7 @@ def ask_command(options: argparse.Namespace) -> None:
         window_length=options.window_length, window_offset=options.window_offset)
     model_config = VlmConfig(
         model=options.model, keep_ratio=options.keep, device=options.device,
-        max_new_tokens=options.max_new_tokens)
+        max_new_tokens=options.max_new_tokens, allow_download=options.allow_download)
     with BagReader(options.bag) as bag:
         guided = find_guided_frame(
             bag, sync_config, options.at, options.event_topic, options.image_topic)
@@ -173,6 +173,8 @@ def _add_ask_options(ask: argparse.ArgumentParser) -> None:
                      help='share of the visual tokens to compute on (default: %(default)s)')
     ask.add_argument('--model', default=model.model,
                      help='folder or hub name of a Qwen-VL (default: the embedded one)')
+    ask.add_argument('--allow-download', action='store_true',
+                     help='whether a model may be downloaded from the hub')
     ask.add_argument('--device', default=model.device, help='default: %(default)s')
     ask.add_argument('--max-new-tokens', type=int, default=model.max_new_tokens,
                      help='most tokens of the answer (default: %(default)s)')

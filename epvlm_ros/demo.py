@@ -122,7 +122,8 @@ def run(output: Path, seed: int) -> dict[str, Any]:
         wait_for(asker.has_seen_a_frame, 'the first guided frame', [*processes, player])
         time.sleep(SETTLE_S)
         answers = [ask_one(asker, number, item) for number, item in enumerate(truth)]
-        overlay = write_overlay(output / 'overlay.png', asker)
+        num_shown = sum(answer['status'] == 'OK' for answer in answers)
+        overlay = write_overlay(output / 'overlay.png', asker, num_shown)
     right = all(answer['status'] == 'OK' and answer['answer'] == answer['expected']
                 for answer in answers)
     return {'ok': right and len(answers) >= 3, 'answers': answers, 'overlay': str(overlay)}
@@ -188,9 +189,10 @@ def ask_one(asker: Asker, number: int, item: TruthQuestion) -> dict[str, Any]:
         'ttft_ms': answer.time_to_first_token * 1e3, 'total_ms': answer.total_time * 1e3}
 
 
-def write_overlay(path: Path, asker: Asker) -> Path:
-    """Write the latest overlay as a picture."""
-    image = wait_for(lambda: asker.overlays[-1:], 'an overlay')[0]
+def write_overlay(path: Path, asker: Asker, num_overlays: int) -> Path:
+    """Write the last of so many overlays as a picture; it may come after its answer."""
+    image = wait_for(
+        lambda: asker.overlays[max(0, num_overlays - 1):], 'the overlay of the last answer')[0]
     cv2.imwrite(str(path), cv2.cvtColor(image_to_rgb(image), cv2.COLOR_RGB2BGR))
     print(f'\nOverlay of the last answer: {path}', flush=True)
     return path

@@ -185,4 +185,5 @@ def test_max_pixels_bounds_the_image(saved: Path) -> None:
     assert (grid.rows, grid.cols) == (2, 3)
     small = load_checkpoint(VlmConfig(model=str(saved), max_pixels=784, **CPU))
     assert small.geometry.grid(480, 640).num_tokens == 1
-    assert 'one visual token' in load_error(saved, max_pixels=783)
+    assert load_error(saved, max_pixels=783) == (
+        'max_pixels is 783: give 0, or at least 784, one visual token of this model')

@@ -22,6 +22,13 @@ def slow_bootstrap(images, values, num_resamples):
     return np.percentile(means, [2.5, 97.5])
 
 
+@pytest.mark.parametrize('num_right, num_questions', [(2, 3), (3, 5), (1, 7), (6, 7)])
+def test_an_interval_of_one_image_holds_the_value(num_right, num_questions):
+    right = np.arange(num_questions) < num_right
+    estimate = PairedBootstrap(np.zeros(num_questions, np.int64)).accuracy(right)
+    assert estimate.low <= estimate.value <= estimate.high
+
+
 def test_intervals_are_those_of_a_slow_bootstrap():
     random = np.random.default_rng(1)
     images = np.sort(random.integers(60, size=300))

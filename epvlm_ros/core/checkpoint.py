@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import json
 from pathlib import Path
 import sys
@@ -90,12 +90,11 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
             use_safetensors=True, **options)
         if config.acceleration == 'auto' and device != 'cpu':
             model = capture(model, (config.keep_ratio,), config.cache_tokens)
-        if config.max_pixels:
-            bounds = dict(image_processor.size)
-            image_processor.size = {
-                'shortest_edge': min(bounds['shortest_edge'], config.max_pixels),
-                'longest_edge': config.max_pixels}
         geometry = _read_geometry(image_processor, model)
+    if config.max_pixels:
+        geometry = _bound_pixels(geometry, config.max_pixels)
+        image_processor.size = {
+            'shortest_edge': geometry.min_pixels, 'longest_edge': geometry.max_pixels}
     return Checkpoint(model, tokenizer, chat_template, image_processor, geometry)
 
 
@@ -190,6 +189,16 @@ def _read_processor_template(source: str, options: dict[str, Any]) -> str:
         source, 'chat_template.json', local_files_only=options['local_files_only'])
     assert path is not None  # a missing file is raised
     return json.loads(Path(path).read_text(encoding='utf-8'))['chat_template']
+
+
+def _bound_pixels(geometry: PatchGeometry, max_pixels: int) -> PatchGeometry:
+    token_pixels = geometry.token_size_px ** 2
+    if max_pixels < token_pixels:
+        raise ValueError(
+            f'max_pixels is {max_pixels}: give 0, or at least {token_pixels}, one visual token of '
+            'this model')
+    return replace(
+        geometry, min_pixels=min(geometry.min_pixels, max_pixels), max_pixels=max_pixels)
 
 
 def _read_geometry(image_processor: Any, model: SparseQwenVl) -> PatchGeometry:

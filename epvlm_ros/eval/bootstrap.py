@@ -104,8 +104,10 @@ class PairedBootstrap:
             num_right, right_drawn = self._draw(chosen & right)
             num_asked, asked_drawn = self._draw(chosen)
             with np.errstate(divide='ignore', invalid='ignore'):
+                # in float64, as the value is: an interval must hold it
                 self._known[key] = (
-                    float(np.divide(num_right, num_asked)), right_drawn / asked_drawn)
+                    float(np.divide(num_right, num_asked)),
+                    right_drawn.astype(np.float64) / asked_drawn)
         return self._known[key]
 
     def _draw(self, mask: np.ndarray) -> tuple[float, np.ndarray]:

@@ -31,7 +31,7 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output', type=Path, default=Path('evaluation'), metavar='FOLDER',
                         help='folder of answers, summary and plot (default: %(default)s)')
     parser.add_argument('--questions', type=int, default=0, metavar='NUMBER',
-                        help='most questions (default: 1000 simulated ones, a whole file)')
+                        help='most questions (default, also 0: 1000 simulated ones, a whole file)')
     parser.add_argument('--policies', nargs='+', metavar='NAME',
                         help='default: all that the source allows')
     budget = parser.add_mutually_exclusive_group()

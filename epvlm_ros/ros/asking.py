@@ -51,7 +51,7 @@ class QueryInterfaces:
         # A call that awaits its answer would keep the other callbacks of its group from running.
         group = ReentrantCallbackGroup()
         self._topic = node.create_subscription(
-            String, 'query', self._on_query, QUERIES, **subscription_options(node, 'query'))
+            String, 'query', self._on_query, **subscription_options(node, 'query', QUERIES))
         self._service = node.create_service(Ask, 'ask', self._on_ask, callback_group=group)
         self._action = ActionServer(
             node, AnswerQuery, 'answer_query', self._on_goal, callback_group=group,

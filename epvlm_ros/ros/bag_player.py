@@ -133,7 +133,7 @@ class BagPlayer:
         node = self._event_node if is_events else self._node
         quality = EVENTS if is_events else LATCHED if _is_latched(name, topic) else FRAMES
         return node.create_publisher(
-            find_message_class(type_name), target, quality, **publisher_options(node, target))
+            find_message_class(type_name), target, **publisher_options(node, target, quality))
 
     def _wait_for_subscribers(self) -> None:
         deadline_s = time.monotonic() + self._options.wait_for_subscribers_s

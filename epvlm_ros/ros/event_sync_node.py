@@ -66,8 +66,8 @@ class EventSyncNode(Node):
         self._next_report_s = time.monotonic() + REPORT_PERIOD_S
         self._watched_s = time.monotonic()  # when the registration was last looked at
         self._publisher = self.create_publisher(
-            EventGuidedFrame, 'event_guided_frame', FRAMES,
-            **publisher_options(self, 'event_guided_frame'))
+            EventGuidedFrame, 'event_guided_frame',
+            **publisher_options(self, 'event_guided_frame', FRAMES))
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._subscribe(config)
         self._failure: BaseException | None = None
@@ -90,13 +90,13 @@ class EventSyncNode(Node):
 
     def _subscribe(self, config: EventSyncConfig) -> None:
         self.create_subscription(
-            EventPacketMessage, 'events', self._on_packet, EVENTS,
-            **subscription_options(self, 'events'))
+            EventPacketMessage, 'events', self._on_packet,
+            **subscription_options(self, 'events', EVENTS))
         image_type, on_image = \
             (CompressedImage, self._on_compressed) if config.compressed else \
             (Image, self._on_image)
         self.create_subscription(
-            image_type, 'image', on_image, FRAMES, **subscription_options(self, 'image'))
+            image_type, 'image', on_image, **subscription_options(self, 'image', FRAMES))
         self._calibration: CalibrationSource | None = None
         if config.registration == 'camera_info':
             self._calibration = CalibrationSource(

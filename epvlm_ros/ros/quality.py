@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
-    DurabilityPolicy, HistoryPolicy, qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy)
+    DurabilityPolicy, HistoryPolicy, qos_policy_name_from_kind, QoSPolicyKind, QoSProfile,
+    ReliabilityPolicy)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 NAMES_DELAY_S = 1.0
+OVERRIDES = QoSOverridingOptions((
+    QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY))
 # What drivers of event cameras publish with: a reliable subscription would never match them.
 EVENTS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT,
@@ -30,8 +35,8 @@ QUERIES = QoSProfile(
     durability=DurabilityPolicy.VOLATILE)
 
 
-def subscription_options(node: Node, topic: str) -> dict[str, Any]:
-    """Return the keyword arguments that let parameters override QoS and log a mismatch."""
+def subscription_options(node: Node, topic: str, quality: QoSProfile) -> dict[str, Any]:
+    """Return the QoS and what lets parameters override it and logs a mismatch, as keywords."""
     def name_publishers(info: Any) -> None:
         publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
         names = ', '.join(sorted(
@@ -53,19 +58,21 @@ def subscription_options(node: Node, topic: str) -> dict[str, Any]:
 
     return {
         'event_callbacks': SubscriptionEventCallbacks(incompatible_qos=warn),
-        'qos_overriding_options': QoSOverridingOptions.with_default_policies(),
+        'qos_profile': copy(quality),  # rclpy writes what is overridden into it
+        'qos_overriding_options': OVERRIDES,
     }
 
 
-def publisher_options(node: Node, topic: str) -> dict[str, Any]:
-    """Return the keyword arguments that let parameters override QoS and log a mismatch."""
+def publisher_options(node: Node, topic: str, quality: QoSProfile) -> dict[str, Any]:
+    """Return the QoS and what lets parameters override it and logs a mismatch, as keywords."""
     def warn(info: Any) -> None:
         _warn(node, topic, info, 'a subscription to it asks for more than is offered',
               'publisher')
 
     return {
         'event_callbacks': PublisherEventCallbacks(incompatible_qos=warn),
-        'qos_overriding_options': QoSOverridingOptions.with_default_policies(),
+        'qos_profile': copy(quality),  # rclpy writes what is overridden into it
+        'qos_overriding_options': OVERRIDES,
     }
 
 

@@ -113,14 +113,14 @@ class VlmNode(LifecycleNode):
 
     def _create_entities(self) -> None:
         self._answers = self.create_publisher(
-            Answer, 'answer', QUERIES, **publisher_options(self, 'answer'))
+            Answer, 'answer', **publisher_options(self, 'answer', QUERIES))
         self._entities.append(lambda: self.destroy_publisher(self._answers))
         self._overlays = self.create_publisher(
-            Image, 'overlay', FRAMES, **publisher_options(self, 'overlay'))
+            Image, 'overlay', **publisher_options(self, 'overlay', FRAMES))
         self._entities.append(lambda: self.destroy_publisher(self._overlays))
         frames = self.create_subscription(
-            EventGuidedFrame, 'event_guided_frame', self._on_frame, FRAMES,
-            **subscription_options(self, 'event_guided_frame'))
+            EventGuidedFrame, 'event_guided_frame', self._on_frame,
+            **subscription_options(self, 'event_guided_frame', FRAMES))
         self._entities.append(lambda: self.destroy_subscription(frames))
         interfaces = QueryInterfaces(self, self._take, self._cancel)
         self._entities.append(interfaces.destroy)
