@@ -40,7 +40,6 @@ def ask_command(options: argparse.Namespace) -> None:
     # Loaded here: the other commands need no torch and start at once.
     from epvlm_ros.bag.guide import find_guided_frame
     from epvlm_ros.bag.reader import BagReader
-    from epvlm_ros.core.coverage import Missing
     from epvlm_ros.core.engine import VlmEngine
 
     sync_config = EventSyncConfig(
@@ -54,8 +53,8 @@ def ask_command(options: argparse.Namespace) -> None:
         rgb = bag.image(guided.frame.payload).rgb
     engine = VlmEngine.from_config(model_config)
     engine.warm_up()
-    no_events = Missing.NO_EVENT_STREAM in guided.missing
-    result = engine.answer(rgb, options.question, None if no_events else guided.activity)
+    activity = guided.activity if guided.coverage > 0.0 else None
+    result = engine.answer(rgb, options.question, activity)
     if options.overlay:
         _write_overlay(options.overlay, engine, rgb, guided, options.question, result)
     report = _report(options.question, guided, result)

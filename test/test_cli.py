@@ -60,6 +60,14 @@ def test_ask_in_plain_words(slider_bag):
     assert 'of the FLOPs saved' in result.stderr
 
 
+def test_ask_about_a_window_that_no_events_came_for(slider_bag):
+    # The window of this frame is a second after it, and after the end of the recording.
+    result = epvlm('ask', slider_bag, '--question', 'what do you see?', '--at', '3.4',
+                   '--window-offset', '1.0', '--json')
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)['fallback'] == 'dense: no event data'
+
+
 @pytest.mark.parametrize('arguments, words', [
     (['--at', '99'], 'outside the recording: give 0 to 3.4'),
     (['--keep', '1.5'], 'keep_ratio is 1.5: give at most 1.0'),

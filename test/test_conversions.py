@@ -7,7 +7,7 @@ import pytest
 
 
 def make_message():
-    message = EventGuidedFrame(cell_size=4, rows=2, cols=3, pixel_density=1.0)
+    message = EventGuidedFrame(cell_size=4, rows=2, cols=3, pixel_density=1.0, coverage=1.0)
     message.image.height, message.image.width = 8, 12
     message.window_end.nanosec = 40_000_000
     message.activity = [0.0, 1.0, 2.0, 3.0, 0.0, 5.5]
@@ -21,6 +21,14 @@ def test_activity_comes_as_it_was_sent():
     message = make_message()
     message.missing = EventGuidedFrame.NO_EVENT_STREAM
     assert to_activity(message) is None
+
+
+def test_activity_of_a_window_that_no_events_came_for_says_nothing():
+    message = make_message()
+    message.missing, message.coverage = EventGuidedFrame.WINDOW_END_MISSING, 0.0
+    assert to_activity(message) is None
+    message.coverage = 0.01
+    assert to_activity(message) is not None
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -1.0])

@@ -16,8 +16,10 @@ def stream(*packets):
     (50, 150, Missing.WINDOW_START_MISSING, 0.5),
     (350, 450, Missing.WINDOW_END_MISSING, 0.5),
     (0, 1000, Missing.WINDOW_START_MISSING | Missing.WINDOW_END_MISSING, 0.3),
-    (0, 100, Missing.NO_EVENT_STREAM, 0.0),
-    (400, 500, Missing.NO_EVENT_STREAM, 0.0),
+    (0, 100, Missing.WINDOW_START_MISSING, 0.0),
+    (0, 50, Missing.WINDOW_START_MISSING, 0.0),
+    (400, 500, Missing.WINDOW_END_MISSING, 0.0),
+    (900, 950, Missing.WINDOW_END_MISSING, 0.0),
 ])
 def test_a_window_against_a_stream_from_100_to_400(start, end, missing, share):
     coverage = stream((100, 200, False), (200, 400, False))
@@ -39,6 +41,12 @@ def test_a_loss_between_packets_counts_by_its_overlap():
 def test_what_is_forgotten_is_missing():
     coverage = stream((0, 400, False))
     assert coverage.judge(100, 300, oldest_ns=200) == (Missing.WINDOW_START_MISSING, 0.5)
+    assert coverage.judge(100, 200, oldest_ns=300) == (Missing.WINDOW_START_MISSING, 0.0)
+
+
+def test_a_window_around_the_one_time_that_was_seen():
+    assert stream((100, 100, False)).judge(50, 150, 0) == (
+        Missing.WINDOW_START_MISSING | Missing.WINDOW_END_MISSING, 0.0)
 
 
 def test_the_stream_reaches_its_latest_time_in_disorder():

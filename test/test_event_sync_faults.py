@@ -1,6 +1,7 @@
 """What the sync node does when things go wrong, and what its diagnostics say about it."""
 
 import array
+import re
 import time
 
 from builtin_interfaces.msg import Time
@@ -87,13 +88,13 @@ class Cameras:
             header=Header(stamp=Time(sec=stamp_ns // 10 ** 9, nanosec=stamp_ns % 10 ** 9)),
             **fields))
 
-    def stream(self, start_ns, seconds, **packet):
+    def stream(self, start_ns, seconds, ahead_ns=0, **packet):
         """Send packets in real time and a frame with every tenth; return the end."""
         begin = time.monotonic()
         for number in range(round(seconds * 250)):
             packet_ns = start_ns + number * PACKET_NS
             if number % 10 == 0:
-                self.send_image(packet_ns)
+                self.send_image(packet_ns + ahead_ns)
             self.send_packet(packet_ns, **packet)
             time.sleep(max(0.0, begin + (number + 1) * 0.004 - time.monotonic()))
         return start_ns + round(seconds * 250) * PACKET_NS
@@ -142,6 +143,17 @@ def test_events_that_come_too_fast_are_shed_and_the_node_recovers(graph):
     cameras.stream(end_ns + PACKET_NS, 2.0)
     wait_until(lambda: len(cameras.frames) >= 45, 5, 'the frames')
     assert all(frame.missing == EventGuidedFrame.COMPLETE for frame in cameras.frames[25:45])
+
+
+def test_frames_of_a_clock_that_is_ahead_are_told_by_how_much(graph):
+    cameras = Cameras(graph, max_wait=0.5)
+    cameras.stream(50 * 10 ** 9, 1.0, ahead_ns=2 * 10 ** 9)
+    wait_until(lambda: cameras.frames, 5, 'a frame')
+    assert cameras.frames[0].missing == EventGuidedFrame.WINDOW_END_MISSING
+    assert cameras.frames[0].coverage == 0.0 and to_activity(cameras.frames[0]) is None
+    log = cameras.process.log.read_text()
+    ahead_s = re.search(r'WINDOW_END_MISSING, 0% .* its stamp is \+([0-9.]+) s from', log)
+    assert float(ahead_s.group(1)) == pytest.approx(2.0, abs=0.2)
 
 
 def test_an_image_that_is_not_as_large_as_it_says_is_dropped_and_named(graph):

@@ -328,7 +328,21 @@ def test_frames_on_a_clock_that_is_as_far_off_as_may_be(window_mode, clock_offse
     sync.add_frame(Frame(stamp_s * 1000 * MS, 24, 32), 0.0)
     sync.add_packet(packet(0, [1]), 0.0)
     guided, = sync.poll(1.0)
-    assert guided.missing == Missing.NO_EVENT_STREAM
+    assert guided.missing == (
+        Missing.WINDOW_END_MISSING if clock_offset < 0 else Missing.WINDOW_START_MISSING)
+    assert guided.coverage == 0.0 and guided.activity.num_events == 0
+
+
+@pytest.mark.parametrize('ahead_ms, missing', [
+    (500, Missing.WINDOW_END_MISSING), (-500, Missing.WINDOW_START_MISSING)])
+def test_frames_of_a_clock_that_differs_are_told_from_no_stream(ahead_ms, missing):
+    sync = synchronizer()
+    sync.add_frame(frame(20 + ahead_ms), 0.0)
+    for seq in range(30):  # up to 120 ms
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    guided, = sync.poll(0.2)
+    assert guided.missing == missing
+    assert guided.coverage == 0.0 and guided.activity.num_events == 0
 
 
 def test_frames_wait_for_a_registration_that_comes_later():

@@ -89,13 +89,13 @@ class StreamCoverage:
             return Missing.NO_EVENT_STREAM, 0.0
         begin_ns = max(self.begin_ns, oldest_ns)
         seen_start, seen_end = max(start_ns, begin_ns), min(end_ns, self.latest_ns)
-        if seen_end <= seen_start:
-            return Missing.NO_EVENT_STREAM, 0.0
         missing = Missing.COMPLETE
         if seen_start > start_ns:
             missing |= Missing.WINDOW_START_MISSING
         if seen_end < end_ns:
             missing |= Missing.WINDOW_END_MISSING
+        if seen_end <= seen_start:  # as where the clocks of the two cameras differ
+            return missing, 0.0
         lost_ns = 0
         for gap in reversed(self._gaps):
             if gap.end_ns <= seen_start:

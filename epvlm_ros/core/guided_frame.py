@@ -33,7 +33,8 @@ class GuidedFrame:
     missing : Missing
         What was missing or late.
     coverage : float
-        Share of the window that events were received for, 0 to 1.
+        Share of the window that events were received for, 0 to 1; at 0 the counts are all zero
+        and say nothing.
     wait_s : float
         Time that the frame waited, in seconds.
     sync_error_ns : int or None

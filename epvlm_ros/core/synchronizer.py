@@ -240,7 +240,7 @@ class FrameSynchronizer:
             start_ns, end_ns = (moment.sensor_ns + bound for bound in window_bounds(config))
             start_ns = self._stream.find_start(start_ns, end_ns)
             missing, coverage = self._stream.judge(start_ns, end_ns)
-            if missing != Missing.NO_EVENT_STREAM:
+            if coverage > 0.0:
                 activity = self._stream.window(start_ns, end_ns)
                 if self._filter_config.ego_motion_filter:
                     activity = remove_ego_motion(activity)

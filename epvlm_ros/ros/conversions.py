@@ -59,7 +59,7 @@ def to_guided_frame_message(guided: GuidedFrame) -> EventGuidedFrame:
 
 def to_activity(message: EventGuidedFrame) -> ActivityGrid | None:
     """
-    Return the activity of a guided frame message, None if it says that there were no events.
+    Return the activity of a guided frame message, None if events of no part of its window came.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def to_activity(message: EventGuidedFrame) -> ActivityGrid | None:
         If the grid does not fit the image, or a number is out of range.
 
     """
-    if message.missing & EventGuidedFrame.NO_EVENT_STREAM:
+    if message.missing & EventGuidedFrame.NO_EVENT_STREAM or message.coverage == 0.0:
         return None
     cell, image = message.cell_size, message.image
     rows, cols = message.rows, message.cols

@@ -208,8 +208,10 @@ class EventSyncNode(Node):
             return (f'{text}; events come faster than they can be processed: '
                     f'{self._synchronizer.counters.num_shed_packets} packets were skimmed and '
                     f'{self._backlog.counters.num_dropped_packets} dropped so far')
-        ahead_s = (guided.frame.stamp_ns - packet_ns) / SECOND
-        return f'{text}; its stamp is {ahead_s:+.3f} s from that of the latest event packet'
+        # Packets came while the frame waited: it is compared with those that came with it.
+        ahead_s = (guided.frame.stamp_ns - packet_ns) / SECOND + guided.wait_s
+        return (f'{text}; its stamp is {ahead_s:+.3f} s from that of the event packets that came '
+                'with it')
 
     def _publish_report(self) -> None:
         now_s = time.monotonic()
