@@ -51,6 +51,31 @@ def test_a_bin_is_no_longer_than_the_history():
         EventSyncConfig(bin_length=0.1, history_length=0.05, max_wait=0.0)
 
 
+@pytest.mark.parametrize('values, words', [
+    ({'window_length': 0.6, 'history_length': 0.5},
+     'window_length is 0.6, window_offset 0.0, exposure_time 0.0, history_length 0.5'),
+    ({'window_mode': 'count', 'max_window_length': 2.0}, 'max_window_length is 2.0'),
+    ({'window_mode': 'activity', 'max_window_length': 2.0}, 'max_window_length is 2.0'),
+    ({'window_offset': -1.0}, 'a window that reaches 1.02 s back'),
+    ({'window_offset': -0.6, 'exposure_time': 1.0, 'stamped_at': 'end'}, 'reaches 1.12 s back'),
+    ({'window_mode': 'count', 'window_offset': -0.9}, 'reaches 1.08 s back'),
+])
+def test_a_window_longer_ago_than_the_history_is_refused(values, words):
+    with pytest.raises(ValueError, match='is never whole; give a longer history_length') as error:
+        EventSyncConfig(**values)
+    assert words in str(error.value)
+    EventSyncConfig(**{**values, 'history_length': 3.0})
+
+
+@pytest.mark.parametrize('values', [
+    {'window_length': 1.0}, {'window_offset': -0.98}, {'window_offset': 1.0},
+    {'window_length': 0.1, 'window_offset': -0.95},
+    {'window_mode': 'count', 'max_window_length': 1.0}, {'max_window_length': 10.0},
+    {'window_offset': -0.6, 'exposure_time': 1.0, 'stamped_at': 'start'}])
+def test_a_window_that_the_history_just_holds_is_allowed(values):
+    EventSyncConfig(**values)
+
+
 def test_an_integer_is_taken_for_a_float():
     assert VlmConfig(keep_ratio=1).keep_ratio == 1.0
     assert EventSyncConfig(homography=[1, 0, 0, 0, 1, 0, 0, 0, 1]).homography[0] == 1.0

@@ -132,6 +132,8 @@ def test_parameters_are_described_and_wrong_values_refused(graph):
     assert set_double('window_length', 0.02).successful
     refused = set_double('window_length', 7.0)
     assert not refused.successful and 'window_length' in refused.reason
+    refused = set_double('window_offset', -1.0)
+    assert not refused.successful and 'give a longer history_length' in refused.reason
     fixed = set_double('history_length', 2.0)
     assert not fixed.successful and 'cannot change while the node runs' in fixed.reason
     assert node.is_running()

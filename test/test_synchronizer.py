@@ -345,6 +345,22 @@ def test_frames_of_a_clock_that_differs_are_told_from_no_stream(ahead_ms, missin
     assert guided.coverage == 0.0 and guided.activity.num_events == 0
 
 
+@pytest.mark.parametrize('values', [
+    {'window_length': 0.2}, {'window_length': 0.05, 'window_offset': -0.175},
+    {'window_mode': 'count', 'max_window_length': 0.2}])
+def test_the_longest_window_that_is_allowed_is_whole(values):
+    sync = synchronizer(history_length=0.205, **values)  # and as long as a packet
+    for seq in range(200):
+        if seq == 150:
+            sync.add_frame(frame(600), 0.0)
+        sync.add_packet(packet(seq, [seq * 4 + 1]), 0.0)
+        if guided := sync.poll(0.0):
+            break
+    assert guided[0].missing == Missing.COMPLETE
+    with pytest.raises(ValueError, match='give a longer history_length'):
+        synchronizer(history_length=0.199, **values)
+
+
 def test_frames_wait_for_a_registration_that_comes_later():
     sync = synchronizer(registration='camera_info')
     sync.add_frame(frame(20), 0.0)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from epvlm_ros.core.parameter import parameter, Validated
 
+# How far the middle of the exposure is after the moment that is stamped, in exposure times.
+_TO_MIDDLE = {'start': 0.5, 'middle': 0.0, 'end': -0.5}
+
 _LOWEST_TEMPERATURE = 0.001  # logits are divided by it
 
 
@@ -118,10 +121,31 @@ class EventSyncConfig(Validated):
             raise ValueError(
                 f'bin_length is {self.bin_length}, history_length {self.history_length}: give at '
                 'least one bin of history')
+        self._check_reach()
         if self.registration == 'file' and not self.registration_file:
             raise ValueError(
                 'registration is file, registration_file is empty: give the path of what epvlm '
                 'calibrate wrote')
+
+    @property
+    def window_centre(self) -> float:
+        """Return the centre of a window, in seconds after the moment that is stamped."""
+        return self.window_offset + _TO_MIDDLE[self.stamped_at] * self.exposure_time
+
+    def _check_reach(self) -> None:
+        """Check that the start of a window is still remembered when a frame gets its events."""
+        name = 'window_length' if self.window_mode == 'time' else 'max_window_length'
+        longest = getattr(self, name)
+        # A frame leaves as soon as events reach the end of its window, so that max_wait does not
+        # count; but where that end is before the stamp, time went on until the frame came.
+        end = self.window_centre + self.window_length / 2
+        reach = round(longest + max(-end, 0.0), 9)  # to the ns, as windows are
+        if reach > self.history_length:
+            raise ValueError(
+                f'{name} is {longest}, window_offset {self.window_offset}, exposure_time '
+                f'{self.exposure_time}, history_length {self.history_length}: a window that '
+                f'reaches {reach:g} s back, further than events are remembered, is never whole; '
+                'give a longer history_length')
 
 
 @dataclass(frozen=True)

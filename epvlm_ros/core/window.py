@@ -7,9 +7,6 @@ from typing import NamedTuple
 from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.config import EventSyncConfig
 
-# How far the middle of the exposure is after the moment that is stamped, in exposure times.
-_TO_MIDDLE = {'start': 0.5, 'middle': 0.0, 'end': -0.5}
-
 
 class Moment(NamedTuple):
     """
@@ -31,7 +28,6 @@ def window_bounds(config: EventSyncConfig) -> tuple[int, int]:
     The window is centred on the middle of the exposure, moved by ``window_offset``. In the window
     modes count and activity only the end holds, and the start is yet to be found.
     """
-    centre_ns = round(
-        (config.window_offset + _TO_MIDDLE[config.stamped_at] * config.exposure_time) * SECOND)
+    centre_ns = round(config.window_centre * SECOND)
     half_ns = round(config.window_length * SECOND / 2)
     return centre_ns - half_ns, centre_ns + half_ns
