@@ -209,9 +209,31 @@ def test_who_comes_late_gets_the_transforms_that_were_latched(
 
 
 def test_nobody_listens(domain, recording, capfd):
-    main([str(recording), '--topics', TEXT_TOPIC, '--wait-for-subscribers', '0.1'])
+    main([str(recording), '--topics', IMAGE_TOPIC, TEXT_TOPIC, '--wait-for-subscribers', '0.1',
+          '--remap', f'{IMAGE_TOPIC}:=/front/image'])
     output = capfd.readouterr()
-    assert f'nobody subscribed to {TEXT_TOPIC} within 0.1 s' in output.err
+    assert 'waiting up to 0.1 s for subscribers of /front/image\n' in output.out + output.err
+    assert 'nobody subscribed to /front/image within 0.1 s' in output.err
+    assert 'played 21 messages' in output.out
+
+
+def test_subscribers_of_other_topics_than_events_and_images_are_not_waited_for(graph, recording):
+    events = collect(graph, EventPacketMessage, EVENT_TOPIC, EVENTS)
+    images = collect(graph, Image, IMAGE_TOPIC)
+    player = graph.start('bag_player', str(recording), '--wait-for-subscribers', '60')
+    assert player.wait(40) == 0, player.log.read_text()
+    wait_until(lambda: len(events) + len(images) >= 120, 10, 'all messages')
+    log = player.log.read_text()
+    assert 'played 121 messages' in log and 'nobody subscribed' not in log
+
+
+def test_a_topic_whose_type_is_not_installed_is_left_out(domain, tmp_path, capfd):
+    path = tmp_path / 'foreign.mcap'
+    write_foreign(path, {'/thing': 'lost_msgs/msg/Thing', '/flag': 'std_msgs/msg/UInt8'})
+    main([str(path)])
+    output = capfd.readouterr()
+    assert '/thing is left out: message type lost_msgs/msg/Thing is not installed: install the ' \
+        'ROS package lost_msgs' in output.err
     assert 'played 1 messages' in output.out
 
 
@@ -221,29 +243,33 @@ def test_nobody_listens(domain, recording, capfd):
     (['BAG', '--remap', '/x:=/y'], 'has no topic /x'),
     (['BAG', '--rate', '0'], 'rate is 0.0: give a number above 0'),
     (['EMPTY'], 'has no messages to play'),
-    (['FOREIGN'], 'message type lost_msgs/msg/Thing is not installed: install the ROS package')])
+    (['FOREIGN', '--topics', '/thing'],
+     'message type lost_msgs/msg/Thing is not installed: install the ROS package'),
+    (['FOREIGN'], 'has no messages to play')])
 def test_what_cannot_be_played_ends_with_a_line_that_names_the_remedy(
         domain, tmp_path, recording, arguments, text, capfd):
     paths = {'BAG': recording, 'EMPTY': tmp_path / 'empty', 'FOREIGN': tmp_path / 'foreign.mcap'}
     if arguments == ['EMPTY']:
         with BagWriter(paths['EMPTY']):
             pass
-    if arguments == ['FOREIGN']:
-        write_foreign(paths['FOREIGN'])
+    if arguments[0] == 'FOREIGN':
+        write_foreign(paths['FOREIGN'], {'/thing': 'lost_msgs/msg/Thing'})
     with pytest.raises(SystemExit) as ended:
         main([str(paths.get(item, item)) for item in arguments])
     assert ended.value.code == 1
     assert text in capfd.readouterr().err
 
 
-def write_foreign(path):
+def write_foreign(path, types):
+    """Write a message of one byte to each topic, whether its type is known or not."""
     from mcap.writer import Writer
     with path.open('wb') as stream:
         writer = Writer(stream)
         writer.start(profile='ros2', library='a test')
-        schema_id = writer.register_schema('lost_msgs/msg/Thing', 'ros2msg', b'uint8 a')
-        channel_id = writer.register_channel('/thing', 'cdr', schema_id)
-        writer.add_message(channel_id, 0, b'\0\1\0\0\1', 0)
+        for topic, type_name in types.items():
+            schema_id = writer.register_schema(type_name, 'ros2msg', b'uint8 data')
+            channel_id = writer.register_channel(topic, 'cdr', schema_id)
+            writer.add_message(channel_id, 0, b'\0\1\0\0\1', 0)
         writer.finish()
 
 

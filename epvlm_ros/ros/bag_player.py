@@ -76,8 +76,8 @@ class BagPlayer:
     Raises
     ------
     ValueError
-        If a topic is not in the recording, its message package is not installed, or nothing is
-        left to play.
+        If a topic is not in the recording, the message package of one of ``options.topics`` is
+        not installed, or nothing is left to play.
 
     """
 
@@ -91,14 +91,16 @@ class BagPlayer:
             raise ValueError(
                 f'{bag.path} has no topic {", ".join(unknown)}: it has '
                 f'{", ".join(bag.topics) or "none"}')
-        self._names = [name for name, topic in bag.topics.items()
-                       if name in names and topic.num_messages]
-        if not self._names:
+        found = {name: self._find_class(name) for name, topic in bag.topics.items()
+                 if name in names and topic.num_messages}
+        self._publishers = {
+            name: self._make_publisher(name, message_class)
+            for name, message_class in found.items() if message_class is not None}
+        if not self._publishers:
             raise ValueError(f'{bag.path} has no messages to play')
-        self._publishers = {name: self._make_publisher(name) for name in self._names}
         self._clock_publisher = (
             node.create_publisher(Clock, '/clock', 10) if options.clock_hz else None)
-        self._start_ns = next(bag.messages(self._names)).record_time_ns
+        self._start_ns = next(bag.messages(self._publishers)).record_time_ns
         self._begin_s = 0.0  # steady time at which the recording began
 
     def play(self) -> int:
@@ -121,11 +123,20 @@ class BagPlayer:
             time.sleep(_SETTLE_S)
         return num_messages
 
-    def _make_publisher(self, name: str) -> Publisher:
+    def _find_class(self, name: str) -> Any:
+        """Return the class of a topic's messages, None if it is to be left out."""
+        try:
+            return find_message_class(_played_type(self._bag.topics[name]))
+        except ValueError as error:
+            if name in self._options.topics:
+                raise
+            self._node.get_logger().warning(f'{name} is left out: {error}')
+            return None
+
+    def _make_publisher(self, name: str, message_class: Any) -> Publisher:
         topic = self._bag.topics[name]
         target = self._options.remap.get(name, name)
-        # The old name of the event packets, which are the same on the wire.
-        type_name = EVENT_PACKET_TYPE if topic.type_name == EVENT_ARRAY_TYPE else topic.type_name
+        type_name = _played_type(topic)
         is_events = type_name == EVENT_PACKET_TYPE
         self._node.get_logger().info(
             f'{name}{"" if target == name else " as " + target}: {topic.num_messages} messages of '
@@ -133,28 +144,39 @@ class BagPlayer:
         node = self._event_node if is_events else self._node
         quality = EVENTS if is_events else LATCHED if _is_latched(name, topic) else FRAMES
         return node.create_publisher(
-            find_message_class(type_name), target, **publisher_options(node, target, quality))
+            message_class, target, **publisher_options(node, target, quality))
 
     def _wait_for_subscribers(self) -> None:
-        deadline_s = time.monotonic() + self._options.wait_for_subscribers_s
-        while missing := [name for name, publisher in self._publishers.items()
-                          if not publisher.get_subscription_count()]:
-            if not (self._node.context.ok() and self._options.wait_for_subscribers_s):
+        wait_s = self._options.wait_for_subscribers_s
+        if not wait_s:
+            return
+        if missing := self._find_unheard():
+            self._node.get_logger().info(
+                f'waiting up to {wait_s:g} s for subscribers of {", ".join(missing)}')
+        deadline_s = time.monotonic() + wait_s
+        while missing := self._find_unheard():
+            if not self._node.context.ok():
                 return
             if time.monotonic() > deadline_s:
                 self._node.get_logger().warning(
-                    f'nobody subscribed to {", ".join(missing)} within '
-                    f'{self._options.wait_for_subscribers_s} s: playing all the same')
+                    f'nobody subscribed to {", ".join(missing)} within {wait_s} s: playing all '
+                    'the same')
                 return
             time.sleep(_POLL_S)
-        if self._options.wait_for_subscribers_s:
-            time.sleep(_SETTLE_S)
+        time.sleep(_SETTLE_S)
+
+    def _find_unheard(self) -> list[str]:
+        """Return the event and image topics, as published, that have no subscriber yet."""
+        # Whether anybody wants what else was recorded (an IMU, say) is not for the player to know.
+        awaited = {*self._bag.event_topics, *self._bag.image_topics}
+        return [publisher.topic_name for name, publisher in self._publishers.items()
+                if name in awaited and not publisher.get_subscription_count()]
 
     def _play_once(self) -> int:
         num_messages = 0
         self._begin_s = time.monotonic()
         next_tick_ns = self._start_ns
-        for message in self._bag.messages(self._names):
+        for message in self._bag.messages(self._publishers):
             if self._clock_publisher is not None:
                 while next_tick_ns <= message.record_time_ns:
                     if not self._sleep_until(next_tick_ns):
@@ -179,6 +201,11 @@ class BagPlayer:
         while (left_s := due_s - time.monotonic()) > 0 and self._node.context.ok():
             time.sleep(min(left_s, _POLL_S))  # short, because a shut-down does not wake it
         return self._node.context.ok()
+
+
+def _played_type(topic: BagTopic) -> str:
+    """Return the type that a topic is played as: that of event packets had another name once."""
+    return EVENT_PACKET_TYPE if topic.type_name == EVENT_ARRAY_TYPE else topic.type_name
 
 
 def _is_latched(name: str, topic: BagTopic) -> bool:
@@ -258,7 +285,7 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar='OLD:=NEW', help='publish a topic under another name')
     parser.add_argument(
         '--wait-for-subscribers', type=float, default=0.0, metavar='SECONDS',
-        help='wait up to so long until every topic has a subscriber')
+        help='wait up to so long until every event and image topic has a subscriber')
     return parser
 
 
