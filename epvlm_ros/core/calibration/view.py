@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
+from epvlm_ros.core.registration import scaling
 import numpy as np
 
 if TYPE_CHECKING:
@@ -62,19 +63,12 @@ class WorkingSize:
 
     def initial_inverse(self) -> np.ndarray:
         """Return the map from working image to working sensor that puts edges on edges."""
-        inverse = np.eye(3)
-        for axis, (sensor, image) in enumerate(zip(self.sensor_size[::-1], self.image_size[::-1])):
-            inverse[axis, axis] = sensor / image
-            inverse[axis, 2] = 0.5 * sensor / image - 0.5
-        return inverse
+        return scaling(self.image_size, self.sensor_size)
 
     def to_homography(self, inverse: np.ndarray) -> np.ndarray:
         """Return the map from sensor pixels to image pixels of a working inverse map."""
-        stretch = _scaling(*(
-            working / whole
-            for working, whole in zip(self.image_size[::-1], self.from_image_size[::-1])))
-        shrink = _scaling(self.sensor_scale, self.sensor_scale)
-        matrix = np.linalg.inv(stretch) @ np.linalg.inv(inverse) @ shrink
+        enlarge = scaling(self.image_size, self.from_image_size)
+        matrix = enlarge @ np.linalg.inv(inverse) @ _shrinking(self.sensor_scale)
         return matrix / matrix[2, 2]
 
 
@@ -188,8 +182,7 @@ def _scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
-def _scaling(along_x: float, along_y: float) -> np.ndarray:
-    """Return the 3 x 3 scaling of pixels with whole centres."""
-    return np.array([
-        [along_x, 0.0, 0.5 * along_x - 0.5], [0.0, along_y, 0.5 * along_y - 0.5],
-        [0.0, 0.0, 1.0]])
+def _shrinking(scale: float) -> np.ndarray:
+    """Return the 3 x 3 scaling of pixels with whole centres, whatever sides that makes."""
+    offset = 0.5 * scale - 0.5
+    return np.array([[scale, 0.0, offset], [0.0, scale, offset], [0.0, 0.0, 1.0]])

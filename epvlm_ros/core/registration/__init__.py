@@ -12,7 +12,7 @@ from epvlm_ros.core.registration.homography_file import (
     HomographyFile, load_homography_file, save_registration)
 from epvlm_ros.core.registration.mapping import (
     CameraRegistration, HomographyRegistration, IDENTITY, load_registration, make_registration,
-    Registration)
+    Registration, scaling)
 from epvlm_ros.core.registration.monitor import RegistrationMonitor
 from epvlm_ros.core.registration.transform_tree import pose_from_message, TransformTree
 
@@ -20,5 +20,6 @@ __all__ = [
     'camera_from_info', 'CameraModel', 'CameraRegistration', 'find_pixel_density',
     'HomographyFile', 'HomographyRegistration', 'IDENTITY', 'load_homography_file',
     'load_registration', 'make_cell_lookup', 'make_registration', 'pose_from_message',
-    'Registration', 'RegistrationMonitor', 'save_registration', 'TransformTree',
+    'Registration', 'RegistrationMonitor', 'save_registration', 'scaling',
+    'TransformTree',
 ]

@@ -110,7 +110,7 @@ class HomographyRegistration(Registration):
 
         """
         if self.scale_to_image:
-            return self.homography @ _scaling(sensor_size, image_size)
+            return self.homography @ scaling(sensor_size, image_size)
         if self.made_for is None:
             return self.homography
         for name, made, given in zip(
@@ -120,7 +120,7 @@ class HomographyRegistration(Registration):
                     f'the registration was made for an {name} of {made[1]} x {made[0]} px, the '
                     f'stream has {given[1]} x {given[0]}: calibrate again with this {name}')
         made_sensor, made_image = self.made_for
-        return _scaling(made_image, image_size) @ self.homography @ _scaling(
+        return scaling(made_image, image_size) @ self.homography @ scaling(
             sensor_size, made_sensor)
 
 
@@ -232,7 +232,7 @@ def _weigh(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return total
 
 
-def _scaling(from_size: tuple[int, int], to_size: tuple[int, int]) -> np.ndarray:
+def scaling(from_size: tuple[int, int], to_size: tuple[int, int]) -> np.ndarray:
     """Return the 3 x 3 scaling that puts the edges of one size onto those of another."""
     scale_y, scale_x = (to / max(origin, 1) for origin, to in zip(from_size, to_size))
     return np.array([
