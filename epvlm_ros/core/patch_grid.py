@@ -168,9 +168,12 @@ def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
             f'the activity is about an image of {activity.image_width} x '
             f'{activity.image_height} pixels, the tokens about {grid.image_width} x '
             f'{grid.image_height}: give the activity of this image')
-    over_rows = _overlap(grid.image_height, activity.cell_size_px, grid.rows)
-    over_cols = _overlap(grid.image_width, activity.cell_size_px, grid.cols)
-    return (over_rows @ activity.counts @ over_cols.T).astype(np.float32, copy=False)
+    # No product of matrices: libraries for those keep all cores busy for some time afterwards.
+    rows = _sum_cells(activity.counts, _find_cells(
+        grid.image_height, activity.cell_size_px, grid.rows))
+    both = _sum_cells(rows.T, _find_cells(
+        grid.image_width, activity.cell_size_px, grid.cols))
+    return np.ascontiguousarray(both.T, dtype=np.float32)
 
 
 def order_by_window(
@@ -207,15 +210,32 @@ def order_by_window(
     return np.argsort(window, kind='stable'), sizes
 
 
+def _sum_cells(counts: np.ndarray, cells: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Sum (cells, any) over the cells of each token of one axis, (tokens, any)."""
+    places, shares = cells
+    return np.einsum('ctn,ct->tn', counts[places], shares)
+
+
 @lru_cache(maxsize=64)
-def _overlap(length_px: int, cell_size_px: int, num_tokens: int) -> np.ndarray:
-    """Return, for each token and cell of one axis, the share of the cell inside the token."""
+def _find_cells(
+    length_px: int, cell_size_px: int, num_tokens: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return which cells each token of one axis touches, and the share of each inside of it.
+
+    Both (cells, tokens), a row for the first cell of every token, for the second, ...; the share
+    is 0 where others have more cells than this token.
+    """
     num_cells = -(-length_px // cell_size_px)
     cell_edges = np.minimum(np.arange(num_cells + 1) * cell_size_px, length_px)
     token_edges = np.arange(num_tokens + 1) * (length_px / num_tokens)
     starts = np.maximum(token_edges[:-1, None], cell_edges[None, :-1])
     ends = np.minimum(token_edges[1:, None], cell_edges[None, 1:])
     shares = np.maximum(ends - starts, 0.0) / np.diff(cell_edges)  # (tokens, cells)
-    shares = shares.astype(np.float32)
-    shares.setflags(write=False)  # the cache hands out one array to everybody
-    return shares
+    most = int(np.count_nonzero(shares, axis=1).max())
+    places = np.argmax(shares > 0.0, axis=1) + np.arange(most)[:, None]
+    inside = np.pad(shares, ((0, 0), (0, most)))[np.arange(num_tokens), places]
+    places, inside = np.minimum(places, num_cells - 1), inside.astype(np.float32)
+    for array in (places, inside):
+        array.setflags(write=False)  # the cache hands out the same arrays to everybody
+    return places, inside

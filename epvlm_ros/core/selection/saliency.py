@@ -76,8 +76,8 @@ def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
     to_opponent = np.array(OPPONENT_COLOURS, np.float32) / 255.0
     means = cv2.resize(samples, (grid.cols, grid.rows), interpolation=cv2.INTER_AREA)
     by_channel = to_opponent @ means.reshape(-1, 3).T
-    ground = np.median(by_channel, axis=1)
-    spread = np.median(np.abs(by_channel - ground[:, None]), axis=1) + LEAST_SPREAD
+    ground = _median_of_rows(by_channel)
+    spread = _median_of_rows(np.abs(by_channel - ground[:, None])) + LEAST_SPREAD
     # (o - g) / s in one affine map, the last column of which is added
     to_unusual = np.column_stack([to_opponent, -ground]) / spread[:, None]
     unusual = cv2.transform(
@@ -101,8 +101,20 @@ def _sample(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
         image_rgb, (2 * cols, 2 * rows), interpolation=cv2.INTER_LINEAR,
         dst=_scratch.array('double', (2 * rows, 2 * cols, 3), np.uint8))
     samples = _scratch.array('samples', (rows, cols, 3), np.float32)
-    samples[...] = cv2.resize(double, (cols, rows), interpolation=cv2.INTER_AREA)
+    samples[...] = cv2.resize(
+        double, (cols, rows), interpolation=cv2.INTER_AREA,
+        dst=_scratch.array('whole_samples', (rows, cols, 3), np.uint8))
     return samples
+
+
+def _median_of_rows(values: np.ndarray) -> np.ndarray:
+    """Return what numpy.median does, which looks for three places at once: ten times slower."""
+    middle = values.shape[1] // 2
+    parted = np.partition(values, middle, axis=1)
+    upper = parted[:, middle]
+    if values.shape[1] % 2:
+        return upper
+    return (parted[:, :middle].max(axis=1) + upper) / 2
 
 
 def event_contrast(activity: np.ndarray, noise_floor: float) -> np.ndarray:
