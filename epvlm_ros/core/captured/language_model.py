@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from epvlm_ros.core.captured.attention import FastestAttention
 from epvlm_ros.core.captured.cache import StaticCache
-from epvlm_ros.core.captured.operations import Operations
+from epvlm_ros.core.captured.operations import Operations, whole
 from epvlm_ros.core.captured.weights import DecoderWeights, Layer
 import torch
 from torch import Tensor
@@ -116,13 +116,12 @@ class LanguageModel:
             if number + 1 == len(weights.layers):  # of the last layer one token is enough
                 break
             mixed = self._attend(queries, number, prompt.offset, bound)
-            delta = functional.linear(mixed, *layer.out)
+            delta = operations.product_in_parts(mixed, layer.out)
             normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
-            activated = operations.activate(
-                functional.linear(normed, *layer.mlp.up), layer.mlp.activation)
-            delta = functional.linear(activated, *layer.mlp.down)
+            activated = operations.gated_product(normed, layer.mlp)
+            delta = operations.product_in_parts(activated, layer.mlp.down)
             if number + 1 < len(features):
-                hidden = hidden + delta
+                hidden = hidden + whole(delta, hidden.dtype)
                 delta = features[number + 1].index_select(0, source) * is_visual
         mixed = operations.attend_to_cache(
             queries.index_select(0, last), self._cache, number, prompt.offset + last,

@@ -32,9 +32,13 @@ class Operations:
     needs_bound = True
 
     def add_norm(self, hidden: Tensor, delta: Tensor | None, norm: Norm) -> Tensor:
-        """Add ``delta`` to the residual stream and return it normalized."""
+        """
+        Add ``delta`` to the residual stream and return it normalized.
+
+        ``delta`` may come in parts (parts, tokens, dim) that are to be summed up.
+        """
         if delta is not None:
-            hidden += delta
+            hidden += whole(delta, hidden.dtype)
         return normalize(hidden, norm)
 
     def activate(self, values: Tensor, activation: str) -> Tensor:
@@ -47,6 +51,14 @@ class Operations:
             return functional.gelu(values, approximate='tanh')
         gate, up = values.chunk(2, dim=-1)
         return functional.silu(gate) * up
+
+    def product_in_parts(self, values: Tensor, linear: Linear) -> Tensor:
+        """Return a product for ``add_norm``: whole, or in parts that are to be summed up."""
+        return functional.linear(values, *linear)
+
+    def gated_product(self, values: Tensor, mlp: Mlp) -> Tensor:
+        """Return the activation of an MLP after its first product."""
+        return self.activate(functional.linear(values, *mlp.up), mlp.activation)
 
     def rotate(self, values: Tensor, cos: Tensor, sin: Tensor) -> None:
         """Turn queries or keys (tokens, heads, head_dim) in place, in float32."""
@@ -157,6 +169,11 @@ class Operations:
         place, position = cursor[0:1], cursor[1:2]
         queries = self.rotate_and_store(qkv, cos[position], sin[position], cache, layer, place)
         return self.attend_to_cache(queries, cache, layer, place, bound)
+
+
+def whole(delta: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the sum of the parts of a product, or what is whole already."""
+    return delta.sum(dim=0).to(dtype) if delta.ndim == 3 else delta
 
 
 def normalize(hidden: Tensor, norm: Norm) -> Tensor:

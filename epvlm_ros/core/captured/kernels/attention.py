@@ -7,6 +7,7 @@ decoding). The heads of queries that share one of keys are the rows of one produ
 
 from __future__ import annotations
 
+from epvlm_ros.core.captured.kernels.early import wait_for_others
 from epvlm_ros.core.captured.kernels.pointwise import turn
 import triton
 import triton.language as tl
@@ -56,6 +57,7 @@ def step_attention_kernel(
     num_heads, num_key_value_heads, half,
     GROUP: tl.constexpr, SPLITS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK_KEYS: tl.constexpr, BLOCK_HALF: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    STARTS_EARLY: tl.constexpr,
 ):
     """
     One part of the cache a program: rotate, append and attend from one new token.
@@ -64,6 +66,7 @@ def step_attention_kernel(
     program of a head to get there weighs the parts against each other; ``arrived`` counts them
     and is 0 before and afterwards.
     """
+    wait_for_others(STARTS_EARLY)
     key_head = tl.program_id(0)
     split = tl.program_id(1)
     place = tl.load(cursor)

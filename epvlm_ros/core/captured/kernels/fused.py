@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from epvlm_ros.core.captured.cache import StaticCache
-from epvlm_ros.core.captured.kernels import attention, pointwise, vector
+from epvlm_ros.core.captured.kernels import attention, few, pointwise, vector
 from epvlm_ros.core.captured.operations import Operations
 from epvlm_ros.core.captured.trial import check_operations
 from epvlm_ros.core.captured.weights import DecoderWeights, Linear, Mlp, Norm
@@ -16,14 +16,30 @@ from triton.errors import TritonError
 
 _LOG2_E = math.log2(math.e)
 NUM_SPLITS = 8  # parts of the cache that are attended to side by side
+# Sizes are the fastest of those that were tried on an H200 with the shapes of Qwen2-VL-2B and 7B.
+FEW_TOKENS = 64  # up to so many a product is bound by reading its matrix
+_BLOCK_ROWS = 64  # of a product of a few tokens
+# Wider models keep the memory busy as they are; further programs that read only disturb them.
+_WIDEST_THAT_STARTS_EARLY = 2048
+_FIRST_CAPABILITY_THAT_STARTS_EARLY = (9, 0)
 
 
 class FusedOperations(Operations):
-    """See ``Operations``."""
+    """
+    See ``Operations``.
+
+    Parameters
+    ----------
+    starts_early : bool
+        Whether the kernels of a step start while the one before is still at work, and read what
+        does not depend on it (programmatic dependent launch).
+
+    """
 
     needs_bound = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, starts_early: bool = False) -> None:
+        self._starts_early = starts_early
         self._arrived: Tensor | None = None
 
     def add_norm(self, hidden: Tensor, delta: Tensor | None, norm: Norm) -> Tensor:
@@ -32,8 +48,8 @@ class FusedOperations(Operations):
         normed = torch.empty_like(hidden)
         pointwise.add_norm_kernel[(tokens,)](
             hidden, delta, norm.weight, norm.bias, normed, dim, norm.eps,
-            HAS_DELTA=delta is not None, IS_LAYER_NORM=norm.bias is not None,
-            BLOCK=triton.next_power_of_2(dim))
+            PARTS=0 if delta is None else len(delta) if delta.ndim == 3 else 1,
+            IS_LAYER_NORM=norm.bias is not None, BLOCK=triton.next_power_of_2(dim))
         return normed
 
     def activate(self, values: Tensor, activation: str) -> Tensor:
@@ -48,6 +64,32 @@ class FusedOperations(Operations):
         result = values.new_empty(tokens, width)
         pointwise.gated_silu_kernel[(tokens, triton.cdiv(width, 1024))](
             values, result, width, BLOCK=1024)
+        return result
+
+    def product_in_parts(self, values: Tensor, linear: Linear) -> Tensor:
+        """Return a product, of a few tokens in parts."""
+        if not _are_few(values):
+            return super().product_in_parts(values, linear)
+        (tokens, columns), rows = values.shape, len(linear.weight)
+        block_columns = 128 if columns > 4096 else 64
+        row_blocks = triton.cdiv(rows, _BLOCK_ROWS)
+        parts = _num_parts(row_blocks, triton.cdiv(columns, block_columns), values.device)
+        result = values.new_empty(parts, tokens, rows, dtype=torch.float32)
+        few.few_linear_kernel[(row_blocks, parts)](
+            values, linear.weight, linear.bias, result, tokens, rows, NUM_COLUMNS=columns,
+            HAS_BIAS=linear.bias is not None, PARTS=parts,
+            **_few_sizes(values, _BLOCK_ROWS, block_columns, most_stages=6))
+        return result
+
+    def gated_product(self, values: Tensor, mlp: Mlp) -> Tensor:
+        """Return the activation after a product."""
+        if not _are_few(values) or mlp.up.bias is not None or mlp.activation != 'gated_silu':
+            return super().gated_product(values, mlp)
+        (tokens, columns), rows = values.shape, len(mlp.up.weight) // 2
+        result = values.new_empty(tokens, rows)
+        few.few_gated_kernel[(triton.cdiv(rows, _BLOCK_ROWS),)](
+            values, mlp.up.weight, result, tokens, rows, NUM_COLUMNS=columns,
+            **_few_sizes(values, 2 * _BLOCK_ROWS, 64, most_stages=4))
         return result
 
     def rotate(self, values: Tensor, cos: Tensor, sin: Tensor) -> None:
@@ -111,10 +153,11 @@ class FusedOperations(Operations):
         if mlp.up.bias is not None or mlp.activation != 'gated_silu' or norm.bias is not None:
             return super().gated_linear(hidden, norm, mlp)
         result = hidden.new_empty(1, rows)
+        most_columns = _WIDEST_THAT_STARTS_EARLY if self._starts_early else 512
         vector.vector_gated_kernel[(rows,)](
             hidden, norm.weight, mlp.up.weight, result, rows, norm.eps, NUM_COLUMNS=columns,
-            BLOCK_ROWS=1, BLOCK_COLUMNS=min(512, triton.next_power_of_2(columns)),
-            BLOCK_NORM=triton.next_power_of_2(columns), num_warps=1)
+            BLOCK_ROWS=1, BLOCK_COLUMNS=min(most_columns, triton.next_power_of_2(columns)),
+            BLOCK_NORM=triton.next_power_of_2(columns), num_warps=1, **self._launch)
         return result
 
     def attend_and_store(
@@ -135,8 +178,13 @@ class FusedOperations(Operations):
             dim // 2, GROUP=group, SPLITS=NUM_SPLITS,
             BLOCK_ROWS=max(16, triton.next_power_of_2(group)), BLOCK_KEYS=32,
             BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)),
-            BLOCK_DIM=triton.next_power_of_2(dim))
+            BLOCK_DIM=triton.next_power_of_2(dim), **self._launch)
         return result
+
+    @property
+    def _launch(self) -> dict[str, bool]:
+        options = {'launch_pdl': True} if self._starts_early else {}  # no other card knows it
+        return {'STARTS_EARLY': self._starts_early, **options}
 
     def _scratch(self, like: Tensor, rows: int, dim: int) -> tuple[Tensor, Tensor]:
         return (torch.empty(rows, NUM_SPLITS, dim, device=like.device),
@@ -146,14 +194,48 @@ class FusedOperations(Operations):
         self, values: Tensor, norm: Norm | None, linear: Linear, result: Tensor, *, adds: bool,
     ) -> None:
         rows, columns = linear.weight.shape
-        # the fastest of those that were tried on an H200 with the shapes of Qwen2-VL-2B
-        block_columns, num_warps = (1024, 8) if columns > 4096 else (512, 4)
-        vector.vector_linear_kernel[(triton.cdiv(rows, 4),)](
+        if columns > 4096:
+            block_rows, block_columns, num_warps = 4, 1024, 8
+        elif self._starts_early and columns <= _WIDEST_THAT_STARTS_EARLY:  # rows are read whole
+            block_rows, block_columns, num_warps = 8 if rows < 2 ** 15 else 4, columns, 4
+        else:
+            block_rows, block_columns, num_warps = 4, 512, 4
+        vector.vector_linear_kernel[(triton.cdiv(rows, block_rows),)](
             values, None if norm is None else norm.weight, linear.weight, linear.bias, result,
             rows, 0.0 if norm is None else norm.eps, NUM_COLUMNS=columns,
             HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,
-            BLOCK_ROWS=4, BLOCK_COLUMNS=min(block_columns, triton.next_power_of_2(columns)),
-            BLOCK_NORM=triton.next_power_of_2(columns), num_warps=num_warps)
+            BLOCK_ROWS=block_rows,
+            BLOCK_COLUMNS=triton.next_power_of_2(min(block_columns, columns)),
+            BLOCK_NORM=triton.next_power_of_2(columns), num_warps=num_warps, **self._launch)
+
+
+def _are_few(values: Tensor) -> bool:
+    return len(values) <= FEW_TOKENS and values.dtype != torch.float32 and values.is_contiguous()
+
+
+def _device_properties(device: torch.device) -> dict[str, int]:
+    properties: dict[str, int] = triton.runtime.driver.active.utils.get_device_properties(
+        device.index)
+    return properties
+
+
+def _few_sizes(
+    values: Tensor, rows_read: int, block_columns: int, most_stages: int,
+) -> dict[str, int]:
+    """Return sizes of a kernel for a few tokens: those that were fastest, if the card has room."""
+    block_tokens = max(16, triton.next_power_of_2(len(values)))
+    stage_bytes = block_columns * (rows_read + block_tokens) * values.element_size()
+    room = _device_properties(values.device)['max_shared_mem']
+    return {'BLOCK_TOKENS': block_tokens, 'BLOCK_ROWS': _BLOCK_ROWS,
+            'BLOCK_COLUMNS': block_columns, 'num_warps': 4,
+            'STAGES': max(1, min(most_stages, room // stage_bytes))}
+
+
+def _num_parts(row_blocks: int, column_blocks: int, device: torch.device) -> int:
+    """Return how many equal parts of the columns give each processor at most one program."""
+    processors = _device_properties(device)['multiprocessor_count']
+    return max(parts for parts in range(1, column_blocks + 1)
+               if column_blocks % parts == 0 and (parts == 1 or row_blocks * parts <= processors))
 
 
 def try_out(weights: DecoderWeights) -> FusedOperations:
@@ -166,9 +248,12 @@ def try_out(weights: DecoderWeights) -> FusedOperations:
         If a kernel cannot be compiled for this card, does not fit on it or is wrong there.
 
     """
-    operations = FusedOperations()
+    device, width = weights.embedding.device, weights.embedding.shape[1]
+    operations = FusedOperations(starts_early=(
+        width <= _WIDEST_THAT_STARTS_EARLY and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(device) >= _FIRST_CAPABILITY_THAT_STARTS_EARLY))
     try:
-        with torch.cuda.device(weights.embedding.device):
+        with torch.cuda.device(device):
             check_operations(weights, operations)
     except TritonError as error:
         raise RuntimeError(f'a kernel does not run on this card: {error}') from error

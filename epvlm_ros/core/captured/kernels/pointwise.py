@@ -9,15 +9,23 @@ import triton.language as tl
 @triton.jit
 def add_norm_kernel(
     hidden, delta, weight, bias, normed, dim, eps,
-    HAS_DELTA: tl.constexpr, IS_LAYER_NORM: tl.constexpr, BLOCK: tl.constexpr,
+    PARTS: tl.constexpr, IS_LAYER_NORM: tl.constexpr, BLOCK: tl.constexpr,
 ):
-    """One program a token: residual sum in the number type of the model, norm in float32."""
+    """
+    One program a token: residual sum in the number type of the model, norm in float32.
+
+    ``delta`` comes in ``PARTS`` (parts, tokens, dim) that are summed up in float32 first.
+    """
     token = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < dim
     values = tl.load(hidden + token * dim + columns, mask=inside, other=0.0)
-    if HAS_DELTA:
-        values += tl.load(delta + token * dim + columns, mask=inside, other=0.0)
+    if PARTS > 0:
+        total = tl.zeros((BLOCK,), dtype=tl.float32)
+        for part in tl.static_range(PARTS):
+            place = delta + (part * tl.num_programs(0) + token) * dim + columns
+            total += tl.load(place, mask=inside, other=0.0).to(tl.float32)
+        values += total.to(values.dtype)
         tl.store(hidden + token * dim + columns, values, mask=inside)
     exact = values.to(tl.float32)
     scale = tl.load(weight + columns, mask=inside, other=0.0)
