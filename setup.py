@@ -28,7 +28,7 @@ setup(
             'epvlm = epvlm_ros.cli:main',
             'event_sync_node = epvlm_ros.ros.executables:event_sync_node',
             'vlm_node = epvlm_ros.ros.executables:vlm_node',
-            'bag_player = epvlm_ros.ros.bag_player:main',
+            'bag_player = epvlm_ros.ros.executables:bag_player',
         ],
     },
 )

@@ -1,5 +1,6 @@
 """The player as a process: what it publishes over DDS is what was recorded."""
 
+import os
 import signal
 import threading
 import time
@@ -145,8 +146,8 @@ def test_the_clock_runs_with_the_recording_and_jumps_back_in_a_loop(graph, recor
     assert IMAGE_TOPIC not in log
 
 
-@pytest.mark.parametrize('signal_number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_while_it_sleeps(graph, tmp_path, signal_number):
+def wait_in_a_recording(graph, tmp_path):
+    """Start a player and return it in the hour between the two messages of a recording."""
     with BagWriter(tmp_path / 'bag') as bag:
         for time_ns in (0, 3600 * 10 ** 9):
             bag.write_image('/image', time_ns, np.zeros((2, 2), np.uint8))
@@ -154,7 +155,23 @@ def test_a_signal_ends_it_while_it_sleeps(graph, tmp_path, signal_number):
     player = graph.start('bag_player', str(tmp_path / 'bag'), '--wait-for-subscribers', '30')
     wait_until(lambda: images, 30, 'the first frame')
     assert player.is_running()
+    return player
+
+
+@pytest.mark.parametrize('signal_number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_while_it_sleeps(graph, tmp_path, signal_number):
+    player = wait_in_a_recording(graph, tmp_path)
     assert player.stop(signal_number) == 0, player.log.read_text()
+    assert 'Traceback' not in player.log.read_text()
+
+
+def test_further_signals_do_not_disturb_its_end(graph, tmp_path):
+    """Under ros2 launch Ctrl-C comes from the terminal and from the launcher."""
+    player = wait_in_a_recording(graph, tmp_path)
+    while player.is_running():
+        os.kill(player.pid, signal.SIGINT)
+        time.sleep(0.002)
+    assert player.stop() == 0, player.log.read_text()
     assert 'Traceback' not in player.log.read_text()
 
 

@@ -36,7 +36,7 @@ class SomeNode(Node):
 """
 RUN = """
 from epvlm_ros.ros import executables
-executables.EXECUTABLES['some_node'] = 'some_module', 'SomeNode'
+executables.NODES['some_node'] = 'some_module', 'SomeNode'
 executables.run_node('some_node', [])
 """
 # What libraries do when they are interrupted: end with another error, or hide it.

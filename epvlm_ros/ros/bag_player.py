@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, field
 import importlib
 import math
@@ -19,10 +20,10 @@ import rclpy
 from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.exceptions import NameValidationException
-from rclpy.executors import ExternalShutdownException
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosgraph_msgs.msg import Clock
 
@@ -72,6 +73,8 @@ class BagPlayer:
         The recording, open.
     options : PlayOptions
         What to play and how.
+    should_stop : callable
+        Whether to end before the recording does.
 
     Raises
     ------
@@ -83,9 +86,10 @@ class BagPlayer:
 
     def __init__(
         self, node: Node, event_node: Node, bag: BagReader, options: PlayOptions,
+        should_stop: Callable[[], bool],
     ) -> None:
         self._node, self._event_node = node, event_node
-        self._bag, self._options = bag, options
+        self._bag, self._options, self._should_stop = bag, options, should_stop
         names = set(options.topics) or set(bag.topics)
         if unknown := sorted((names | set(options.remap)) - set(bag.topics)):
             raise ValueError(
@@ -105,7 +109,7 @@ class BagPlayer:
 
     def play(self) -> int:
         """
-        Play until the end, or until the context is shut down.
+        Play until the end, or until it should stop.
 
         Returns
         -------
@@ -115,9 +119,9 @@ class BagPlayer:
         """
         self._wait_for_subscribers()
         num_messages = self._play_once()
-        while self._options.loop and self._node.context.ok():
+        while self._options.loop and not self._should_stop():
             num_messages += self._play_once()
-        if self._node.context.ok():
+        if not self._should_stop():
             for publisher in self._publishers.values():
                 publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGE_S))
             time.sleep(_SETTLE_S)
@@ -155,7 +159,7 @@ class BagPlayer:
                 f'waiting up to {wait_s:g} s for subscribers of {", ".join(missing)}')
         deadline_s = time.monotonic() + wait_s
         while missing := self._find_unheard():
-            if not self._node.context.ok():
+            if self._should_stop():
                 return
             if time.monotonic() > deadline_s:
                 self._node.get_logger().warning(
@@ -195,12 +199,12 @@ class BagPlayer:
             SECOND * self._options.rate / (self._options.clock_hz or _DEFAULT_CLOCK_HZ)))
 
     def _sleep_until(self, record_time_ns: int) -> bool:
-        """Sleep on the steady clock; return False if the context was shut down meanwhile."""
+        """Sleep on the steady clock; return False if it should stop."""
         due_s = self._begin_s + (
             record_time_ns - self._start_ns) / SECOND / self._options.rate
-        while (left_s := due_s - time.monotonic()) > 0 and self._node.context.ok():
-            time.sleep(min(left_s, _POLL_S))  # short, because a shut-down does not wake it
-        return self._node.context.ok()
+        while (left_s := due_s - time.monotonic()) > 0 and not self._should_stop():
+            time.sleep(min(left_s, _POLL_S))  # short, because a signal does not wake it
+        return not self._should_stop()
 
 
 def _played_type(topic: BagTopic) -> str:
@@ -289,13 +293,16 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run the executable ``bag_player``."""
+def main(
+    args: list[str] | None = None, should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run the executable ``bag_player``, see executables.py for its signals."""
     own_arguments, ros_arguments = _split_arguments(sys.argv[1:] if args is None else args)
     parsed = _make_parser().parse_args(own_arguments)
-    rclpy.init(args=ros_arguments)
     event_context = Context()
-    rclpy.init(args=ros_arguments, context=event_context)
+    for context in (None, event_context):
+        rclpy.init(args=ros_arguments, context=context,
+                   signal_handler_options=SignalHandlerOptions.NO)
     nodes: list[Node] = []
     try:
         options = PlayOptions(
@@ -305,19 +312,13 @@ def main(args: list[str] | None = None) -> None:
         with BagReader(parsed.bag) as bag:
             nodes.append(rclpy.create_node(_NODE_NAME))
             nodes.append(rclpy.create_node(f'{_NODE_NAME}_events', context=event_context))
-            num_messages = BagPlayer(nodes[0], nodes[1], bag, options).play()
+            num_messages = BagPlayer(nodes[0], nodes[1], bag, options, should_stop).play()
             print(f'played {num_messages} messages of {parsed.bag}', flush=True)
     except ValueError as error:
         rclpy.logging.get_logger(_NODE_NAME).fatal(str(error))
         sys.exit(1)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     finally:
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown(context=event_context)
         rclpy.try_shutdown()
-
-
-if __name__ == '__main__':
-    main()

@@ -1,8 +1,8 @@
 """
 How the executables start, run and end.
 
-Nothing heavy is imported before the signal handlers of `run_node` are up, so that Ctrl-C ends a
-node quietly at any moment, also while it loads its libraries and its model.
+Nothing heavy is imported before the signal handlers are up, so that Ctrl-C ends an executable
+quietly at any moment, also while it loads its libraries and its model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 WAKE_PERIOD_S = 0.1
 SIGNAL_STATUS = 128  # and the signal's number: the status of what a signal ended, as in shells
-EXECUTABLES = {
+NODES = {
     'event_sync_node': ('epvlm_ros.ros.event_sync_node', 'EventSyncNode'),
     'vlm_node': ('epvlm_ros.ros.vlm_node', 'VlmNode'),
 }
@@ -33,18 +33,25 @@ def vlm_node() -> None:
     run_node('vlm_node')
 
 
+def bag_player() -> None:
+    """Replay a recording until its end, SIGINT or SIGTERM."""
+    with _Signals() as signals:
+        from epvlm_ros.ros.bag_player import main
+        signals.phase = _Phase.RUNNING
+        main(should_stop=signals.stop_is_asked)
+
+
 def run_node(name: str, args: list[str] | None = None) -> None:
     """
-    Spin one of ``EXECUTABLES`` until SIGINT or SIGTERM, then destroy it.
+    Spin one of ``NODES`` until SIGINT or SIGTERM, then destroy it.
 
     A value that the node refuses at its start ends the process with one line and status 1.
     """
-    signals = _Signals()
-    signals.install()
-    module, class_name = EXECUTABLES[name]
-    node_class = getattr(import_module(module), class_name)
-    signals.phase = _Phase.STARTING
-    _spin(name, node_class, args, signals)
+    with _Signals() as signals:
+        module, class_name = NODES[name]
+        node_class = getattr(import_module(module), class_name)
+        signals.phase = _Phase.STARTING
+        _spin(name, node_class, args, signals)
 
 
 class _Phase(Enum):
@@ -62,16 +69,22 @@ class _Signals:
     libraries are loaded there is nothing to close, and the process ends at once. From then on a
     signal asks for the end, which comes between two callbacks: rclpy's own handlers pull the
     context away from under whatever is running. A start can take minutes: whoever asks again
-    while it lasts ends it at once.
+    while it lasts ends it at once. Behind it, a context manager, nobody is asked any more.
     """
 
     def __init__(self) -> None:
         self.phase = _Phase.LOADING
         self._stop_is_asked = False
 
-    def install(self) -> None:
-        signal.signal(signal.SIGINT, self._handle)
-        signal.signal(signal.SIGTERM, self._handle)
+    def __enter__(self) -> _Signals:
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # The interpreter takes handlers back while it ends, and the default is a violent death.
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, signal.SIG_IGN)
 
     def stop_is_asked(self) -> bool:
         return self._stop_is_asked
@@ -120,4 +133,5 @@ def _spin(name: str, node_class: Any, args: list[str] | None, signals: _Signals)
 
 
 if __name__ == '__main__':
-    run_node(sys.argv.pop(1))
+    {'bag_player': bag_player, 'event_sync_node': event_sync_node,
+     'vlm_node': vlm_node}[sys.argv.pop(1)]()

@@ -9,8 +9,6 @@ import subprocess
 import sys
 from types import TracebackType
 
-from epvlm_ros.ros.executables import EXECUTABLES
-
 STOP_TIMEOUT_S = 15.0
 
 
@@ -21,7 +19,7 @@ class NodeProcess:
     Parameters
     ----------
     name : str
-        A node of `epvlm_ros.ros.executables`, or another module below `epvlm_ros.ros`.
+        A function of `epvlm_ros.ros.executables`.
     arguments : list of str
         Of the command line.
     log : Path
@@ -35,11 +33,9 @@ class NodeProcess:
         self, name: str, arguments: list[str], log: Path, environment: dict[str, str],
     ) -> None:
         self.log = log
-        command = ['executables', name] if name in EXECUTABLES else [name]
-        command[0] = f'epvlm_ros.ros.{command[0]}'
         with log.open('w') as output:
             self._process = subprocess.Popen(
-                [sys.executable, '-m', *command, *arguments],
+                [sys.executable, '-m', 'epvlm_ros.ros.executables', name, *arguments],
                 stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment})
 
