@@ -2,9 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 from epvlm_ros.core.patch_grid import PatchGeometry
 from epvlm_ros.core.selection import image_saliency, select_tokens, TokenScene
-from epvlm_ros.core.selection.saliency import combine, event_contrast
+from epvlm_ros.core.selection.saliency import combine, event_contrast, OPPONENT_COLOURS
 import numpy as np
 import pytest
 
@@ -50,8 +51,23 @@ def test_a_channel_in_which_the_ground_varies_counts_little():
         (101 / 58.65) / (101 / 58.65 + 3), abs=5e-3)
 
 
-def test_samples_are_means_of_the_image_at_any_size():
-    # a checkerboard of pixels is grey to all samples; a coloured square is seen at each size
+@pytest.mark.parametrize('size', [(112, 140), (84, 140), (331, 517), (60, 390)])
+def test_it_equals_plain_arithmetic(size):
+    random, grid = np.random.default_rng(sum(size)), GEOMETRY.grid(*size)
+    blurred = cv2.GaussianBlur(random.uniform(-900.0, 1200.0, (*size, 3)), (0, 0), 3)
+    image = np.clip(blurred, 0, 255).astype(np.uint8)
+    samples = cv2.resize(image, (4 * grid.cols, 4 * grid.rows)) / 255.0
+    opponent = samples @ np.array(OPPONENT_COLOURS).T
+    means = opponent.reshape(grid.rows, 4, grid.cols, 4, 3).mean(axis=(1, 3)).reshape(-1, 3)
+    ground = np.median(means, axis=0)
+    spread = np.median(np.abs(means - ground), axis=0) + 0.03
+    distance = np.linalg.norm((opponent - ground) / spread, axis=2)
+    largest = distance.reshape(grid.rows, 4, grid.cols, 4).max(axis=(1, 3))
+    assert np.ptp(largest) > 1.0
+    np.testing.assert_allclose(image_saliency(image, grid), largest / (largest + 3.0), atol=1e-6)
+
+
+def test_a_coloured_square_is_seen_at_any_size():
     for height, width in ((300, 400), (1080, 1920), (60, 100)):
         grid = GEOMETRY.grid(height, width)
         image = np.full((height, width, 3), 120, np.uint8)
