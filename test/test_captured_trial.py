@@ -107,7 +107,7 @@ def test_products_of_a_few_tokens(
     assert (whole(parts, dtype).double() - expected).norm() <= 0.01 * expected.norm()
 
     up = Linear(draw(2 * num_rows, num_columns) / num_columns ** 0.5, None)
-    gated = operations.gated_product(values, Mlp(up, linear, 'gated_silu'))
+    gated = operations.activated_product(values, Mlp(up, linear, 'gated_silu'))
     gate, factor = functional.linear(values.double(), up.weight.double()).chunk(2, dim=1)
     expected = functional.silu(gate) * factor
     assert (gated.double() - expected).norm() <= 0.01 * expected.norm()

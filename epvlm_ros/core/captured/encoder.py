@@ -84,8 +84,7 @@ def encode(
         mixed = (window_attention if number in weights.windowed else attention)(qkv)
         delta = functional.linear(mixed, *layer.out)
         normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
-        activated = operations.activate(
-            functional.linear(normed, *layer.mlp.up), layer.mlp.activation)
+        activated = operations.activated_product(normed, layer.mlp)
         delta = functional.linear(activated, *layer.mlp.down)
         if number in weights.deepstack:
             hidden, delta = hidden + delta, None
@@ -99,7 +98,7 @@ def encode(
 
 def _merge(operations: Operations, mlp: Mlp, normed: Tensor) -> Tensor:
     side_by_side = normed.view(-1, mlp.up.weight.shape[1])
-    activated = operations.activate(functional.linear(side_by_side, *mlp.up), mlp.activation)
+    activated = operations.activated_product(side_by_side, mlp)
     return functional.linear(activated, *mlp.down)
 
 

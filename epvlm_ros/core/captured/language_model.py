@@ -118,7 +118,7 @@ class LanguageModel:
             mixed = self._attend(queries, number, prompt.offset, bound)
             delta = operations.product_in_parts(mixed, layer.out)
             normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
-            activated = operations.gated_product(normed, layer.mlp)
+            activated = operations.activated_product(normed, layer.mlp)
             delta = operations.product_in_parts(activated, layer.mlp.down)
             if number + 1 < len(features):
                 hidden = hidden + whole(delta, hidden.dtype)

@@ -56,7 +56,7 @@ class Operations:
         """Return a product for ``add_norm``: whole, or in parts that are to be summed up."""
         return functional.linear(values, *linear)
 
-    def gated_product(self, values: Tensor, mlp: Mlp) -> Tensor:
+    def activated_product(self, values: Tensor, mlp: Mlp) -> Tensor:
         """Return the activation of an MLP after its first product."""
         return self.activate(functional.linear(values, *mlp.up), mlp.activation)
 

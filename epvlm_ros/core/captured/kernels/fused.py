@@ -81,10 +81,10 @@ class FusedOperations(Operations):
             **_few_sizes(values, _BLOCK_ROWS, block_columns, most_stages=6))
         return result
 
-    def gated_product(self, values: Tensor, mlp: Mlp) -> Tensor:
+    def activated_product(self, values: Tensor, mlp: Mlp) -> Tensor:
         """Return the activation after a product."""
         if not _are_few(values) or mlp.up.bias is not None or mlp.activation != 'gated_silu':
-            return super().gated_product(values, mlp)
+            return super().activated_product(values, mlp)
         (tokens, columns), rows = values.shape, len(mlp.up.weight) // 2
         result = values.new_empty(tokens, rows)
         few.few_gated_kernel[(triton.cdiv(rows, _BLOCK_ROWS),)](
