@@ -19,13 +19,12 @@ from masked_dense_reference import MaskedDenseReference
 import pytest
 from qwen_checkpoints import (
     library_inputs, make_model, make_moments_prompt, make_prompt, make_prompt_for, make_vision,
-    MODELS)
+    MODELS, needs_gpu)
 from qwen_shapes import END_OF_TEXT, SHAPES
 import torch
 
 TOLERANCE = 1e-4
 ANSWER_LENGTH = 128
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 
 
 def make_captured(shape: str, **options: Any) -> CapturedQwenVl:

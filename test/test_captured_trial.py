@@ -10,7 +10,7 @@ from epvlm_ros.core.captured.trial import check_operations, run_trial
 from epvlm_ros.core.captured.weights import DecoderWeights, Linear, Mlp
 from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl
 import pytest
-from qwen_checkpoints import make_model, make_prompt_for, make_vision
+from qwen_checkpoints import make_model, make_prompt_for, make_vision, needs_gpu
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -84,7 +84,7 @@ def test_products_in_parts_are_summed_up(shape: str) -> None:
     assert (found - expected).abs().max() <= 1e-4
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@needs_gpu
 @pytest.mark.parametrize('num_tokens', [1, 16, 25, 48, 64])
 @pytest.mark.parametrize('num_rows, num_columns', [(100, 72), (1536, 1536), (1536, 8960)])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -113,7 +113,7 @@ def test_products_of_a_few_tokens(
     assert (gated.double() - expected).norm() <= 0.01 * expected.norm()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@needs_gpu
 @pytest.mark.parametrize('starts_early', [False, True])
 def test_kernels_of_this_card_agree_with_plain_torch(starts_early: bool) -> None:
     from epvlm_ros.core.captured.kernels import FusedOperations

@@ -9,7 +9,7 @@ from epvlm_ros.core.engine import OutOfMemory, VlmEngine
 from epvlm_ros.core.engine.memory_guard import within_memory
 import numpy as np
 import pytest
-from qwen_checkpoints import make_model, save_original_checkpoint
+from qwen_checkpoints import make_model, needs_gpu, save_original_checkpoint
 import torch
 
 SCRIPT = """
@@ -80,7 +80,7 @@ def test_other_errors_go_through() -> None:
     assert not isinstance(error.value, OutOfMemory)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@needs_gpu
 def test_a_gpu_with_little_memory_lives_on(folder: Path) -> None:
     engine = VlmEngine.from_config(VlmConfig(
         model=str(folder), device='cuda', attention='eager', acceleration='eager',

@@ -16,7 +16,7 @@ from masked_dense_reference import MaskedDenseReference
 import numpy as np
 import pytest
 from qwen_checkpoints import (
-    library_inputs, make_model, make_prompt, make_prompt_for, make_vision, MODELS)
+    library_inputs, make_model, make_prompt, make_prompt_for, make_vision, MODELS, needs_gpu)
 from qwen_shapes import SHAPES
 import torch
 from torch import Tensor
@@ -170,7 +170,7 @@ def test_low_precision_runs(shape: str, attention: str) -> None:
     assert torch.corrcoef(torch.stack(logits).flatten(1))[0, 1] > 0.99
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@needs_gpu
 def test_a_gpu_answers_as_a_cpu_does(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # by default torch lets cuDNN round the inputs of the patch embedding to 10 bits
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
