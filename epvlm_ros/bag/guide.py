@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+import logging
 from typing import Iterator
 
 from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
@@ -14,6 +16,8 @@ from epvlm_ros.core.packets import packet_from_message
 from epvlm_ros.core.synchronizer import FrameSynchronizer
 from epvlm_ros.images import check_image_size
 
+_logger = logging.getLogger(__name__)
+
 
 def guided_frames(
     bag: BagReader, config: EventSyncConfig, event_topic: str | None = None,
@@ -21,6 +25,9 @@ def guided_frames(
 ) -> Iterator[GuidedFrame]:
     """
     Iterate over the guided frames of a recording in the order in which a node would publish them.
+
+    Messages that cannot be used are left out, as the node does; a warning names the first of each
+    topic and why.
 
     Parameters
     ----------
@@ -39,21 +46,30 @@ def guided_frames(
     Raises
     ------
     ValueError
-        If there is no such topic, or a message is unusable.
+        If there is no such topic, or the file is damaged.
 
     """
     events = bag.find_event_topic(event_topic)
     synchronizer = FrameSynchronizer(config)
+    num_left_out: Counter[str] = Counter()
     now_s = 0.0
     for message in bag.messages([events, bag.find_image_topic(image_topic)]):
         now_s = message.record_time_ns / SECOND
-        if message.topic == events:
-            packet = packet_from_message(bag.deserialize(message.data, message.type_name))
-            synchronizer.add_packet(packet, now_s)
-        else:
-            synchronizer.add_frame(_to_frame(bag, message), now_s)
+        try:
+            if message.topic == events:
+                packet = packet_from_message(bag.deserialize(message.data, message.type_name))
+                synchronizer.add_packet(packet, now_s)
+            else:
+                synchronizer.add_frame(_to_frame(bag, message), now_s)
+        except ValueError as error:
+            if not num_left_out[message.topic]:
+                _logger.warning('a message of %s is left out: %s', message.topic, error)
+            num_left_out[message.topic] += 1
         yield from synchronizer.poll(now_s)
     yield from synchronizer.poll(now_s + config.max_wait + 1.0)
+    for topic, number in num_left_out.items():
+        _logger.warning(
+            '%d of %d messages of %s were left out', number, bag.topics[topic].num_messages, topic)
 
 
 def find_guided_frame(
@@ -96,7 +112,7 @@ def find_guided_frame(
         elif guided.frame.stamp_ns > target_ns and _record_s(bag, guided) > at_s:
             break  # not by the stamp alone: a single one may repeat, step back or be far ahead
     if best is None:
-        raise ValueError(f'{bag.path} has no frames: record an image topic with it')
+        raise ValueError(_no_frames(bag))
     return best
 
 
@@ -106,8 +122,12 @@ def _last_complete(frames: Iterator[GuidedFrame], bag: BagReader) -> GuidedFrame
         if last.missing == Missing.COMPLETE:
             last_complete = last
     if last is None:
-        raise ValueError(f'{bag.path} has no frames: record an image topic with it')
+        raise ValueError(_no_frames(bag))
     return last_complete or last
+
+
+def _no_frames(bag: BagReader) -> str:
+    return f'{bag.path} has no frames that can be used: record an image topic with it'
 
 
 def _record_s(bag: BagReader, guided: GuidedFrame) -> float:
