@@ -1,17 +1,12 @@
-"""After the warm-up nothing is compiled: no packet of a stream waits for that."""
+"""After the warm-up nothing is compiled: no packet of a stream and no question waits for that."""
 
 import subprocess
 import sys
 
-COUNT_NEW = """
+LIST_COMPILED = """
 import gc
 
-from epvlm_ros.core.config import EventSyncConfig, FilterConfig
-from epvlm_ros.core.guided_frame import Frame
-from epvlm_ros.core.packets import encode_evt3, ENCODINGS, EventPacket, Events
-from epvlm_ros.core.synchronizer import FrameSynchronizer, warm_up
 from numba.core.dispatcher import Dispatcher
-import numpy as np
 
 
 def compiled():
@@ -19,6 +14,14 @@ def compiled():
             for item in gc.get_objects() if isinstance(item, Dispatcher)
             for signature in item.signatures}
 
+
+"""
+COUNT_AFTER_PACKETS = LIST_COMPILED + """
+from epvlm_ros.core.config import EventSyncConfig, FilterConfig
+from epvlm_ros.core.guided_frame import Frame
+from epvlm_ros.core.packets import encode_evt3, ENCODINGS, EventPacket, Events
+from epvlm_ros.core.synchronizer import FrameSynchronizer, warm_up
+import numpy as np
 
 filters = FilterConfig(
     hot_pixel_filter=True, background_filter=True, flicker_filter=True, max_pixel_rate=100.0)
@@ -46,8 +49,41 @@ new = {item for item in compiled() - before if not item[1].startswith('_encode')
 print(sorted((item[0], item[1]) for item in new if 'encoder' not in item[0]))
 """
 
+COUNT_AFTER_QUESTIONS = LIST_COMPILED + """
+from dataclasses import replace
+
+from epvlm_ros.core.activity import ActivityGrid, grid_shape
+from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.engine import VlmEngine
+from epvlm_ros.core.selection import POLICIES
+import numpy as np
+
+engine = VlmEngine.from_config(VlmConfig(device='cpu', max_new_tokens=1))
+assert not compiled()
+engine.warm_up()
+before = compiled()
+assert before
+for height, width in ((224, 224), (101, 333)):
+    for policy in POLICIES:
+        for is_writable in (True, False):
+            counts = np.full(grid_shape(height, width, 4), 9, np.float32)
+            counts.setflags(write=is_writable)
+            engine.reconfigure(replace(engine.config, selection=policy))
+            engine.answer(np.zeros((height, width, 3), np.uint8), 'what moves ?', ActivityGrid(
+                counts, 4, height, width, 0, 50_000_000))
+print(sorted(compiled() - before))
+"""
+
+
+def _run(code):
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+
 
 def test_after_the_warm_up_no_packet_waits_for_a_compiler():
-    done = subprocess.run(
-        [sys.executable, '-c', COUNT_NEW], capture_output=True, text=True)
+    done = _run(COUNT_AFTER_PACKETS)
+    assert done.stdout.strip() == '[]', done.stdout + done.stderr
+
+
+def test_after_the_warm_up_no_question_waits_for_a_compiler():
+    done = _run(COUNT_AFTER_QUESTIONS)
     assert done.stdout.strip() == '[]', done.stdout + done.stderr

@@ -7,6 +7,7 @@ from functools import lru_cache
 import math
 from typing import TYPE_CHECKING
 
+from epvlm_ros.core.compiled import compiled
 import numpy as np
 
 if TYPE_CHECKING:
@@ -168,12 +169,12 @@ def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
             f'the activity is about an image of {activity.image_width} x '
             f'{activity.image_height} pixels, the tokens about {grid.image_width} x '
             f'{grid.image_height}: give the activity of this image')
-    # No product of matrices: libraries for those keep all cores busy for some time afterwards.
-    rows = _sum_cells(activity.counts, _find_cells(
-        grid.image_height, activity.cell_size_px, grid.rows))
-    both = _sum_cells(rows.T, _find_cells(
-        grid.image_width, activity.cell_size_px, grid.cols))
-    return np.ascontiguousarray(both.T, dtype=np.float32)
+    counts = np.ascontiguousarray(activity.counts, np.float32).view()
+    counts.setflags(write=False)  # numba compiles anew for arrays that can be written
+    return _sum_cells(
+        counts,
+        *_find_cells(grid.image_height, activity.cell_size_px, grid.rows),
+        *_find_cells(grid.image_width, activity.cell_size_px, grid.cols))
 
 
 def order_by_window(
@@ -210,10 +211,24 @@ def order_by_window(
     return np.argsort(window, kind='stable'), sizes
 
 
-def _sum_cells(counts: np.ndarray, cells: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Sum (cells, any) over the cells of each token of one axis, (tokens, any)."""
-    places, shares = cells
-    return np.einsum('ctn,ct->tn', counts[places], shares)
+# A loop, for libraries for products of matrices keep all cores busy for some time afterwards.
+@compiled
+def _sum_cells(  # type: ignore[no-untyped-def]
+        counts, row_places, row_shares, col_places, col_shares):
+    """Return the sums of counts over the cells of each token, see ``_find_cells``, float32."""
+    num_rows, num_cols = row_places.shape[1], col_places.shape[1]
+    sums = np.zeros((num_rows, num_cols), np.float32)
+    line = np.empty(counts.shape[1], np.float32)
+    for row in range(num_rows):
+        line[:] = 0.0
+        for cell in range(len(row_places)):
+            share, place = row_shares[cell, row], row_places[cell, row]
+            for along in range(len(line)):
+                line[along] += share * counts[place, along]
+        for cell in range(len(col_places)):
+            for col in range(num_cols):
+                sums[row, col] += col_shares[cell, col] * line[col_places[cell, col]]
+    return sums
 
 
 @lru_cache(maxsize=64)

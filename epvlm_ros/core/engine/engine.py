@@ -14,6 +14,7 @@ from epvlm_ros.core.engine.memory_guard import within_memory
 from epvlm_ros.core.engine.moment import Moment
 from epvlm_ros.core.patch_grid import PatchGrid
 from epvlm_ros.core.prompt import check_question
+from epvlm_ros.core.selection import warm_up as warm_up_selection
 import numpy as np
 import torch
 
@@ -88,8 +89,9 @@ class VlmEngine:
         """
         Answer about a small empty picture, so that no question pays for the first use.
 
-        Libraries load their kernels and plan their memory on the first call. On a GPU, what
-        images of the sizes in ``config.warm_up_sizes`` will need is recorded.
+        Libraries load their kernels and plan their memory on the first call, and the loops of
+        the selection are compiled, or loaded from the cache. On a GPU, what images of the sizes
+        in ``config.warm_up_sizes`` will need is recorded.
 
         Parameters
         ----------
@@ -102,6 +104,7 @@ class VlmEngine:
             If there can be no image of one of these sizes.
 
         """
+        warm_up_selection()
         picture = np.zeros((WARM_UP_SIZE_PX, WARM_UP_SIZE_PX, 3), np.uint8)
         self.answer(
             picture, '?', None, max_new_tokens=2, deadline_s=0.0, should_stop=should_stop)

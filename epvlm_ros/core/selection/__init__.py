@@ -8,11 +8,11 @@ kept tokens is exact, and a smaller budget keeps a part of what a larger one kee
 from epvlm_ros.core.selection.rankings import IMAGE_SCORES, POLICIES, rank_uniformly
 from epvlm_ros.core.selection.rule import (
     FALLBACKS, is_static_scene, noise_floor, select_for_frame, select_tokens, Selection,
-    SELECTION_PARAMETERS, token_budget)
+    SELECTION_PARAMETERS, token_budget, warm_up)
 from epvlm_ros.core.selection.saliency import image_saliency
 from epvlm_ros.core.selection.scene import image_detail, TokenScene
 
 __all__ = [
     'FALLBACKS', 'IMAGE_SCORES', 'image_detail', 'image_saliency', 'is_static_scene',
     'noise_floor', 'POLICIES', 'rank_uniformly', 'select_for_frame', 'select_tokens', 'Selection',
-    'SELECTION_PARAMETERS', 'token_budget', 'TokenScene']
+    'SELECTION_PARAMETERS', 'token_budget', 'TokenScene', 'warm_up']

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from epvlm_ros.core.patch_grid import PatchGrid, token_activity
+from epvlm_ros.core.activity import ActivityGrid
+from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.core.patch_grid import PatchGeometry, PatchGrid, token_activity
 from epvlm_ros.core.selection.rankings import EVENT_POLICIES, IMAGE_SCORES, POLICIES
 from epvlm_ros.core.selection.saliency import image_saliency
 from epvlm_ros.core.selection.scene import image_detail, TokenScene
 import numpy as np
-
-if TYPE_CHECKING:
-    from epvlm_ros.core.activity import ActivityGrid
-    from epvlm_ros.core.config import VlmConfig
 
 _NANOSECOND = 1e-9  # in seconds
 NO_FALLBACK = ''
@@ -158,6 +155,17 @@ def select_for_frame(
     return select_tokens(
         scene, config.keep_ratio, policy=config.selection,
         static_scene_policy=config.static_scene_policy, is_static=is_static)
+
+
+def warm_up() -> None:
+    """Compile the loops, or load them from the cache, so that no frame waits for it later."""
+    height, width, cell_size_px = 56, 56, 4
+    counts = np.ones((height // cell_size_px, width // cell_size_px), np.float32)
+    select_for_frame(
+        np.zeros((height, width, 3), np.uint8),
+        PatchGeometry(14, 2, height * width, height * width).grid(height, width),
+        ActivityGrid(counts, cell_size_px, height, width, 0, 1),
+        VlmConfig(keep_ratio=0.5, selection='events_and_saliency'))
 
 
 def noise_floor(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-
 import cv2
+from epvlm_ros.core.compiled import compiled
 from epvlm_ros.core.patch_grid import PatchGrid
 import numpy as np
 
@@ -17,28 +16,6 @@ HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is o
 AROUND_TOKENS = 7  # side of the square that is about a token
 AROUND_WEIGHT = 2.0  # of the events about a token against its own
 EVENT_WEIGHT = 0.5  # of its contrast, and of the largest beside it, against saliency
-
-
-class _Scratch(threading.local):
-    """
-    Arrays of a thread that are used again and again.
-
-    Memory that goes back to the system in between costs more than the arithmetic: a page fault
-    for every 4 kB.
-    """
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, np.ndarray] = {}
-
-    def array(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        """Return an array with this name, whatever it holds."""
-        found = self._arrays.get(name)
-        if found is None or found.shape != shape:
-            found = self._arrays[name] = np.empty(shape, dtype)
-        return found
-
-
-_scratch = _Scratch()
 
 
 def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
@@ -73,36 +50,72 @@ def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
     """
     grid.check_image(image_rgb)
     samples = _sample(image_rgb, grid)
-    to_opponent = np.array(OPPONENT_COLOURS, np.float32) / 255.0
-    means = cv2.resize(samples, (grid.cols, grid.rows), interpolation=cv2.INTER_AREA)
-    by_channel = to_opponent @ means.reshape(-1, 3).T
+    to_opponent = np.array(OPPONENT_COLOURS, np.float32) / np.float32(255.0)
+    by_channel = to_opponent @ _mean_samples(samples, grid.rows, grid.cols)
     ground = _median_of_rows(by_channel)
-    spread = _median_of_rows(np.abs(by_channel - ground[:, None])) + LEAST_SPREAD
+    spread = _median_of_rows(np.abs(by_channel - ground[:, None])) + np.float32(LEAST_SPREAD)
     # (o - g) / s in one affine map, the last column of which is added
     to_unusual = np.column_stack([to_opponent, -ground]) / spread[:, None]
-    unusual = cv2.transform(
-        samples, to_unusual, dst=_scratch.array('unusual', samples.shape, np.float32))
-    cv2.multiply(unusual, unusual, dst=unusual)
-    squared = cv2.transform(
-        unusual, np.ones((1, 3), np.float32),
-        dst=_scratch.array('squared', samples.shape[:2], np.float32))
-    over_rows = squared.reshape(grid.rows, SAMPLES_PER_SIDE, -1).max(axis=1)
-    largest = np.sqrt(np.maximum.reduce(
-        [over_rows[:, i::SAMPLES_PER_SIDE] for i in range(SAMPLES_PER_SIDE)]))
+    largest = np.sqrt(_largest_squares(samples, to_unusual, grid.rows, grid.cols))
     largest[largest < LEAST_DISTANCE] = 0.0
     return largest / (largest + HALF_SALIENCY)
 
 
 def _sample(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
-    """Return the image reduced to the samples of its tokens, float32, in scratch memory."""
+    """Return the image reduced to the samples of its tokens, uint8, (4 rows, 3 * 4 columns)."""
     rows, cols = grid.rows * SAMPLES_PER_SIDE, grid.cols * SAMPLES_PER_SIDE
     # The two by two pixels in the middle of a sample find the same objects as all of them.
-    small = cv2.resize(
-        image_rgb, (cols, rows), interpolation=cv2.INTER_LINEAR,
-        dst=_scratch.array('small', (rows, cols, 3), np.uint8))
-    samples = _scratch.array('samples', (rows, cols, 3), np.float32)
-    samples[...] = small
-    return samples
+    return cv2.resize(
+        image_rgb, (cols, rows), interpolation=cv2.INTER_LINEAR).reshape(rows, 3 * cols)
+
+
+@compiled
+def _mean_samples(samples, rows, cols):  # type: ignore[no-untyped-def]
+    """Return the mean red, green and blue of each token, float32, (3, tokens)."""
+    means = np.empty((3, rows * cols), np.float32)
+    line = np.empty(samples.shape[1], np.uint16)
+    for row in range(rows):
+        line[:] = 0
+        for sample in range(SAMPLES_PER_SIDE * row, SAMPLES_PER_SIDE * (row + 1)):
+            for place in range(len(line)):
+                line[place] += samples[sample, place]
+        for col in range(cols):
+            for channel in range(3):
+                total = np.uint16(0)
+                for sample in range(SAMPLES_PER_SIDE):
+                    total += line[3 * (SAMPLES_PER_SIDE * col + sample) + channel]
+                means[channel, row * cols + col] = total / SAMPLES_PER_SIDE ** 2
+    return means
+
+
+@compiled
+def _largest_squares(samples, to_unusual, rows, cols):  # type: ignore[no-untyped-def]
+    """Return the largest squared length of a token's samples after a map of (3, 4), float32."""
+    to_first, to_second, to_third = to_unusual[0], to_unusual[1], to_unusual[2]
+    largest = np.empty((rows, cols), np.float32)
+    line = np.empty(SAMPLES_PER_SIDE * cols, np.float32)
+    for row in range(rows):
+        line[:] = 0.0
+        for sample in range(SAMPLES_PER_SIDE * row, SAMPLES_PER_SIDE * (row + 1)):
+            # A loop over the channels in this one would keep the compiler from working on several
+            # places at once: ten times slower.
+            for place in range(len(line)):
+                red = np.float32(samples[sample, 3 * place])
+                green = np.float32(samples[sample, 3 * place + 1])
+                blue = np.float32(samples[sample, 3 * place + 2])
+                first = (
+                    to_first[0] * red + to_first[1] * green + to_first[2] * blue + to_first[3])
+                second = (
+                    to_second[0] * red + to_second[1] * green + to_second[2] * blue + to_second[3])
+                third = (
+                    to_third[0] * red + to_third[1] * green + to_third[2] * blue + to_third[3])
+                squared = first * first + second * second + third * third
+                line[place] = squared if squared > line[place] else line[place]
+        for col in range(cols):
+            largest[row, col] = line[SAMPLES_PER_SIDE * col]
+            for place in range(SAMPLES_PER_SIDE * col + 1, SAMPLES_PER_SIDE * (col + 1)):
+                largest[row, col] = max(largest[row, col], line[place])
+    return largest
 
 
 def _median_of_rows(values: np.ndarray) -> np.ndarray:
