@@ -1,5 +1,6 @@
 """A recording of real events, moved by a homography that is not told, gives it back."""
 
+from damaged_bag import make_too_high, replace_in_message
 from epvlm_ros.bag.calibrate import calibrate_bag
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.bag.writer import BagWriter
@@ -89,7 +90,8 @@ def test_mistakes_of_the_caller(tmp_path):
             calibrate_bag(bag, image_topic='/none')
 
 
-def test_every_frame_has_the_events_around_its_own_stamp(tmp_path, monkeypatch):
+def collect_frames(path, monkeypatch, num_frames):
+    """Return the frames that the calibration is given."""
     seen = []
 
     def spy(frames, sensor_size, window_length_s, progress):
@@ -97,9 +99,28 @@ def test_every_frame_has_the_events_around_its_own_stamp(tmp_path, monkeypatch):
         raise ValueError('seen enough')
 
     monkeypatch.setattr('epvlm_ros.bag.calibrate.calibrate', spy)
-    with BagReader(write_bag(tmp_path / 'bag', 30)) as bag, \
-            pytest.raises(ValueError, match='seen enough'):
-        calibrate_bag(bag, num_frames=28)
+    with BagReader(path) as bag, pytest.raises(ValueError, match='seen enough'):
+        calibrate_bag(bag, num_frames=num_frames)
+    return seen
+
+
+def test_messages_that_cannot_be_used_are_left_out_and_named(tmp_path, monkeypatch, caplog):
+    path = write_bag(tmp_path / 'bag', 30)
+    for number in (5, 17):
+        make_too_high(path, IMAGE_TOPIC, number, 30, 40)
+    # longer than the whole message
+    replace_in_message(path, EVENT_TOPIC, 9, b'\x05\0\0\0evt3', b'\xff\xff\0\0evt3')
+    seen = collect_frames(path, monkeypatch, 26)
+    assert len(seen) == 26
+    assert sorted({round(frame.seconds_after, 3) for frame in seen}) == [0.04, 0.08]
+    named = [record.getMessage() for record in caplog.records]
+    assert len(named) == 2
+    assert f'{IMAGE_TOPIC} at 0.200 s is left out' in named[0] and '40 x 31 pixels' in named[0]
+    assert f'{EVENT_TOPIC} at 0.360 s is left out' in named[1]
+
+
+def test_every_frame_has_the_events_around_its_own_stamp(tmp_path, monkeypatch):
+    seen = collect_frames(write_bag(tmp_path / 'bag', 30), monkeypatch, 28)
     assert len(seen) == 28
     with BagReader(tmp_path / 'bag') as bag:
         images = [image.rgb[..., 0] for image in bag.images()]

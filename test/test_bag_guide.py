@@ -1,8 +1,6 @@
 """The guided frame of one moment of a recording, whatever the stamps are like."""
 
-from contextlib import closing
-import sqlite3
-
+from damaged_bag import make_too_high, replace_in_message
 from epvlm_ros.bag import BagReader, BagWriter
 from epvlm_ros.bag.guide import find_guided_frame, guided_frames
 from epvlm_ros.core.config import EventSyncConfig
@@ -43,24 +41,15 @@ def test_the_frame_of_a_moment_is_the_one_that_is_stamped_closest(
 
 def test_what_cannot_be_used_is_left_out_and_named(tmp_path, caplog):
     path = make_bag(tmp_path / 'bag', [100 * number for number in range(20)])
-    (file,) = path.glob('*.db3')
-    # images of 48 x 64 that say that they are 49 high; a packet of an unknown encoding
-    too_high, unknown = (b'\x30\0\0\0\x40\0\0\0', b'\x31\0\0\0\x40\0\0\0'), (b'evt3', b'evt9')
-    with closing(sqlite3.connect(file)) as database, database:
-        for (old, new), topic, number in (
-                (too_high, '/image', 3), (too_high, '/image', 4), (unknown, '/events', 7)):
-            row, data = database.execute(
-                'SELECT messages.id, data FROM messages JOIN topics ON topics.id = topic_id '
-                'WHERE name = ? ORDER BY timestamp LIMIT 1 OFFSET ?', (topic, number)).fetchone()
-            assert data.count(old) == 1
-            database.execute(
-                'UPDATE messages SET data = ? WHERE id = ?', (data.replace(old, new), row))
+    for number in (3, 4):
+        make_too_high(path, '/image', number, 48, 64)
+    replace_in_message(path, '/events', 7, b'evt3', b'evt9')
     with BagReader(path) as bag:
         frames = list(guided_frames(bag, EventSyncConfig()))
         shown = [bag.image(guided.frame.payload).rgb[0, 0, 0] for guided in frames]
     assert shown == [number for number in range(20) if number not in (3, 4)]
     named = [record.getMessage() for record in caplog.records]
-    assert len(named) == 4
-    assert '/image is left out: image has 3072 bytes, 64 x 49 pixels' in named[0]
-    assert '/events is left out' in named[1] and "'evt9'" in named[1]
-    assert '2 of 20 messages of /image' in named[2] and '1 of 20 messages of /events' in named[3]
+    assert len(named) == 2
+    assert named[0].startswith('the message of /image at 0.300 s is left out, and others that')
+    assert 'image has 3072 bytes, 64 x 49 pixels' in named[0]
+    assert '/events at 0.700 s' in named[1] and "'evt9'" in named[1]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
 
 import cv2
-from epvlm_ros.bag.reader import BagMessage, BagReader
+from epvlm_ros.bag.message_types import IMAGE_TYPES
+from epvlm_ros.bag.reader import BagImage, BagMessage, BagReader
 from epvlm_ros.core.calibration import (
     calibrate, Calibration, CalibrationFrame, MAX_OFFSET_S, MIN_FRAMES)
 from epvlm_ros.core.clock import SECOND, SensorClock
@@ -65,8 +66,8 @@ def calibrate_bag(
     Raises
     ------
     ValueError
-        If there is no such topic, a message is unusable, images or packets are of several sizes,
-        or as `epvlm_ros.core.calibration.calibrate` does.
+        If there is no such topic, the file is damaged, images or packets are of several sizes, or
+        as `epvlm_ros.core.calibration.calibrate` does.
 
     """
     if num_frames < MIN_FRAMES:
@@ -75,13 +76,13 @@ def calibrate_bag(
         raise ValueError(f'window length is {window_length_s} s: give 0.001 to 1 s')
     events, images = bag.find_event_topic(event_topic), bag.find_image_topic(image_topic)
     chosen = _choose_frames(bag, images, num_frames, progress)
-    collector = _Collector(bag, chosen, MAX_OFFSET_S + window_length_s)
-    for message in progress(_Sized(bag, [events, images])):
-        if message.topic == events:
-            collector.add_packet(
-                packet_from_message(bag.deserialize(message.data, message.type_name)))
+    collector = _Collector(chosen, MAX_OFFSET_S + window_length_s)
+    messages = progress(_Sized(bag, [events, images]))
+    for _, content in bag.read_usable(messages, lambda message: _read(bag, message)):
+        if isinstance(content, EventPacket):
+            collector.add_packet(content)
         else:
-            collector.add_image(message)
+            collector.add_image(content)
     frames, sensor_size = collector.frames(), collector.sensor_size
     if not frames:
         raise ValueError(
@@ -110,8 +111,9 @@ def _choose_frames(
     """Return the indices of the frames with most change in every part of the recording."""
     changes: list[float] = []
     previous: np.ndarray | None = None
-    for message in progress(_Sized(bag, [topic])):
-        grey = _grey(bag, message)
+    messages = progress(_Sized(bag, [topic]))
+    for _, image in bag.read_usable(messages, bag.image):
+        grey = _grey(image)
         scale = _TINY_SIDE / max(grey.shape)
         tiny = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         if previous is None or previous.shape != tiny.shape:
@@ -145,8 +147,8 @@ class _Pending:
 class _Collector:
     """Brings chosen frames together with the events around them, as both come along."""
 
-    def __init__(self, bag: BagReader, chosen: set[int], reach_s: float) -> None:
-        self._bag, self._chosen = bag, chosen
+    def __init__(self, chosen: set[int], reach_s: float) -> None:
+        self._chosen = chosen
         self._reach_ns = round(reach_s * SECOND)
         self._clock = SensorClock()
         self._decoder: PacketDecoder | None = None
@@ -163,9 +165,9 @@ class _Collector:
         """Return height and width of the sensor, zeros before the first packet."""
         return (self._decoder.height, self._decoder.width) if self._decoder else (0, 0)
 
-    def add_image(self, message: BagMessage) -> None:
+    def add_image(self, image: BagImage) -> None:
         """Take the next frame."""
-        grey, stamp_ns = _grey(self._bag, message), self._bag.image(message).stamp_ns
+        grey, stamp_ns = _grey(image), image.stamp_ns
         if self._last is not None:
             last_ns, last_grey = self._last
             if grey.shape != last_grey.shape:
@@ -236,5 +238,11 @@ def _finish(pending: _Pending) -> CalibrationFrame:
         pending.seconds_after, x[order], y[order], t_ns[order] / SECOND)
 
 
-def _grey(bag: BagReader, message: BagMessage) -> np.ndarray:
-    return cv2.cvtColor(bag.image(message).rgb, cv2.COLOR_RGB2GRAY)
+def _read(bag: BagReader, message: BagMessage) -> EventPacket | BagImage:
+    if message.type_name in IMAGE_TYPES:
+        return bag.image(message)
+    return packet_from_message(bag.deserialize(message.data, message.type_name))
+
+
+def _grey(image: BagImage) -> np.ndarray:
+    return cv2.cvtColor(image.rgb, cv2.COLOR_RGB2GRAY)

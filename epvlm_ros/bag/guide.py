@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-import logging
 from typing import Iterator
 
 from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
@@ -16,8 +14,6 @@ from epvlm_ros.core.packets import packet_from_message
 from epvlm_ros.core.synchronizer import FrameSynchronizer
 from epvlm_ros.images import check_image_size
 
-_logger = logging.getLogger(__name__)
-
 
 def guided_frames(
     bag: BagReader, config: EventSyncConfig, event_topic: str | None = None,
@@ -26,8 +22,7 @@ def guided_frames(
     """
     Iterate over the guided frames of a recording in the order in which a node would publish them.
 
-    Messages that cannot be used are left out, as the node does; a warning names the first of each
-    topic and why.
+    Messages that cannot be used are left out, as the node does, see `BagReader.read_usable`.
 
     Parameters
     ----------
@@ -51,25 +46,21 @@ def guided_frames(
     """
     events = bag.find_event_topic(event_topic)
     synchronizer = FrameSynchronizer(config)
-    num_left_out: Counter[str] = Counter()
-    now_s = 0.0
-    for message in bag.messages([events, bag.find_image_topic(image_topic)]):
+
+    def take(message: BagMessage) -> None:
         now_s = message.record_time_ns / SECOND
-        try:
-            if message.topic == events:
-                packet = packet_from_message(bag.deserialize(message.data, message.type_name))
-                synchronizer.add_packet(packet, now_s)
-            else:
-                synchronizer.add_frame(_to_frame(bag, message), now_s)
-        except ValueError as error:
-            if not num_left_out[message.topic]:
-                _logger.warning('a message of %s is left out: %s', message.topic, error)
-            num_left_out[message.topic] += 1
+        if message.topic == events:
+            packet = packet_from_message(bag.deserialize(message.data, message.type_name))
+            synchronizer.add_packet(packet, now_s)
+        else:
+            synchronizer.add_frame(_to_frame(bag, message), now_s)
+
+    now_s = 0.0
+    messages = bag.messages([events, bag.find_image_topic(image_topic)])
+    for message, _ in bag.read_usable(messages, take):
+        now_s = message.record_time_ns / SECOND
         yield from synchronizer.poll(now_s)
     yield from synchronizer.poll(now_s + config.max_wait + 1.0)
-    for topic, number in num_left_out.items():
-        _logger.warning(
-            '%d of %d messages of %s were left out', number, bag.topics[topic].num_messages, topic)
 
 
 def find_guided_frame(

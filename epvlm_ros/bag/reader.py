@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from pathlib import Path
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
 
 from epvlm_ros.bag.message_types import (
     COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore)
@@ -17,6 +18,9 @@ import numpy as np
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2 import Reader
 
+Content = TypeVar('Content')
+
+_logger = logging.getLogger(__name__)
 _NO_TYPE = '__schemaless__'  # what rosbags says where an mcap channel has no schema
 
 
@@ -69,6 +73,7 @@ class BagReader:
         self.path = Path(path)
         self._files = find_storage(self.path)
         self._storages: list[Reader] = []
+        self._topics_with_unusable: set[str] = set()
         try:
             for file in self._files.files:
                 self._storages.append(open_storage(file))
@@ -184,6 +189,23 @@ class BagReader:
                 f'{len(data)} bytes are no {type_name} ({error}): the recording is damaged'
             ) from None
 
+    def read_usable(
+        self, messages: Iterable[BagMessage], read: Callable[[BagMessage], Content],
+    ) -> Iterator[tuple[BagMessage, Content]]:
+        """
+        Iterate over messages and what ``read`` makes of them.
+
+        Those that it raises a ValueError for are left out; a warning names the first of each
+        topic and why.
+        """
+        for message in messages:
+            try:
+                content = read(message)
+            except ValueError as error:
+                self._warn_of_unusable(message, error)
+            else:
+                yield message, content
+
     def event_packets(self, topic: str | None = None) -> Iterator[EventPacket]:
         """
         Iterate over the packets of an event topic; the only one if none is named.
@@ -232,6 +254,15 @@ class BagReader:
             rgb=compressed_to_rgb(image) if is_compressed else image_to_rgb(image),
             encoding=image.format if is_compressed else image.encoding,
             record_time_ns=message.record_time_ns)
+
+    def _warn_of_unusable(self, message: BagMessage, error: ValueError) -> None:
+        if message.topic in self._topics_with_unusable:
+            return
+        self._topics_with_unusable.add(message.topic)
+        time_s = (message.record_time_ns - (self.start_ns or 0)) / SECOND
+        _logger.warning(
+            'the message of %s at %.3f s is left out, and others that cannot be used: %s',
+            message.topic, time_s, error)
 
     def _topics_of(self, types: tuple[str, ...]) -> list[str]:
         return sorted(name for name, topic in self.topics.items() if topic.type_name in types)
