@@ -50,8 +50,8 @@ def test_its_words_are_those_of_the_simulator():
 
 def test_it_answers_held_out_questions_through_the_library(model):
     table = evaluate(
-        model, {'library': library_scorer(model)}, 'test', 12, torch.device('cpu'), batch_size=12)
-    assert table['questions']['all'] == 96
+        model, {'library': library_scorer(model)}, 'test', 24, torch.device('cpu'), batch_size=24)
+    assert table['questions']['all'] == 192
     assert table['library']['all'] >= 0.9
 
 

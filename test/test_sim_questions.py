@@ -9,7 +9,7 @@ from epvlm_ros.sim.questions import (
     answer_question, FAMILIES, MOTION, MOTION_FAMILIES, Name, NO_SUCH_OBJECT, NOTHING, Question,
     SceneView, SEVERAL_OBJECTS, UNKNOWN, view_scene)
 from epvlm_ros.sim.sampling import sample_scene
-from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
+from epvlm_ros.sim.scene import COLOURS, is_unseen, SHAPES, SYMBOLS
 import numpy as np
 import pytest
 
@@ -128,10 +128,11 @@ def test_something_that_appears_is_in_view_from_then_on():
     assert [len(view_scene(scene, time_s).shape) for time_s in (0.9, 1.1)] == [1, 2]
 
 
-def make_many(family, num_scenes=600):
+def make_many(family, num_scenes=600, split='train', num_attempts=1):
     random = np.random.default_rng(0)
-    made = (make_question(family, view_scene(sample_scene('train', index), 0.5), random)
-            for index in range(num_scenes))
+    made = (make_question(
+        family, view_scene(sample_scene(split, index), 0.5), random, num_attempts)
+        for index in range(num_scenes))
     return [item for item in made if item is not None]
 
 
@@ -168,8 +169,7 @@ def test_no_answer_of_the_benchmark_is_most_of_its_family():
         answers[case.family][case.answer] += 1
     shares = {family: max(counts.values()) / sum(counts.values())
               for family, counts in answers.items() if len(counts) > 1}
-    # much is held back by make_question, but the benchmark draws up to six times
-    most = {'symbol': 0.6, 'moving_symbol': 0.9, 'relation': 0.56, 'existence': 0.62}
+    most = {'symbol': 0.3, 'relation': 0.56, 'existence': 0.55}
     assert len(shares) == 13
     for family, share in shares.items():
         assert share < most.get(family, 0.45), family
@@ -190,7 +190,26 @@ def test_existing_and_missing_objects_are_asked_about_in_the_same_words():
             answer for question, answer in made
             if named == ('shape' if question.subject.colour is None else
                          'colour' if question.subject.shape is None else 'both')]
-        assert 0.3 < answers.count('yes') / len(answers) < 0.75
+        assert 0.43 < answers.count('yes') / len(answers) < 0.57
+
+
+def test_names_of_what_is_absent_do_not_tell_that_it_is():
+    for split, may_be_unseen in (('train', False), ('hard', True)):
+        absent = (question.subject for question, answer in make_many('existence', 1500, split)
+                  if answer == 'no')
+        names = [name for name in absent if None not in (name.shape, name.colour)]
+        unseen = [bool(is_unseen(np.array(name.shape), np.array(name.colour))) for name in names]
+        assert len(names) > 150 and any(unseen) == may_be_unseen
+
+
+@pytest.mark.parametrize('family', ['symbol', 'existence'])
+def test_further_attempts_do_not_shift_the_answers(family):
+    once, often = (Counter(answer for _, answer in make_many(family, num_attempts=number))
+                   for number in (1, 20))
+    frequent = {'symbol': NOTHING, 'existence': 'no'}[family]
+    shares = [counts[frequent] / counts.total() for counts in (once, often)]
+    assert min(once.total(), often.total()) > 200
+    assert abs(shares[0] - shares[1]) < 0.08
 
 
 def test_unknown_questions_hold_strange_words_or_no_order():

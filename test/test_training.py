@@ -184,10 +184,10 @@ def test_batches_are_reproducible_and_different():
 
 def test_answers_in_a_batch_are_what_the_scene_says():
     tokenizer = build_tokenizer()
-    batch = BatchDataset('train', 10, 40, 4)[0]
-    assert batch.tokens.shape == batch.is_answer.shape == (40, 4, BLOCK_LENGTH)
+    batch = BatchDataset('train', 10, 80, 4)[0]
+    assert batch.tokens.shape == batch.is_answer.shape == (80, 4, BLOCK_LENGTH)
     num_counted = 0
-    for scene in range(40):
+    for scene in range(80):
         for question in range(4):
             block = batch.tokens[scene, question]
             answer = tokenizer.decode(block[batch.is_answer[scene, question]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from epvlm_ros.sim.question_maker import make_question
+from epvlm_ros.sim.question_maker import draw_questions
 from epvlm_ros.sim.questions import (
     FAMILIES, MOTION, Question, RELATIONS, SceneView, view_scene)
 from epvlm_ros.sim.renderer import stack_scenes
@@ -181,9 +181,8 @@ class BatchDataset(Dataset[Batch]):
     ) -> tuple[Question, list[int], int]:
         while True:  # some family always has a question, 'existence' for one
             family = int(random.choice(len(FAMILIES), p=self._weights))
-            for _ in range(_ATTEMPTS):
-                made = make_question(FAMILIES[family], view, random)
-                if made is None or not has_names and names_a_colour(*made):
+            for made in draw_questions(FAMILIES[family], view, random, _ATTEMPTS):
+                if not has_names and names_a_colour(*made):
                     continue
                 answer = MOTION if made[0].family == _NOT_TO_BE_SEEN else made[1]
                 block = encode_block(made[0].text, answer, self._numbers)

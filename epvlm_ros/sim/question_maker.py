@@ -1,18 +1,19 @@
 """
 Makes questions about a simulated scene, and puts them into words.
 
-Within each family the answers are balanced as far as one draw goes; who draws again where none was
-made gets more of the answers that are held back here ('nothing' is written).
+Within each family the answers are balanced: whether a frequent one ('nothing' is written, 'no') is
+asked for is decided once, and not again when a draw comes to nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from epvlm_ros.sim.questions import (
     answer_question, DIRECTIONS, FAMILIES, MOTION, MOTION_FAMILIES, Name, NO_SUCH_OBJECT, NOTHING,
     NUMBERS, Question, RELATIONS, SceneView, SEVERAL_OBJECTS, UNKNOWN)
-from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
+from epvlm_ros.sim.scene import COLOURS, is_unseen, SHAPES, SYMBOLS
 import numpy as np
 
 _RELATION_WORDS: dict[str, tuple[str, ...]] = {
@@ -71,10 +72,25 @@ _STRANGE_WORDS = (
     'elephant', 'car', 'dog', 'person', 'table', 'mug', 'tomorrow', 'weather', 'capital', 'france',
     'door', 'heavy', 'price', 'song', 'robot', 'why', 'grey', 'hexagon', 'brown', 'xyzzy')
 _FILLERS = ('image', 'objects', 'move', 'part')
+_BLANK_PROBABILITY = 0.12  # of asking what is written where nothing is
+_STILL_BLANK_PROBABILITY = 0.07  # the same of what moves: few moving objects have a symbol
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What holds for all attempts at one question, so that they do not shift the answers."""
+
+    is_blank: bool  # ask what is written where nothing is
+    is_there: bool  # ask whether something is there that is
+
+    @staticmethod
+    def draw(family: str, random: np.random.Generator) -> _Plan:
+        probability = {'moving_symbol': _STILL_BLANK_PROBABILITY}.get(family, _BLANK_PROBABILITY)
+        return _Plan(random.random() < probability, random.random() < 0.5)
 
 
 def make_question(
-    family: str, view: SceneView, random: np.random.Generator,
+    family: str, view: SceneView, random: np.random.Generator, num_attempts: int = 1,
 ) -> tuple[Question, str] | None:
     """
     Make one question of a family with its answer.
@@ -82,8 +98,23 @@ def make_question(
     Returns
     -------
     tuple of (Question, str) or None
-        None where the scene has nothing to ask about in this family, or this draw hit a case
-        without a clear answer; another draw may do.
+        None where the scene has nothing to ask about in this family, or all attempts hit a case
+        without a clear answer.
+
+    Raises
+    ------
+    ValueError
+        For an unknown family.
+
+    """
+    return next(draw_questions(family, view, random, num_attempts), None)
+
+
+def draw_questions(
+    family: str, view: SceneView, random: np.random.Generator, num_attempts: int,
+) -> Iterator[tuple[Question, str]]:
+    """
+    Yield questions of a family with their answers, at most as many as there are attempts.
 
     Raises
     ------
@@ -93,13 +124,23 @@ def make_question(
     """
     if family not in FAMILIES:
         raise ValueError(f'family is {family!r}: give one of {", ".join(FAMILIES)}')
+    plan = _Plan.draw(family, random)
+    for _ in range(num_attempts):
+        made = _attempt(family, view, random, plan)
+        if made is not None:
+            yield made
+
+
+def _attempt(
+    family: str, view: SceneView, random: np.random.Generator, plan: _Plan,
+) -> tuple[Question, str] | None:
     if family == 'unknown':
         question: Question | None = Question(
             family, family, _strange_text(view, random))
     elif family in ('absent', 'several'):
         question = _make_unanswerable(family, view, random)
     else:
-        question = _make_plain(family, view, random)
+        question = _make_plain(family, view, random, plan)
     if question is None:
         return None
     answer = answer_question(question, view)
@@ -111,20 +152,19 @@ def make_question(
 
 
 def _make_plain(
-    family: str, view: SceneView, random: np.random.Generator,
+    family: str, view: SceneView, random: np.random.Generator, plan: _Plan,
 ) -> Question | None:
     if family in ('description', 'motion'):
         return _phrase(family, _pick_present(view, random), random)
     if family in MOTION_FAMILIES:
-        return _ask_about_motion(family, view, random)
+        return _ask_about_motion(family, view, random, plan)
     if family == 'existence':
-        present = random.random() < 0.5
-        picked = _pick_present(view, random) if present else _pick_absent(view, random)
+        picked = _pick_present(view, random) if plan.is_there else _pick_absent(view, random)
         return _phrase(family, picked, random)
     if family == 'count':
         return _phrase(family, _pick_counted(view, random), random)
     if family == 'symbol':
-        named = _pick_written(view, random)
+        named = _pick_written(view, random, plan)
         return None if named is None else _phrase(family, named, random)
     name = _pick_unique(view, random, {'colour': 'shape', 'shape': 'colour'}.get(family, ''))
     if name is None or family != 'relation':
@@ -136,12 +176,11 @@ def _make_plain(
 
 
 def _ask_about_motion(
-    family: str, view: SceneView, random: np.random.Generator,
+    family: str, view: SceneView, random: np.random.Generator, plan: _Plan,
 ) -> Question | None:
     if view.camera_moves or not len(view.shape):
         return None
-    if family == 'moving_symbol' and random.random() < 0.93 and not (
-            view.symbol[view.moves] >= 0).any():
+    if family == 'moving_symbol' and plan.is_blank == (view.symbol[view.moves] >= 0).any():
         return None  # or 'nothing' would be the answer most of the time
     if family == 'direction':
         moving = np.flatnonzero(np.abs(view.velocity).max(axis=1) > 0)
@@ -204,16 +243,23 @@ def _pick_present(view: SceneView, random: np.random.Generator) -> Name:
 
 
 def _pick_absent(view: SceneView, random: np.random.Generator, only: str = '') -> Name:
-    """Name nothing in view; half of the full names fit an object in one of their words."""
+    """
+    Name nothing in view, by shape, by colour and by both as often as what is in view is named.
+
+    Each word of a full name fits some object in half of the draws. None is a combination that
+    cannot be there: it would tell the answer.
+    """
+    may_be_unseen = is_unseen(view.shape, view.colour).any()
+    kind = {'shape': 0, 'colour': 1}.get(only, int(random.integers(3)))
     for _ in range(64):
-        kind = {'shape': 0, 'colour': 1}.get(only, int(random.integers(4)))
         shape, colour = int(random.integers(len(SHAPES))), int(random.integers(len(COLOURS)))
-        if kind == 3:
+        if kind == 2 and random.random() < 0.5:
             shape = int(view.shape[random.integers(len(view.shape))])
-            if random.random() < 0.5:
-                colour = int(view.colour[random.integers(len(view.colour))])
+        if kind == 2 and random.random() < 0.5:
+            colour = int(view.colour[random.integers(len(view.colour))])
         name = Name(None if kind == 1 else shape, None if kind == 0 else colour)
-        if len(view.find(name)) == 0:
+        possible = kind < 2 or may_be_unseen or not is_unseen(np.array(shape), np.array(colour))
+        if possible and len(view.find(name)) == 0:
             return name
     return Name(shape=_least_used(view.shape, len(SHAPES)),
                 colour=_least_used(view.colour, len(COLOURS)))
@@ -246,13 +292,13 @@ def _pick_unique(
     return names[kind] if len(view.find(names[kind])) == 1 else None
 
 
-def _pick_written(view: SceneView, random: np.random.Generator) -> Name | None:
-    """Return a full name that fits one object, mostly one with something written on it."""
-    written = np.flatnonzero(view.symbol >= 0)
-    if not len(written) and random.random() < 0.8:
+def _pick_written(
+    view: SceneView, random: np.random.Generator, plan: _Plan,
+) -> Name | None:
+    """Return a full name that fits one object, with something written on it or not as planned."""
+    items = np.flatnonzero((view.symbol < 0) == plan.is_blank)
+    if not len(items):
         return None
-    from_written = len(written) and random.random() < 0.9
-    items = written if from_written else np.arange(len(view.shape))
     name = view.name(int(items[random.integers(len(items))]))
     return name if len(view.find(name)) == 1 else None
 

@@ -19,7 +19,7 @@ from typing import Any
 from epvlm_ros.bag.writer import BagWriter
 from epvlm_ros.core.packets import encode_evt3, EventPacket, Events
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
-from epvlm_ros.sim.question_maker import make_question
+from epvlm_ros.sim.question_maker import draw_questions
 from epvlm_ros.sim.questions import answer_question, FAMILIES, Question, view_scene
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
@@ -159,9 +159,9 @@ def make_truth(config: RecordingConfig, scene: Scene) -> list[TruthQuestion]:
     truth: list[TruthQuestion] = []
     for family in FAMILIES:
         texts: dict[str, tuple[Question, str]] = {}
-        for _ in range(20 * config.questions_per_family):
-            made = make_question(family, views[middle], random)
-            if made is not None and len(texts) < config.questions_per_family:
+        for made in draw_questions(
+                family, views[middle], random, 20 * config.questions_per_family):
+            if len(texts) < config.questions_per_family:
                 texts.setdefault(made[0].text, made)
         for question, answer in texts.values():
             holds = [answer_question(question, view) == answer for view in views]
