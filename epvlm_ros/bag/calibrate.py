@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
 
 import cv2
-from epvlm_ros.bag.message_types import IMAGE_TYPES
 from epvlm_ros.bag.reader import BagImage, BagMessage, BagReader
 from epvlm_ros.core.calibration import (
     calibrate, Calibration, CalibrationFrame, MAX_OFFSET_S, MIN_FRAMES)
 from epvlm_ros.core.clock import SECOND, SensorClock
-from epvlm_ros.core.packets import (
-    EventPacket, Events, make_decoder, packet_from_message, PacketDecoder)
+from epvlm_ros.core.packets import EventPacket, Events, make_decoder, PacketDecoder
 import numpy as np
 
 _TINY_SIDE = 64
@@ -76,9 +74,13 @@ def calibrate_bag(
         raise ValueError(f'window length is {window_length_s} s: give 0.001 to 1 s')
     events, images = bag.find_event_topic(event_topic), bag.find_image_topic(image_topic)
     chosen = _choose_frames(bag, images, num_frames, progress)
+
+    def read(message: BagMessage) -> EventPacket | BagImage:
+        return bag.packet(message) if message.topic == events else bag.image(message)
+
     collector = _Collector(chosen, MAX_OFFSET_S + window_length_s)
     messages = progress(_Sized(bag, [events, images]))
-    for _, content in bag.read_usable(messages, lambda message: _read(bag, message)):
+    for _, content in bag.read_usable(messages, read):
         if isinstance(content, EventPacket):
             collector.add_packet(content)
         else:
@@ -236,12 +238,6 @@ def _finish(pending: _Pending) -> CalibrationFrame:
     return CalibrationFrame(
         pending.before, pending.grey, pending.after, pending.seconds_before,
         pending.seconds_after, x[order], y[order], t_ns[order] / SECOND)
-
-
-def _read(bag: BagReader, message: BagMessage) -> EventPacket | BagImage:
-    if message.type_name in IMAGE_TYPES:
-        return bag.image(message)
-    return packet_from_message(bag.deserialize(message.data, message.type_name))
 
 
 def _grey(image: BagImage) -> np.ndarray:

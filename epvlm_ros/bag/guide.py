@@ -10,7 +10,6 @@ from epvlm_ros.core.clock import SECOND
 from epvlm_ros.core.config import EventSyncConfig
 from epvlm_ros.core.coverage import Missing
 from epvlm_ros.core.guided_frame import Frame, GuidedFrame
-from epvlm_ros.core.packets import packet_from_message
 from epvlm_ros.core.synchronizer import FrameSynchronizer
 from epvlm_ros.images import check_image_size
 
@@ -50,8 +49,7 @@ def guided_frames(
     def take(message: BagMessage) -> None:
         now_s = message.record_time_ns / SECOND
         if message.topic == events:
-            packet = packet_from_message(bag.deserialize(message.data, message.type_name))
-            synchronizer.add_packet(packet, now_s)
+            synchronizer.add_packet(bag.packet(message), now_s)
         else:
             synchronizer.add_frame(_to_frame(bag, message), now_s)
 
@@ -100,7 +98,7 @@ def find_guided_frame(
         if best is None or \
                 abs(guided.frame.stamp_ns - target_ns) < abs(best.frame.stamp_ns - target_ns):
             best = guided
-        elif guided.frame.stamp_ns > target_ns and _record_s(bag, guided) > at_s:
+        elif guided.frame.stamp_ns > target_ns and bag.seconds_to(guided.frame.payload) > at_s:
             break  # not by the stamp alone: a single one may repeat, step back or be far ahead
     if best is None:
         raise ValueError(_no_frames(bag))
@@ -119,11 +117,6 @@ def _last_complete(frames: Iterator[GuidedFrame], bag: BagReader) -> GuidedFrame
 
 def _no_frames(bag: BagReader) -> str:
     return f'{bag.path} has no frames that can be used: record an image topic with it'
-
-
-def _record_s(bag: BagReader, guided: GuidedFrame) -> float:
-    """Return when a frame was recorded, in seconds after the start of the recording."""
-    return (guided.frame.payload.record_time_ns - (bag.start_ns or 0)) / SECOND
 
 
 def _to_frame(bag: BagReader, message: BagMessage) -> Frame:

@@ -189,6 +189,10 @@ class BagReader:
                 f'{len(data)} bytes are no {type_name} ({error}): the recording is damaged'
             ) from None
 
+    def seconds_to(self, message: BagMessage) -> float:
+        """Return when a message was recorded, in seconds after the start of the recording."""
+        return (message.record_time_ns - (self.start_ns or 0)) / SECOND
+
     def read_usable(
         self, messages: Iterable[BagMessage], read: Callable[[BagMessage], Content],
     ) -> Iterator[tuple[BagMessage, Content]]:
@@ -217,8 +221,19 @@ class BagReader:
 
         """
         name = self.find_event_topic(topic)
-        return (packet_from_message(self.deserialize(message.data, message.type_name))
-                for message in self.messages([name]))
+        return (self.packet(message) for message in self.messages([name]))
+
+    def packet(self, message: BagMessage) -> EventPacket:
+        """
+        Deserialise one message of an event topic.
+
+        Raises
+        ------
+        ValueError
+            As ``deserialize`` does.
+
+        """
+        return packet_from_message(self.deserialize(message.data, message.type_name))
 
     def images(self, topic: str | None = None) -> Iterator[BagImage]:
         """
@@ -259,10 +274,9 @@ class BagReader:
         if message.topic in self._topics_with_unusable:
             return
         self._topics_with_unusable.add(message.topic)
-        time_s = (message.record_time_ns - (self.start_ns or 0)) / SECOND
         _logger.warning(
             'the message of %s at %.3f s is left out, and others that cannot be used: %s',
-            message.topic, time_s, error)
+            message.topic, self.seconds_to(message), error)
 
     def _topics_of(self, types: tuple[str, ...]) -> list[str]:
         return sorted(name for name, topic in self.topics.items() if topic.type_name in types)

@@ -73,7 +73,7 @@ _STRANGE_WORDS = (
     'door', 'heavy', 'price', 'song', 'robot', 'why', 'grey', 'hexagon', 'brown', 'xyzzy')
 _FILLERS = ('image', 'objects', 'move', 'part')
 _BLANK_PROBABILITY = 0.12  # of asking what is written where nothing is
-_STILL_BLANK_PROBABILITY = 0.07  # the same of what moves: few moving objects have a symbol
+_MOVING_BLANK_PROBABILITY = 0.07  # the same of what moves: few moving objects have a symbol
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class _Plan:
 
     @staticmethod
     def draw(family: str, random: np.random.Generator) -> _Plan:
-        probability = {'moving_symbol': _STILL_BLANK_PROBABILITY}.get(family, _BLANK_PROBABILITY)
+        moves = family == 'moving_symbol'
+        probability = _MOVING_BLANK_PROBABILITY if moves else _BLANK_PROBABILITY
         return _Plan(random.random() < probability, random.random() < 0.5)
 
 
