@@ -80,6 +80,18 @@ def test_a_smaller_budget_keeps_a_part_of_a_larger_one(policy: str) -> None:
         previous = kept
 
 
+@settings(max_examples=200, deadline=None)
+@given(values=strategies.lists(
+    strategies.floats(width=32, allow_nan=False) | strategies.sampled_from((0.0, -0.0, 1.0)),
+    min_size=1, max_size=60))
+def test_the_largest_come_first_and_equal_ones_in_even_coverage(values: list[float]) -> None:
+    activity = np.array([values], np.float32)
+    scene = TokenScene(1, len(values), activity)
+    order = rank_uniformly(scene)
+    expected = sorted(order.tolist(), key=lambda token: -activity[0, token])  # sorted is stable
+    assert POLICIES['events'](scene).tolist() == expected
+
+
 def test_leftover_budget_covers_the_still_scene() -> None:
     activity = np.zeros((8, 8), dtype=np.float32)
     activity[0, 0] = 3.0  # one moving token, 16 more in the budget

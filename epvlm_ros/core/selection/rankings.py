@@ -106,7 +106,21 @@ IMAGE_SCORES = {
 def _rank_by_score(scene: TokenScene, score: np.ndarray) -> np.ndarray:
     """Rank tokens by a score each, equal ones in even coverage."""
     order = rank_uniformly(scene)
-    return order[np.argsort(-score.ravel()[order], kind='stable')]
+    return order[_places_by_size(score.ravel()[order].astype(np.float32))]
+
+
+def _places_by_size(values: np.ndarray) -> np.ndarray:
+    """
+    Return the places of float32 values, the largest first and equal ones in their order.
+
+    It is what ``numpy.argsort(-values, kind='stable')`` returns, several times as fast: whole
+    numbers that hold a value in their upper and its place in their lower half are sorted.
+    """
+    bits = (np.float32(0.0) - values).view(np.int32)  # not -values: both zeros become one
+    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)  # negative ones are stored largest first
+    keys = (bits.astype(np.int64) << 32) | np.arange(len(values))
+    keys.sort()
+    return keys & 0xFFFFFFFF
 
 
 def _interleave(

@@ -87,7 +87,8 @@ class VisionInput:
 
         """
         of_tokens = values.unflatten(0, (self.num_tokens, -1))
-        return of_tokens[torch.from_numpy(self.kept_indices).to(values.device)].flatten(0, 1)
+        kept_indices = torch.from_numpy(self.kept_indices).to(values.device)
+        return of_tokens.index_select(0, kept_indices).flatten(0, 1)
 
     def patch_positions(self, merge_size: int) -> Tensor:
         """Return row and column of each kept patch in its full image, (kept patches, 2)."""
