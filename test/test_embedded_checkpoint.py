@@ -19,6 +19,7 @@ from training.tokenizer import build_vocabulary
 from transformers import AutoTokenizer, GenerationConfig, Qwen2VLForConditionalGeneration
 
 MAX_SIZE_BYTES = 25_000_000
+NUM_TORCH_THREADS = 2
 
 
 @pytest.fixture(scope='module')

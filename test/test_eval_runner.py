@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 POLICIES = ('random', 'events_and_saliency')
+NUM_QUESTIONS = 120
 SMALL = ('--max-pixels', 80_000)  # 88 visual tokens of an image of 640 x 480
 
 
@@ -40,18 +41,18 @@ def read_answers(folder):
 
 @pytest.fixture(scope='module')
 def internal(tmp_path_factory):
-    """Return the folder of an evaluation of 200 questions with events of a small motion."""
+    """Return the folder of an evaluation of questions with events of a small motion."""
     folder = tmp_path_factory.mktemp('evaluations') / 'internal'
-    evaluate('simulated', '--questions', 200, '--events', 'microsaccade', '--policies', *POLICIES,
-             '--keep', 0.3, '--output', folder, '--timed', 2, *SMALL)
+    evaluate('simulated', '--questions', NUM_QUESTIONS, '--events', 'microsaccade', '--policies',
+             *POLICIES, '--keep', 0.3, '--output', folder, '--timed', 2, *SMALL)
     return folder
 
 
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
-    """Return the same 200 questions in JSON lines, with RealWorldQA's columns."""
+    """Return the same questions in JSON lines, with RealWorldQA's columns."""
     path = tmp_path_factory.mktemp('exported') / 'questions.jsonl'
-    evaluate('simulated', '--questions', 200, '--export', path)
+    evaluate('simulated', '--questions', NUM_QUESTIONS, '--export', path)
     return path
 
 
@@ -62,7 +63,7 @@ def test_questions_in_columns_of_realworldqa_get_the_same_answers(internal, expo
     found, expected = (
         [tuple(record[key] for key in compared) for record in read_answers(folder)]
         for folder in (tmp_path, internal))
-    assert found == expected and len(found) == 200 * 3
+    assert found == expected and len(found) == NUM_QUESTIONS * 3
     numbers = [json.loads((folder / 'summary.json').read_text())['settings']
                for folder in (tmp_path, internal)]
     for name, item in numbers[0].items():
@@ -73,7 +74,7 @@ def test_questions_in_columns_of_realworldqa_get_the_same_answers(internal, expo
 def test_parquet_holds_the_same_questions_and_images(exported, tmp_path):
     pytest.importorskip('pyarrow')
     path = tmp_path / 'questions.parquet'
-    evaluate('simulated', '--questions', 200, '--export', path)
+    evaluate('simulated', '--questions', NUM_QUESTIONS, '--export', path)
     sets = [FileSet(file, 'question') for file in (exported, path)]
     num_images = 0
     for lines, rows in zip(*map(group_by_image, sets), strict=True):
@@ -88,11 +89,11 @@ def test_parquet_holds_the_same_questions_and_images(exported, tmp_path):
 def test_what_an_evaluation_leaves(internal):
     summary = json.loads((internal / 'summary.json').read_text())
     answers = read_answers(internal)
-    assert summary['questions'] == 200 and summary['problems'] == []
-    assert len(answers) == 200 * 3
+    assert summary['questions'] == NUM_QUESTIONS and summary['problems'] == []
+    assert len(answers) == NUM_QUESTIONS * 3
     for name, item in summary['settings'].items():
         mine = [record for record in answers if record['setting'] == name]
-        share = sum(record['right'] for record in mine) / 200
+        share = sum(record['right'] for record in mine) / NUM_QUESTIONS
         assert item['accuracy']['value'] == pytest.approx(share)
         assert item['tokens_kept'] == (88 if name == 'dense' else 26)
         assert item['median_ttft_ms'] > 0

@@ -32,6 +32,8 @@ from training.tokenizer import build_tokenizer, build_vocabulary
 from training.train import build_optimizers, main
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
 
+NUM_TORCH_THREADS = 2
+
 
 @pytest.fixture(scope='module')
 def model():
