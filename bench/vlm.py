@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from copy import deepcopy
 import gc
+from itertools import combinations
 import json
 from pathlib import Path
 import platform
@@ -35,8 +37,10 @@ from vlm_models import GRIDS, load_model, make_prompt, make_vision, NUM_TEXT_AFT
 from vlm_report import draw_plot, print_table
 
 KEEP_RATIOS = (1.0, 0.5, 0.3, 0.25, 0.2, 0.1)
-PARTS = ('library', 'compiled', 'engine', 'memory', 'selection')
+PARTS = ('library', 'compiled', 'engine', 'agreement', 'memory', 'selection')
 NUM_NEW_TOKENS = 64
+ATTENTIONS = ('eager', 'sdpa')  # back ends of the library
+NUM_AGREEMENTS = 8  # pictures and prompts whose logits are compared
 NUM_TEXT_TOKENS = NUM_TEXT_BEFORE + NUM_TEXT_AFTER
 
 
@@ -202,6 +206,52 @@ def measure_memory(library: Any, images: list[str], device: str) -> dict[str, An
     return results
 
 
+def measure_agreement(
+    library: Any, images: list[str], keep_ratios: list[float], device: str,
+) -> dict[str, Any]:
+    """
+    Return how far apart the logits after the prompt are: the library's, by back end, and engine's.
+
+    ``largest`` holds the largest difference of a logit between each two of them, the median over
+    pictures and prompts; ``error`` the difference of each from the same weights in float32,
+    as a share of the norm of its logits, the mean.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    reference = SparseQwenVl(deepcopy(library).float())
+    captured, eager = CapturedQwenVl(library, usual_ratios=keep_ratios), SparseQwenVl(library)
+    results: dict[str, Any] = {}
+    for image in images:
+        results[image] = {}
+        for keep_ratio in keep_ratios:
+            largest: dict[str, list[float]] = {}
+            error: dict[str, list[float]] = {}
+            for seed in range(NUM_AGREEMENTS):
+                vision = make_vision(library.config, *GRIDS[image], keep_ratio, device, seed)
+                prompt_ids = make_prompt(library.config, vision.rows * vision.cols, seed)
+                logits = {'engine': prompt_logits(captured, prompt_ids, vision)}
+                for attention in ATTENTIONS:
+                    library.set_attn_implementation(attention)
+                    logits[attention] = prompt_logits(eager, prompt_ids, vision)
+                exact = prompt_logits(reference, prompt_ids, vision)
+                for left, right in combinations(logits, 2):
+                    largest.setdefault(f'{left}, {right}', []).append(
+                        float((logits[left] - logits[right]).abs().max()))
+                for name, rounded in logits.items():
+                    error.setdefault(name, []).append(
+                        float((rounded - exact).norm() / exact.norm()))
+            results[image][keep_ratio] = {
+                'largest': {pair: float(np.median(values)) for pair, values in largest.items()},
+                'error': {name: float(np.mean(values)) for name, values in error.items()}}
+    return results
+
+
+def prompt_logits(model: SparseQwenVl, prompt_ids: torch.Tensor, vision: VisionInput) -> Any:
+    """Return the logits after the prompt in float32, of a run that the engine had recorded."""
+    for _ in range(3 if isinstance(model, CapturedQwenVl) else 1):
+        state = model.prefill(prompt_ids, vision, model.encode(vision))
+    return state.logits.float()
+
+
 def measure_selection(device: str, clock: Clock) -> dict[str, Any]:
     """Return the time from activity to the kept patches of a 1920 x 1080 image."""
     geometry = PatchGeometry(14, 2, 3136, 12845056)
@@ -284,6 +334,8 @@ def run_parts(options: argparse.Namespace, report: dict[str, Any]) -> None:
         'memory': lambda: measure_memory(library, options.images, options.device),
         'engine': lambda: measure_engine(
             library, options.images, options.keep_ratios, options.device, clock),
+        'agreement': lambda: measure_agreement(
+            library, options.images, options.keep_ratios, options.device),
         'selection': lambda: measure_selection(options.device, clock),
         'compiled': lambda: measure_compiled(library, options.images[-1], options.device)}
     for name, step in steps.items():

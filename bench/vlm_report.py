@@ -30,6 +30,10 @@ def print_table(report: dict[str, Any]) -> None:
                   f'{result["flops_saved"]:.1%} | {result["matrix_rate_share"]:.0%} | '
                   f'{result.get("against_library", 0.0):.2f} | '
                   f'{result["against_own_dense"]:.2f} |')
+    for image, results in report.get('agreement', {}).items():
+        for keep_ratio, result in results.items():
+            print(f'| {image} | agreement {keep_ratio} | {_named(result["largest"])} | '
+                  f'{_named(result["error"])} |')
     for name in ('compiled', 'memory', 'selection'):
         if name in report:
             print(name, report[name])
@@ -41,6 +45,10 @@ def _row(result: dict[str, Any]) -> str:
               f'{result["second_question"]["median_ms"]:.2f}']
     parts.append(f'{result["token_ms"]:.3f}' if 'token_ms' in result else '')
     return ' | '.join(parts)
+
+
+def _named(values: dict[str, float]) -> str:
+    return ' | '.join(f'{name}: {value:.4f}' for name, value in values.items())
 
 
 def _times(result: dict[str, float]) -> str:
