@@ -25,7 +25,7 @@ from epvlm_ros.core.sparse_qwen_vl import GREEDY, Sampling, SparseQwenVl, Vision
 import numpy as np
 import torch
 from torch import Tensor
-from vlm_models import GRIDS, load_model, make_prompt, make_vision, SHAPES
+from vlm_models import GRIDS, library_logits, load_model, make_prompt, make_vision, SHAPES
 
 KEEP_RATIOS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 USUAL_RATIOS = (0.25, 0.5)
@@ -133,12 +133,8 @@ class Soak:
         """Return the largest difference of a logit between the library's own back ends."""
         vision = self._visions[0]
         prompt_ids = make_prompt(self._config, vision.rows * vision.cols)
-        logits = []
-        for attention in ('eager', 'sdpa'):
-            library.set_attn_implementation(attention)
-            state = self._eager.prefill(prompt_ids, vision, self._eager.encode(vision))
-            logits.append(state.logits.float())
-        return float((logits[0] - logits[1]).abs().max())
+        eager, sdpa = library_logits(library, prompt_ids, vision).values()
+        return float((eager - sdpa).abs().max())
 
 
 def memory_mb(device: str) -> dict[str, float]:

@@ -32,14 +32,14 @@ from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl, VisionInput
 import numpy as np
 import torch
 import transformers
-from vlm_models import GRIDS, load_model, make_prompt, make_vision, NUM_TEXT_AFTER, \
-    NUM_TEXT_BEFORE, SHAPES
+from vlm_models import (
+    GRIDS, library_logits, load_model, make_prompt, make_vision, NUM_TEXT_AFTER, NUM_TEXT_BEFORE,
+    prompt_logits, SHAPES)
 from vlm_report import draw_plot, print_table
 
 KEEP_RATIOS = (1.0, 0.5, 0.3, 0.25, 0.2, 0.1)
 PARTS = ('library', 'compiled', 'engine', 'agreement', 'memory', 'selection')
 NUM_NEW_TOKENS = 64
-ATTENTIONS = ('eager', 'sdpa')  # back ends of the library
 NUM_AGREEMENTS = 8  # pictures and prompts whose logits are compared
 NUM_TEXT_TOKENS = NUM_TEXT_BEFORE + NUM_TEXT_AFTER
 
@@ -210,46 +210,46 @@ def measure_agreement(
     library: Any, images: list[str], keep_ratios: list[float], device: str,
 ) -> dict[str, Any]:
     """
-    Return how far apart the logits after the prompt are: the library's, by back end, and engine's.
+    Return how far apart the logits after the prompt are: the engine's and, by back end, library's.
 
     ``largest`` holds the largest difference of a logit between each two of them, the median over
     pictures and prompts; ``error`` the difference of each from the same weights in float32,
     as a share of the norm of its logits, the mean.
     """
-    torch.backends.cudnn.allow_tf32 = False
-    reference = SparseQwenVl(deepcopy(library).float())
-    captured, eager = CapturedQwenVl(library, usual_ratios=keep_ratios), SparseQwenVl(library)
+    torch.backends.cudnn.allow_tf32 = False  # the float32 model begins with a convolution
+    exact = SparseQwenVl(deepcopy(library).float())
+    engine = CapturedQwenVl(library, usual_ratios=keep_ratios)
     results: dict[str, Any] = {}
     for image in images:
         results[image] = {}
         for keep_ratio in keep_ratios:
-            largest: dict[str, list[float]] = {}
-            error: dict[str, list[float]] = {}
-            for seed in range(NUM_AGREEMENTS):
-                vision = make_vision(library.config, *GRIDS[image], keep_ratio, device, seed)
-                prompt_ids = make_prompt(library.config, vision.rows * vision.cols, seed)
-                logits = {'engine': prompt_logits(captured, prompt_ids, vision)}
-                for attention in ATTENTIONS:
-                    library.set_attn_implementation(attention)
-                    logits[attention] = prompt_logits(eager, prompt_ids, vision)
-                exact = prompt_logits(reference, prompt_ids, vision)
-                for left, right in combinations(logits, 2):
-                    largest.setdefault(f'{left}, {right}', []).append(
-                        float((logits[left] - logits[right]).abs().max()))
-                for name, rounded in logits.items():
-                    error.setdefault(name, []).append(
-                        float((rounded - exact).norm() / exact.norm()))
+            largest, error = zip(*(
+                compare_logits(library, engine, exact, seed, make_vision(
+                    library.config, *GRIDS[image], keep_ratio, device, seed))
+                for seed in range(NUM_AGREEMENTS)))
             results[image][keep_ratio] = {
-                'largest': {pair: float(np.median(values)) for pair, values in largest.items()},
-                'error': {name: float(np.mean(values)) for name, values in error.items()}}
+                'largest': {pair: float(np.median([prompt[pair] for prompt in largest]))
+                            for pair in largest[0]},
+                'error': {name: float(np.mean([prompt[name] for prompt in error]))
+                          for name in error[0]}}
     return results
 
 
-def prompt_logits(model: SparseQwenVl, prompt_ids: torch.Tensor, vision: VisionInput) -> Any:
-    """Return the logits after the prompt in float32, of a run that the engine had recorded."""
-    for _ in range(3 if isinstance(model, CapturedQwenVl) else 1):
-        state = model.prefill(prompt_ids, vision, model.encode(vision))
-    return state.logits.float()
+def compare_logits(
+    library: Any, engine: CapturedQwenVl, exact: SparseQwenVl, seed: int, vision: VisionInput,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what ``measure_agreement`` calls largest and error, of one picture and prompt."""
+    prompt_ids = make_prompt(library.config, vision.rows * vision.cols, seed)
+    for _ in range(2):  # so that the next run is one of recorded functions
+        prompt_logits(engine, prompt_ids, vision)
+    logits = {'engine': prompt_logits(engine, prompt_ids, vision),
+              **library_logits(library, prompt_ids, vision)}
+    expected = prompt_logits(exact, prompt_ids, vision)
+    largest = {f'{left}, {right}': float((logits[left] - logits[right]).abs().max())
+               for left, right in combinations(logits, 2)}
+    error = {name: float((rounded - expected).norm() / expected.norm())
+             for name, rounded in logits.items()}
+    return largest, error
 
 
 def measure_selection(device: str, clock: Clock) -> dict[str, Any]:

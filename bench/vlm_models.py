@@ -8,7 +8,7 @@ from epvlm_ros.core.checkpoint import load_checkpoint
 from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.core.flops import ModelShape
 from epvlm_ros.core.selection import token_budget
-from epvlm_ros.core.sparse_qwen_vl import VisionInput
+from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl, VisionInput
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ _VISION = {'depth': 32, 'embed_dim': 1280, 'num_heads': 16, 'mlp_ratio': 4}
 # The width of everything divided by ten or more, to try a benchmark out on a CPU.
 _SMALL_TEXT = {'hidden_size': 96, 'num_hidden_layers': 3, 'num_attention_heads': 3,
                'num_key_value_heads': 1, 'intermediate_size': 192, 'vocab_size': 2000}
+ATTENTIONS = ('eager', 'sdpa')  # back ends of the library, the one that it chooses itself last
 SHAPES = ('2b', '7b', 'small', 'embedded')
 
 
@@ -76,3 +77,17 @@ def make_vision(
     pixels = random.standard_normal(
         (4 * num_tokens, ModelShape.from_config(config).patch_values), dtype=np.float32)
     return VisionInput(torch.from_numpy(pixels).to(device), rows, cols, kept)
+
+
+def prompt_logits(model: SparseQwenVl, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
+    """Return the logits after the prompt, float32."""
+    return model.prefill(prompt_ids, vision, model.encode(vision)).logits.float()
+
+
+def library_logits(library: Any, prompt_ids: Tensor, vision: VisionInput) -> dict[str, Tensor]:
+    """Return the logits after the prompt by each attention of the library, float32."""
+    model, logits = SparseQwenVl(library), {}
+    for attention in ATTENTIONS:
+        library.set_attn_implementation(attention)
+        logits[attention] = prompt_logits(model, prompt_ids, vision)
+    return logits
