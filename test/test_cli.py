@@ -76,11 +76,12 @@ def test_ask_about_a_window_that_no_events_came_for(slider_bag, capsys):
     (['--event-topic', '/other'], '/other is no event topic'),
     (['--overlay', '/no/such/folder/o.png'], 'cannot write /no/such/folder/o.png'),
 ])
-def test_what_is_wrong_is_one_line_that_names_it(slider_bag, arguments, words):
+def test_what_is_wrong_is_one_line_that_names_it(slider_bag, capsys, arguments, words):
     # in this process; the next test and the last one look at what a process makes of it
     with pytest.raises(SystemExit) as end:
         main(['ask', str(slider_bag), '--question', 'what?', *arguments])
     assert words in end.value.code and '\n' not in end.value.code
+    assert 'Traceback' not in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_recording(tmp_path):

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 POLICIES = ('random', 'events_and_saliency')
-NUM_QUESTIONS = 120
+NUM_QUESTIONS = 200
 SMALL = ('--max-pixels', 80_000)  # 88 visual tokens of an image of 640 x 480
 
 
