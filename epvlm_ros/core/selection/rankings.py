@@ -104,7 +104,7 @@ IMAGE_SCORES = {
 
 
 def _rank_by_score(scene: TokenScene, score: np.ndarray) -> np.ndarray:
-    """Rank tokens by a score each, equal ones in even coverage."""
+    """Rank tokens by a score each in float32, equal ones in even coverage."""
     order = rank_uniformly(scene)
     return order[_places_by_size(score.ravel()[order].astype(np.float32))]
 
