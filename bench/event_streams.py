@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epvlm_ros.core.packets import EventPacket
+from epvlm_ros.events.packet import EventPacket
 import numpy as np
 
 STREAMS = {  # the encoding of each stream

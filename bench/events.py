@@ -17,9 +17,10 @@ import platform
 import time
 from typing import Any, Callable, Iterator
 
-from epvlm_ros.core.activity import ActivityBins
-from epvlm_ros.core.packets import Events, make_decoder
-from epvlm_ros.core.registration import HomographyRegistration, make_cell_lookup
+from epvlm_ros.events.histogram.activity_bins import ActivityBins
+from epvlm_ros.events.packet import Events
+from epvlm_ros.events.packet_codecs import make_decoder
+from epvlm_ros.events.registration import HomographyRegistration, make_cell_lookup
 from event_streams import make_packets, PACKET_US, STREAMS
 import numba
 import numpy as np

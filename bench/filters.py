@@ -16,12 +16,13 @@ import time
 from typing import Any
 
 from epvlm_ros.bag import BagReader
-from epvlm_ros.core.activity import ActivityBins
-from epvlm_ros.core.config import FilterConfig
-from epvlm_ros.core.filters import EventFilter, make_filters
-from epvlm_ros.core.packets import encode_evt3, EventPacket, Events, make_decoder
-from epvlm_ros.core.packets.runs import PixelRuns
-from epvlm_ros.core.registration import HomographyRegistration, IDENTITY, make_cell_lookup
+from epvlm_ros.events.config import FilterConfig
+from epvlm_ros.events.filters import EventFilter, make_filters
+from epvlm_ros.events.histogram.activity_bins import ActivityBins
+from epvlm_ros.events.packet import EventPacket, Events
+from epvlm_ros.events.packet.pixel_runs import PixelRuns
+from epvlm_ros.events.packet_codecs import encode_evt3, make_decoder
+from epvlm_ros.events.registration import HomographyRegistration, IDENTITY, make_cell_lookup
 import numpy as np
 
 PACKET_NS = 4_000_000

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from epvlm_ros.core.compiled import compiled
-from epvlm_ros.core.packets import EventPacket
+from epvlm_ros.compiled import compiled
+from epvlm_ros.events.packet import EventPacket
 import numpy as np
 
 

@@ -18,10 +18,7 @@ import json
 from pathlib import Path
 import time
 
-from epvlm_ros.core.activity import ActivityGrid
-from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.patch_grid import PatchGeometry, PatchGrid
-from epvlm_ros.core.selection import select_for_frame
+from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.eval.policies import activity_for, CONTROLS, POLICIES
 from epvlm_ros.eval.question_set import ImageView
 from epvlm_ros.eval.report import format_table
@@ -29,6 +26,9 @@ from epvlm_ros.eval.settings import configure
 from epvlm_ros.eval.simulated import SimulationConfig, take_view
 from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.patch_grid import PatchGeometry, PatchGrid
+from epvlm_ros.vlm.token_selection import select_for_frame
 import numpy as np
 import torch
 

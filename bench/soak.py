@@ -20,8 +20,8 @@ import sys
 import time
 from typing import Any
 
-from epvlm_ros.core.captured import CapturedQwenVl
-from epvlm_ros.core.sparse_qwen_vl import GREEDY, Sampling, SparseQwenVl, VisionInput
+from epvlm_ros.vlm.cuda_graphs import CapturedQwenVl
+from epvlm_ros.vlm.sparse_qwen import GREEDY, Sampling, SparseQwenVl, VisionInput
 import numpy as np
 import torch
 from torch import Tensor

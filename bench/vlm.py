@@ -21,14 +21,14 @@ import platform
 import time
 from typing import Any
 
-from epvlm_ros.core.activity import ActivityGrid, grid_shape
-from epvlm_ros.core.captured import CapturedQwenVl
-from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.engine import VlmEngine
-from epvlm_ros.core.flops import ModelShape, prefill_flops
-from epvlm_ros.core.patch_grid import PatchGeometry
-from epvlm_ros.core.selection import select_for_frame
-from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl, VisionInput
+from epvlm_ros.activity_grid import ActivityGrid, grid_shape
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.cuda_graphs import CapturedQwenVl
+from epvlm_ros.vlm.engine import VlmEngine
+from epvlm_ros.vlm.flops import ModelShape, prefill_flops
+from epvlm_ros.vlm.patch_grid import PatchGeometry
+from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput
+from epvlm_ros.vlm.token_selection import select_for_frame
 import numpy as np
 import torch
 import transformers

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from epvlm_ros.core.checkpoint import load_checkpoint
-from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.flops import ModelShape
-from epvlm_ros.core.selection import token_budget
-from epvlm_ros.core.sparse_qwen_vl import SparseQwenVl, VisionInput
+from epvlm_ros.vlm.checkpoint import load_checkpoint
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.flops import ModelShape
+from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput
+from epvlm_ros.vlm.token_selection import token_budget
 import numpy as np
 import torch
 from torch import Tensor

@@ -9,8 +9,9 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from epvlm_ros.core.config import EventSyncConfig, VlmConfig
 from epvlm_ros.eval.command import add_eval_options
+from epvlm_ros.events.config import EventSyncConfig
+from epvlm_ros.vlm.config import VlmConfig
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,9 +39,9 @@ def bag_info_command(options: argparse.Namespace) -> None:
 def ask_command(options: argparse.Namespace) -> None:
     """Answer one question about one moment of a recording."""
     # Loaded here: the other commands need no torch and start at once.
-    from epvlm_ros.bag.guide import find_guided_frame
+    from epvlm_ros.bag.offline_sync import find_guided_frame
     from epvlm_ros.bag.reader import BagReader
-    from epvlm_ros.core.engine import VlmEngine
+    from epvlm_ros.vlm.engine import VlmEngine
 
     sync_config = EventSyncConfig(
         window_length=options.window_length, window_offset=options.window_offset)
@@ -72,8 +73,8 @@ def calibrate_command(options: argparse.Namespace) -> None:
     """Measure where event pixels are in the image, and write the file for the node."""
     from epvlm_ros.bag.calibrate import calibrate_bag
     from epvlm_ros.bag.reader import BagReader
-    from epvlm_ros.core.calibration import draw_calibration
-    from epvlm_ros.core.registration import HomographyFile, save_registration
+    from epvlm_ros.events.calibration import draw_calibration
+    from epvlm_ros.events.registration import HomographyFile, save_registration
     from tqdm import tqdm
 
     with BagReader(options.bag) as bag:
@@ -128,7 +129,7 @@ def _report(question: str, guided: Any, result: Any) -> dict[str, Any]:
 def _write_overlay(
     path: Path, engine: Any, rgb: Any, guided: Any, question: str, result: Any,
 ) -> None:
-    from epvlm_ros.core.overlay import draw_overlay
+    from epvlm_ros.vlm.overlay import draw_overlay
 
     _write_picture(path, draw_overlay(
         rgb, guided.activity, result.kept_indices, engine.patch_grid(*rgb.shape[:2]),

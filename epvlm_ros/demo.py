@@ -24,7 +24,7 @@ from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_interfaces.srv import Ask
 from epvlm_ros.images import image_to_rgb
 from epvlm_ros.ros.processes import NodeProcess
-from epvlm_ros.ros.quality import FRAMES, QUERIES
+from epvlm_ros.ros.qos import FRAMES, QUERIES
 from epvlm_ros.sim.recording import record_simulation, TruthQuestion
 import rclpy
 from rclpy.context import Context

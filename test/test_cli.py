@@ -6,7 +6,7 @@ import sys
 
 import cv2
 from epvlm_ros.cli import main
-from epvlm_ros.core.registration import load_homography_file
+from epvlm_ros.events.registration import load_homography_file
 import numpy as np
 import pytest
 from slider_depth_bag import make_slider_depth_bag

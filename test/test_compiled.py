@@ -8,7 +8,7 @@ import sys
 def test_a_change_in_another_file_compiles_the_caller_anew(tmp_path):
     (tmp_path / 'caller.py').write_text(
         'from called import answer\n'
-        'from epvlm_ros.core.compiled import compiled, count_bits\n\n\n'
+        'from epvlm_ros.compiled import compiled, count_bits\n\n\n'
         '@compiled\n'
         'def ask(number):\n'
         '    return answer() + count_bits(number)\n\n\n'
@@ -16,7 +16,7 @@ def test_a_change_in_another_file_compiles_the_caller_anew(tmp_path):
     environment = {**os.environ, 'NUMBA_CACHE_DIR': str(tmp_path / 'cache')}
     outputs = []
     for value in (10, 10, 20000):
-        source = f'from epvlm_ros.core.compiled import compiled\n\n\n' \
+        source = f'from epvlm_ros.compiled import compiled\n\n\n' \
                  f'@compiled\ndef answer():\n    return {value}\n'
         path = tmp_path / 'called.py'
         if not path.exists() or path.read_text() != source:

@@ -3,7 +3,9 @@
 from dataclasses import fields
 from pathlib import Path
 
-from epvlm_ros.core.config import EventSyncConfig, FilterConfig, VlmConfig, VlmNodeConfig
+from epvlm_ros.events.config import EventSyncConfig, FilterConfig
+from epvlm_ros.ros.config import VlmNodeConfig
+from epvlm_ros.vlm.config import VlmConfig
 import pytest
 import yaml
 

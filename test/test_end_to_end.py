@@ -11,7 +11,7 @@ from epvlm_ros.sim.recording import record_simulation
 import pytest
 from rclpy.event_handler import SubscriptionEventCallbacks
 from ros_graph import DEEP, DEEP_FRAMES, DEEP_IMAGES, RosGraph, wait_until
-from test_vlm_node import Asker
+from vlm_asker import Asker
 
 TOPICS = {'events': '/event_camera/events', 'image': '/camera/image_raw'}
 

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import cv2
 from epvlm_ros import images
-from epvlm_ros.images import (
-    check_image_size, compressed_to_rgb, IMAGE_ENCODINGS, image_to_rgb)
+from epvlm_ros.images import check_image_size, compressed_to_rgb, IMAGE_ENCODINGS, image_to_rgb
 import numpy as np
 import pytest
 

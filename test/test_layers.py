@@ -1,5 +1,7 @@
-"""Dependencies point one way: the core and the simulator know nothing of ROS."""
+"""Dependencies point one way: no half knows the other, nobody looks up, nothing goes round."""
 
+import ast
+from graphlib import CycleError, TopologicalSorter
 import importlib.util
 from pathlib import Path
 import subprocess
@@ -8,6 +10,20 @@ import sys
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# Rooms of the package from the ground up: a room imports from those in its list and from itself.
+SHARED = {'activity_grid', 'compiled', 'config_fields', 'images', 'time_units'}
+ALLOWED = {
+    **{name: SHARED for name in SHARED},
+    'events': SHARED,
+    'vlm': SHARED,
+    'bag': SHARED | {'events'},
+    'sim': SHARED | {'events', 'bag'},
+    'eval': SHARED | {'events', 'vlm', 'sim', 'bag'},
+    'ros': SHARED | {'events', 'vlm', 'bag'},
+    'cli': SHARED | {'events', 'vlm', 'bag', 'eval'},
+    'demo': SHARED | {'events', 'vlm', 'bag', 'sim', 'ros'},
+}
+WITHOUT_ROS = ['events', 'vlm', 'eval', 'sim', *sorted(SHARED)]
 CHECK = """
 import sys
 
@@ -27,20 +43,60 @@ for name in sys.argv[1:]:
 """
 
 
-def modules(package):
-    for path in sorted((ROOT / package).rglob('*.py')):
+def find_modules():
+    """Return the path of every module of the package by its dotted name."""
+    paths = {}
+    for path in sorted((ROOT / 'epvlm_ros').rglob('*.py')):
         parts = path.relative_to(ROOT).with_suffix('').parts
-        yield '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+        paths['.'.join(parts[:-1] if parts[-1] == '__init__' else parts)] = path
+    return paths
 
 
-@pytest.mark.parametrize('package', ['epvlm_ros/core', 'epvlm_ros/eval', 'epvlm_ros/sim'])
-def test_a_package_imports_without_ros(package):
+MODULES = find_modules()
+
+
+def find_imports(name):
+    """Return the modules of the package that a module imports, inside of functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{name} has a relative import'
+            found.update(f'{node.module}.{alias.name}'
+                         if f'{node.module}.{alias.name}' in MODULES else node.module
+                         for alias in node.names)
+    return {module for module in found if module in MODULES}
+
+
+def room(module):
+    return (module.split('.') + [''])[1]
+
+
+@pytest.mark.parametrize('name', [name for name in MODULES if room(name)])
+def test_a_room_imports_from_those_below_it_only(name):
+    allowed = ALLOWED[room(name)] | {room(name), ''}
+    above = {module for module in find_imports(name) if room(module) not in allowed}
+    assert not above, f'{name} imports {sorted(above)}'
+
+
+def test_no_module_leads_back_to_itself():
+    graph = {name: find_imports(name) - {name} for name in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f'modules import each other: {" -> ".join(error.args[1])}')
+
+
+@pytest.mark.parametrize('package', WITHOUT_ROS)
+def test_a_room_imports_without_ros(package):
     # What writes recordings is the one place where the simulator meets the bags.
     elsewhere = ['epvlm_ros.sim.recording']
     if importlib.util.find_spec('triton') is None:  # comes with torch for GPUs only
-        elsewhere.append('epvlm_ros.core.captured.kernels')
-    names = [name for name in modules(package) if not name.startswith(tuple(elsewhere))]
-    assert len(names) > 4
+        elsewhere.append('epvlm_ros.vlm.cuda_graphs.kernels')
+    names = [name for name in MODULES
+             if room(name) == package and not name.startswith(tuple(elsewhere))]
+    assert names
     result = subprocess.run(
         [sys.executable, '-c', CHECK, *names], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

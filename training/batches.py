@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from epvlm_ros.sim.question_maker import draw_questions
-from epvlm_ros.sim.questions import (
-    FAMILIES, MOTION, Question, RELATIONS, SceneView, view_scene)
+from epvlm_ros.sim.questions import FAMILIES, MOTION, Question, RELATIONS, SceneView, view_scene
 from epvlm_ros.sim.renderer import stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.sim.scene import SPLITS

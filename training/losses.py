@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epvlm_ros.core.config import VlmConfig
 from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
+from epvlm_ros.vlm.config import VlmConfig
 import torch
 from torch import Tensor
 import torch.nn.functional as functional

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.selection.saliency import (
-    AROUND_TOKENS, AROUND_WEIGHT, EVENT_WEIGHT, HALF_SALIENCY, LEAST_SPREAD, OPPONENT_COLOURS,
-    SAMPLES_PER_SIDE)
 from epvlm_ros.sim.activity_model import token_activity
 from epvlm_ros.sim.renderer import luminance, SceneRenderer
 from epvlm_ros.sim.scene import COLOURS, MAX_OBJECTS, SHAPES, SYMBOLS
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.token_selection.saliency import (
+    AROUND_TOKENS, AROUND_WEIGHT, EVENT_WEIGHT, HALF_SALIENCY, LEAST_SPREAD, OPPONENT_COLOURS,
+    SAMPLES_PER_SIDE)
 import torch
 from torch import Tensor
 import torch.nn.functional as functional
@@ -95,7 +95,7 @@ def token_detail(rgb: Tensor) -> Tensor:
 
 def token_saliency(rgb: Tensor) -> Tensor:
     """
-    Return ``image_saliency`` of ``epvlm_ros.core.selection.saliency``, (scenes, rows, cols).
+    Return ``image_saliency`` of ``epvlm_ros.vlm.token_selection.saliency``, (scenes, rows, cols).
 
     Of two middle ones the lower is the median here, and samples are means of all their pixels.
     """

@@ -8,10 +8,12 @@ from typing import Any, Callable, Iterable, Sequence
 
 import cv2
 from epvlm_ros.bag.reader import BagImage, BagMessage, BagReader
-from epvlm_ros.core.calibration import (
+from epvlm_ros.events.calibration import (
     calibrate, Calibration, CalibrationFrame, MAX_OFFSET_S, MIN_FRAMES)
-from epvlm_ros.core.clock import SECOND, SensorClock
-from epvlm_ros.core.packets import EventPacket, Events, make_decoder, PacketDecoder
+from epvlm_ros.events.packet import EventPacket, Events
+from epvlm_ros.events.packet_codecs import make_decoder, PacketDecoder
+from epvlm_ros.events.sync.clock import SensorClock
+from epvlm_ros.time_units import SECOND
 import numpy as np
 
 _TINY_SIDE = 64
@@ -65,7 +67,7 @@ def calibrate_bag(
     ------
     ValueError
         If there is no such topic, the file is damaged, images or packets are of several sizes, or
-        as `epvlm_ros.core.calibration.calibrate` does.
+        as `epvlm_ros.events.calibration.calibrate` does.
 
     """
     if num_frames < MIN_FRAMES:

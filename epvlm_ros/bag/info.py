@@ -7,8 +7,9 @@ from typing import Any
 
 from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
 from epvlm_ros.bag.reader import BagReader
-from epvlm_ros.core.clock import SECOND
-from epvlm_ros.core.packets import ENCODINGS, EventPacket, make_decoder, PacketDecoder
+from epvlm_ros.events.packet import EventPacket
+from epvlm_ros.events.packet_codecs import ENCODINGS, make_decoder, PacketDecoder
+from epvlm_ros.time_units import SECOND
 import numpy as np
 
 _NUM_FIRST_PACKETS = 10

@@ -9,11 +9,10 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
 
 from epvlm_ros.bag.message_types import (
     COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore)
-from epvlm_ros.bag.storage import (
-    decompress, DURABILITIES, find_storage, open_storage, STORAGES)
-from epvlm_ros.core.clock import SECOND
-from epvlm_ros.core.packets import EventPacket, packet_from_message
+from epvlm_ros.bag.storage import decompress, DURABILITIES, find_storage, open_storage, STORAGES
+from epvlm_ros.events.packet import EventPacket, packet_from_message
 from epvlm_ros.images import compressed_to_rgb, image_to_rgb
+from epvlm_ros.time_units import SECOND
 import numpy as np
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2 import Reader

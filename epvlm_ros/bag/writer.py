@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from epvlm_ros.bag.message_types import EVENT_PACKET_TYPE, IMAGE_TYPE, make_typestore
-from epvlm_ros.core.clock import SECOND
-from epvlm_ros.core.packets import EventPacket
+from epvlm_ros.events.packet import EventPacket
+from epvlm_ros.time_units import SECOND
 import numpy as np
 from rosbags.interfaces import (
     Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epvlm_ros.core.flops import ModelShape, prefill_flops
-from epvlm_ros.core.selection import rank_uniformly, token_budget, TokenScene
+from epvlm_ros.vlm.flops import ModelShape, prefill_flops
+from epvlm_ros.vlm.token_selection import rank_uniformly, token_budget, TokenScene
 import numpy as np
 
 

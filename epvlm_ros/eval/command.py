@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.vlm.config import VlmConfig
 
 if TYPE_CHECKING:
     from epvlm_ros.eval.question_set import QuestionSet
@@ -103,7 +103,7 @@ def open_questions(options: argparse.Namespace) -> QuestionSet:
 
 def evaluate(options: argparse.Namespace, questions: QuestionSet) -> None:
     """Ask all questions, write answers, summary and plot, print the tables."""
-    from epvlm_ros.eval.answer_file import ANSWERS_FILE, AnswerFile
+    from epvlm_ros.eval.answer_file import AnswerFile, ANSWERS_FILE
     from epvlm_ros.eval.plot import draw_plot
     from epvlm_ros.eval.report import format_overview, format_report
     from epvlm_ros.eval.run import Job, run_job
@@ -181,7 +181,7 @@ def describe_run(
     config: VlmConfig, questions: QuestionSet, settings: list[str],
 ) -> dict[str, Any]:
     """Return what the answers depend on, in JSON."""
-    from epvlm_ros.core.checkpoint import find_folder
+    from epvlm_ros.vlm.checkpoint import find_folder
 
     model = {name: value for name, value in asdict(config).items()
              if name not in ('num_threads', 'allow_download', 'keep_ratio', 'selection',

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from epvlm_ros.core.selection.rankings import EVENT_POLICIES
 from epvlm_ros.eval.groups import ONE_FRAME_GROUP
 from epvlm_ros.eval.policies import DENSE, POLICIES
+from epvlm_ros.vlm.token_selection.policies import EVENT_POLICIES
 
 # Colour-blind safe (after Okabe and Ito), the same for a policy in every plot.
 _COLOURS = {

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import fields
 
 import cv2
-from epvlm_ros.core.activity import ActivityGrid, grid_shape
-from epvlm_ros.core.config import VlmConfig
+from epvlm_ros.activity_grid import ActivityGrid, grid_shape
 from epvlm_ros.eval.question_set import ImageView
+from epvlm_ros.vlm.config import VlmConfig
 import numpy as np
 
 DENSE = 'dense'

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from epvlm_ros.core.activity import ActivityGrid
+from epvlm_ros.activity_grid import ActivityGrid
 import numpy as np
 
 STILL_GROUP = 'still camera and objects'

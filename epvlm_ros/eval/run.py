@@ -13,13 +13,13 @@ import signal
 import traceback
 from typing import Any
 
-from epvlm_ros.core.checkpoint import load_checkpoint
-from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.engine import OutOfMemory
 from epvlm_ros.eval.answer_file import AnswerFile, Record
 from epvlm_ros.eval.question_set import Case, Problem, QuestionSet
 from epvlm_ros.eval.runner import Runner
 from epvlm_ros.eval.settings import Setting
+from epvlm_ros.vlm.checkpoint import load_checkpoint
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.engine import OutOfMemory
 import torch
 
 _LOOK_EVERY_S = 2.0  # whether all processes are still there

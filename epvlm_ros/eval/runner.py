@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from epvlm_ros.core.checkpoint import Checkpoint
-from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.engine import EngineAnswer, VlmEngine
-from epvlm_ros.core.flops import ModelShape
-from epvlm_ros.core.prompt import PromptBuilder
-from epvlm_ros.core.selection import select_for_frame
 from epvlm_ros.eval.answer_file import Record
 from epvlm_ros.eval.policies import activity_for
 from epvlm_ros.eval.question_set import Case, ImageView, Problem
 from epvlm_ros.eval.scoring import find_letter, is_right
 from epvlm_ros.eval.settings import configure, Setting
+from epvlm_ros.vlm.checkpoint import Checkpoint
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.engine import EngineAnswer, VlmEngine
+from epvlm_ros.vlm.flops import ModelShape
+from epvlm_ros.vlm.prompt import PromptBuilder
+from epvlm_ros.vlm.token_selection import select_for_frame
 import numpy as np
 
 _TEXT_STEP = 16  # tokens: a budget of FLOPs is that of a text rounded up to a multiple of this

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from epvlm_ros.core.config import VlmConfig
-from epvlm_ros.core.selection import IMAGE_SCORES
 from epvlm_ros.eval.budget import Budget
 from epvlm_ros.eval.policies import CONTROLS, DENSE, selection_of
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.token_selection import IMAGE_SCORES
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from epvlm_ros.core.packets import Events
 from epvlm_ros.eval.question_set import Case, ImageView, Problem, STILL_GROUP
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
+from epvlm_ros.events.packet import Events
 from epvlm_ros.sim.event_simulator import EventSimulator
 from epvlm_ros.sim.question_maker import make_question
-from epvlm_ros.sim.questions import (
-    FAMILIES, ONE_FRAME_FAMILIES, Question, SceneView, view_scene)
+from epvlm_ros.sim.questions import FAMILIES, ONE_FRAME_FAMILIES, Question, SceneView, view_scene
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.sim.scene import Scene, SPLITS

@@ -11,8 +11,8 @@ their contrast: no hint of what moves by itself, of which a still image knows no
 from __future__ import annotations
 
 import cv2
-from epvlm_ros.core.activity import ActivityGrid, grid_shape
-from epvlm_ros.core.packets import Events
+from epvlm_ros.activity_grid import ActivityGrid, grid_shape
+from epvlm_ros.events.packet import Events
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
 import numpy as np
 

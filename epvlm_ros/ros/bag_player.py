@@ -14,8 +14,8 @@ from typing import Any
 
 from epvlm_ros.bag.message_types import EVENT_ARRAY_TYPE, EVENT_PACKET_TYPE
 from epvlm_ros.bag.reader import BagReader, BagTopic
-from epvlm_ros.core.clock import SECOND
-from epvlm_ros.ros.quality import EVENTS, FRAMES, LATCHED, publisher_options
+from epvlm_ros.ros.qos import EVENTS, FRAMES, LATCHED, publisher_options
+from epvlm_ros.time_units import SECOND
 import rclpy
 from rclpy.context import Context
 from rclpy.duration import Duration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from epvlm_ros.core.registration import (
+from epvlm_ros.events.registration import (
     camera_from_info, CameraModel, CameraRegistration, pose_from_message, TransformTree)
 import numpy as np
 from rclpy.node import Node

@@ -7,9 +7,9 @@ import math
 
 from builtin_interfaces.msg import Duration, Time
 from epvlm_interfaces.msg import EventGuidedFrame
-from epvlm_ros.core.activity import ActivityGrid
-from epvlm_ros.core.clock import SECOND
-from epvlm_ros.core.guided_frame import GuidedFrame
+from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.events.sync.guided_frame import GuidedFrame
+from epvlm_ros.time_units import SECOND
 import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header

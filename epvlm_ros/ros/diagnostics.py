@@ -7,11 +7,11 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from epvlm_ros.core.backlog import Backlog
-from epvlm_ros.core.clock import SECOND
-from epvlm_ros.core.guided_frame import GuidedFrame
-from epvlm_ros.core.registration import RegistrationMonitor
-from epvlm_ros.core.synchronizer import FrameSynchronizer
+from epvlm_ros.events.registration import RegistrationMonitor
+from epvlm_ros.events.sync.guided_frame import GuidedFrame
+from epvlm_ros.events.sync.input_queue import Backlog
+from epvlm_ros.events.sync.synchronizer import FrameSynchronizer
+from epvlm_ros.time_units import SECOND
 import numpy as np
 from std_msgs.msg import Header
 

@@ -9,20 +9,21 @@ from typing import Callable
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import EventGuidedFrame
-from epvlm_ros.core.backlog import Backlog, Kind, Turn
-from epvlm_ros.core.clock import SECOND
-from epvlm_ros.core.config import EventSyncConfig, FilterConfig
-from epvlm_ros.core.coverage import Missing
-from epvlm_ros.core.guided_frame import Frame, GuidedFrame
-from epvlm_ros.core.packets import packet_from_message
-from epvlm_ros.core.registration import CameraRegistration, make_registration, RegistrationMonitor
-from epvlm_ros.core.synchronizer import FrameSynchronizer, warm_up
+from epvlm_ros.events.config import EventSyncConfig, FilterConfig
+from epvlm_ros.events.packet import packet_from_message
+from epvlm_ros.events.registration import (
+    CameraRegistration, make_registration, RegistrationMonitor)
+from epvlm_ros.events.sync.completeness import Missing
+from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
+from epvlm_ros.events.sync.input_queue import Backlog, Kind, Turn
+from epvlm_ros.events.sync.synchronizer import FrameSynchronizer, warm_up
 from epvlm_ros.images import check_image_size, compressed_to_rgb, image_to_rgb
 from epvlm_ros.ros.calibration_source import CalibrationSource
 from epvlm_ros.ros.conversions import rgb_to_image, to_guided_frame_message, to_ns
 from epvlm_ros.ros.diagnostics import SyncDiagnostics
-from epvlm_ros.ros.parameters import NodeParameters
-from epvlm_ros.ros.quality import EVENTS, FRAMES, publisher_options, subscription_options
+from epvlm_ros.ros.node_parameters import NodeParameters
+from epvlm_ros.ros.qos import EVENTS, FRAMES, publisher_options, subscription_options
+from epvlm_ros.time_units import SECOND
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -41,7 +42,7 @@ class EventSyncNode(Node):
     Subscribes to ``events`` (event_camera_msgs/EventPacket) and ``image`` (sensor_msgs/Image, or
     CompressedImage with the parameter ``compressed``), and with registration ``camera_info`` to
     two calibrations and their transform; publishes ``event_guided_frame`` and ``/diagnostics``.
-    Parameters are the fields of `epvlm_ros.core.config.EventSyncConfig` and ``FilterConfig``.
+    Parameters are the fields of `epvlm_ros.events.config.EventSyncConfig` and ``FilterConfig``.
     The start is over sooner once ``should_stop`` says so.
 
     Callbacks only put what they get into a bounded line; one thread takes it from there and owns

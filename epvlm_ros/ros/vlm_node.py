@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
-from epvlm_ros.core.clock import SECOND
-from epvlm_ros.core.config import VlmConfig, VlmNodeConfig
-from epvlm_ros.core.engine import VlmEngine
-from epvlm_ros.ros.answering import Answering
-from epvlm_ros.ros.answers import Query, refuse, STATUS_NAMES
-from epvlm_ros.ros.asking import QueryInterfaces
+from epvlm_ros.ros.config import VlmNodeConfig
 from epvlm_ros.ros.conversions import to_ns
-from epvlm_ros.ros.frames import GuidedFrames
-from epvlm_ros.ros.parameters import NodeParameters
-from epvlm_ros.ros.quality import (
-    FRAMES, publisher_options, QUERIES, subscription_options)
+from epvlm_ros.ros.guided_frame_buffer import GuidedFrames
+from epvlm_ros.ros.node_parameters import NodeParameters
+from epvlm_ros.ros.qos import FRAMES, publisher_options, QUERIES, subscription_options
+from epvlm_ros.ros.query import Query, refuse, STATUS_NAMES
+from epvlm_ros.ros.query_handler import Answering
+from epvlm_ros.ros.query_interfaces import QueryInterfaces
 from epvlm_ros.ros.worker import Worker
+from epvlm_ros.time_units import SECOND
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.engine import VlmEngine
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -31,7 +31,7 @@ class VlmNode(LifecycleNode):
     (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask) and the action ``answer_query``
     (epvlm_interfaces/AnswerQuery), publishes ``answer`` (epvlm_interfaces/Answer) for every query
     of any kind and, with the parameter ``publish_overlay``, ``overlay`` (sensor_msgs/Image).
-    Parameters are the fields of `epvlm_ros.core.config.VlmConfig` and `VlmNodeConfig`.
+    Parameters are the fields of `epvlm_ros.events.config.VlmConfig` and `VlmNodeConfig`.
     Configuring loads the model; it breaks off early once ``should_stop`` says so.
     """
 

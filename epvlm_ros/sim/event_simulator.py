@@ -13,7 +13,7 @@ only, so it may come right before or after an earlier one of the same interval.
 
 from __future__ import annotations
 
-from epvlm_ros.core.packets import Events
+from epvlm_ros.events.packet import Events
 from epvlm_ros.sim.event_camera import EventCameraConfig
 from epvlm_ros.sim.photoreceptor import Photoreceptor
 import numpy as np

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from epvlm_ros.bag.writer import BagWriter
-from epvlm_ros.core.packets import encode_evt3, EventPacket, Events
+from epvlm_ros.events.packet import EventPacket, Events
+from epvlm_ros.events.packet_codecs import encode_evt3
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
 from epvlm_ros.sim.question_maker import draw_questions
 from epvlm_ros.sim.questions import answer_question, FAMILIES, Question, view_scene

@@ -1,0 +1,129 @@
+"""A recording's frames with their event activity: event_sync_node's work, without a graph."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
+from epvlm_ros.bag.reader import BagMessage, BagReader
+from epvlm_ros.events.config import EventSyncConfig
+from epvlm_ros.events.sync.completeness import Missing
+from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
+from epvlm_ros.events.sync.synchronizer import FrameSynchronizer
+from epvlm_ros.images import check_image_size
+from epvlm_ros.time_units import SECOND
+
+
+def guided_frames(
+    bag: BagReader, config: EventSyncConfig, event_topic: str | None = None,
+    image_topic: str | None = None,
+) -> Iterator[GuidedFrame]:
+    """
+    Iterate over the guided frames of a recording in the order in which a node would publish them.
+
+    Messages that cannot be used are left out, as the node does, see `BagReader.read_usable`.
+
+    Parameters
+    ----------
+    bag : BagReader
+        The recording; record times stand for the time of arrival.
+    config : EventSyncConfig
+        Window, wait, grid and registration.
+    event_topic, image_topic : str, optional
+        The topics; found by type if left out.
+
+    Yields
+    ------
+    GuidedFrame
+        Its frame's payload is the BagMessage, for `BagReader.image`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such topic, or the file is damaged.
+
+    """
+    events = bag.find_event_topic(event_topic)
+    synchronizer = FrameSynchronizer(config)
+
+    def take(message: BagMessage) -> None:
+        now_s = message.record_time_ns / SECOND
+        if message.topic == events:
+            synchronizer.add_packet(bag.packet(message), now_s)
+        else:
+            synchronizer.add_frame(_to_frame(bag, message), now_s)
+
+    now_s = 0.0
+    messages = bag.messages([events, bag.find_image_topic(image_topic)])
+    for message, _ in bag.read_usable(messages, take):
+        now_s = message.record_time_ns / SECOND
+        yield from synchronizer.poll(now_s)
+    yield from synchronizer.poll(now_s + config.max_wait + 1.0)
+
+
+def find_guided_frame(
+    bag: BagReader, config: EventSyncConfig, at_s: float | None = None,
+    event_topic: str | None = None, image_topic: str | None = None,
+) -> GuidedFrame:
+    """
+    Return the guided frame of one moment.
+
+    Parameters
+    ----------
+    bag, config, event_topic, image_topic
+        As in `guided_frames`.
+    at_s : float, optional
+        Seconds after the start of the recording; the frame stamped closest to it is taken. The
+        last frame whose window is complete, or the last of all, if left out. Where frames are
+        stamped by a clock far from that of the recording, the first frame is the start.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame, ``at_s`` is outside the recording, or as `guided_frames` does.
+
+    """
+    frames = guided_frames(bag, config, event_topic, image_topic)
+    if at_s is None:
+        return _last_complete(frames, bag)
+    start_ns, end_ns = bag.start_ns or 0, bag.end_ns or 0
+    if not 0.0 <= at_s <= (end_ns - start_ns) / SECOND:
+        raise ValueError(
+            f'{at_s:g} s is outside the recording: give 0 to {(end_ns - start_ns) / SECOND:.3f}')
+    best = None
+    for guided in frames:
+        if best is None and abs(guided.frame.stamp_ns - start_ns) > 10 * SECOND:
+            start_ns = guided.frame.stamp_ns
+        target_ns = start_ns + round(at_s * SECOND)
+        if best is None or \
+                abs(guided.frame.stamp_ns - target_ns) < abs(best.frame.stamp_ns - target_ns):
+            best = guided
+        elif guided.frame.stamp_ns > target_ns and bag.seconds_to(guided.frame.payload) > at_s:
+            break  # not by the stamp alone: a single one may repeat, step back or be far ahead
+    if best is None:
+        raise ValueError(_no_frames(bag))
+    return best
+
+
+def _last_complete(frames: Iterator[GuidedFrame], bag: BagReader) -> GuidedFrame:
+    last = last_complete = None
+    for last in frames:
+        if last.missing == Missing.COMPLETE:
+            last_complete = last
+    if last is None:
+        raise ValueError(_no_frames(bag))
+    return last_complete or last
+
+
+def _no_frames(bag: BagReader) -> str:
+    return f'{bag.path} has no frames that can be used: record an image topic with it'
+
+
+def _to_frame(bag: BagReader, message: BagMessage) -> Frame:
+    image = bag.deserialize(message.data, message.type_name)
+    stamp_ns = image.header.stamp.sec * SECOND + image.header.stamp.nanosec
+    if message.type_name == COMPRESSED_IMAGE_TYPE:
+        height, width = bag.image(message).rgb.shape[:2]
+        return Frame(stamp_ns, height, width, message)
+    check_image_size(image)
+    return Frame(stamp_ns, image.height, image.width, message)

@@ -1,1 +1,0 @@
-"""Everything that thinks; imports no ROS."""

@@ -1,5 +1,0 @@
-"""Operations as Triton kernels, one each; needs Triton, which comes with torch for GPUs."""
-
-from epvlm_ros.core.captured.kernels.fused import FusedOperations, try_out
-
-__all__ = ['FusedOperations', 'try_out']

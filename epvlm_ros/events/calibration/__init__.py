@@ -1,0 +1,15 @@
+"""
+Estimation of a homography from event pixels to image pixels, out of a recording.
+
+``calibrate`` takes frames with their events and returns the homography, the offset of the event
+window and the residual; ``draw_calibration`` shows what it found.
+"""
+
+from epvlm_ros.events.calibration.estimate import calibrate, Calibration, MAX_OFFSET_S, MIN_FRAMES
+from epvlm_ros.events.calibration.frame import CalibrationFrame
+from epvlm_ros.events.calibration.picture import draw_calibration
+
+__all__ = [
+    'calibrate', 'Calibration', 'CalibrationFrame', 'draw_calibration', 'MAX_OFFSET_S',
+    'MIN_FRAMES',
+]

@@ -1,0 +1,282 @@
+"""Finds the homography and the time offset that bring events closest to moving edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import itertools
+import math
+from typing import Sequence
+
+import cv2
+from epvlm_ros.events.calibration.alignment_view import AlignmentView, WorkingSize
+import numpy as np
+
+_SEARCH_SIDE = 120  # maps are reduced to this width or less for the search
+_SEARCH_SCALES = tuple(1.04 ** power for power in range(-6, 7))
+_SEARCH_ANGLES = tuple(math.radians(angle) for angle in range(-8, 9, 2))
+MAX_SEARCH_OFFSET_S = 0.05
+_SEARCH_OFFSETS_S = tuple(share * MAX_SEARCH_OFFSET_S for share in (-1.0, -0.5, 0.0, 0.5, 1.0))
+_MAX_SEARCH_SHIFT = 0.25  # of the width
+_SEARCH_VIEWS = 6
+_MAX_STEPS = 15
+_MIN_STEP_PX = 0.01
+_JUDGING_BLUR_PX = 1.5
+# Where everything moves alike a time offset cannot be told from a shift: it stays near zero.
+_OFFSET_PRIOR_S = 0.05
+_PRIOR_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """
+    The map from working image to working sensor (3 x 3), and the offset of the window.
+
+    ``offset_s`` is the centre of the event window after the stamp of the frame, in seconds.
+    """
+
+    inverse: np.ndarray
+    offset_s: float
+
+    def warped(self, view: AlignmentView, blur_px: float) -> np.ndarray:
+        """Return the activity as float32 on the working image; NaN outside the sensor."""
+        return _warp(view.activity(self.offset_s, blur_px), self.inverse, view.expected.shape)
+
+    def mean_correlation(self, views: Sequence[AlignmentView]) -> float:
+        """Return the mean over the views of the correlation of activity and edges, -1 to 1."""
+        return _objective(views, self, _JUDGING_BLUR_PX)
+
+
+def search(views: Sequence[AlignmentView], working: WorkingSize) -> Alignment:
+    """
+    Search shift, rotation, scale and time offset on a coarse grid.
+
+    All shifts of one combination are tried at once by a Fourier transform.
+
+    Parameters
+    ----------
+    views : sequence of AlignmentView
+        At least one.
+    working : WorkingSize
+        Their size.
+
+    Returns
+    -------
+    Alignment
+        The best one of the grid.
+
+    """
+    chosen = views[::-(-len(views) // _SEARCH_VIEWS)]
+    reduction = min(1.0, _SEARCH_SIDE / max(working.image_size))
+    blur_px = 1.5 / reduction
+    size = tuple(max(round(side * reduction), 1) for side in working.image_size)
+    padded = tuple(cv2.getOptimalDFTSize(2 * side) for side in size)
+    shrink = np.diag([1 / reduction, 1 / reduction, 1.0])
+    shrink[:2, 2] = 0.5 / reduction - 0.5
+    targets = [
+        np.conj(_spectrum(_warp(view.target(blur_px), shrink, size), padded)) for view in chosen]
+
+    def best_of(offset_s: float, step: int) -> tuple[float, Alignment]:
+        activities = [view.activity(offset_s, blur_px) for view in chosen]
+        best = (-math.inf, Alignment(np.eye(3), 0.0))
+        for scale, angle in itertools.product(_SEARCH_SCALES[::step], _SEARCH_ANGLES[::step]):
+            inverse = _similarity(working, scale, angle)
+            total = sum(
+                target * _spectrum(_warp(activity, inverse @ shrink, size), padded)
+                for target, activity in zip(targets, activities))
+            row, col, value = _peak(np.fft.irfft2(total, padded), size)
+            if value > best[0]:
+                # The activity lies (row, col) too far down and right in the reduced image.
+                shift = np.eye(3)
+                shift[:2, 2] = col / reduction, row / reduction
+                best = (value, Alignment(inverse @ shift, offset_s))
+        return best
+
+    # Every second scale and angle is enough to tell which offset is best.
+    _, rough = max((best_of(offset_s, 2) for offset_s in _SEARCH_OFFSETS_S),
+                   key=lambda found: found[0])
+    return best_of(rough.offset_s, 1)[1]
+
+
+def refine(
+    views: Sequence[AlignmentView], start: Alignment, blur_px: float, num_parameters: int,
+) -> Alignment:
+    """
+    Maximise the correlation by damped Gauss-Newton steps.
+
+    Parameters
+    ----------
+    views : sequence of AlignmentView
+        At least one.
+    start : Alignment
+        Where to start, a few times ``blur_px`` from the maximum at most.
+    blur_px : float
+        Blur of activity and edges.
+    num_parameters : int
+        6 for an affine map, 8 for a homography; the time offset comes on top.
+
+    Returns
+    -------
+    Alignment
+        The best one found; never worse than ``start``.
+
+    """
+    best, damping = start, 1e-3
+    best_value = _objective(views, best, blur_px)
+    hessian, gradient = _normal_equations(views, best, blur_px, num_parameters)
+    for _ in range(_MAX_STEPS):
+        step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-9), gradient)
+        candidate = _moved(best, step, views[0].expected.shape)
+        value = _objective(views, candidate, blur_px)
+        if value > best_value:
+            moved_px = _mean_distance(best, candidate, views[0].expected.shape)
+            best, best_value, damping = candidate, value, damping / 4
+            if moved_px < _MIN_STEP_PX:
+                break
+            hessian, gradient = _normal_equations(views, best, blur_px, num_parameters)
+        elif damping > 1e3:
+            break
+        else:
+            damping *= 8
+    return best
+
+
+def _normal_equations(
+    views: Sequence[AlignmentView], alignment: Alignment, blur_px: float, num_parameters: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return Hessian and gradient of the mean correlation, by enhanced correlation."""
+    size = views[0].expected.shape
+    normalise = _normalisation(size)
+    x, y = _normalised_grid(size)
+    num = num_parameters + 1
+    hessian, gradient = np.zeros((num, num)), np.zeros(num)
+    for view in views:
+        warped = alignment.warped(view, blur_px)
+        inside = np.isfinite(warped)
+        if inside.sum() < 100:
+            continue
+        along_y, along_x = np.gradient(warped)
+        inside &= np.isfinite(along_x) & np.isfinite(along_y)
+        columns = _derivatives(
+            along_x[inside], along_y[inside], x[inside], y[inside], view.flow[inside],
+            normalise, num_parameters)
+        activity, norm = _unit(warped[inside])
+        target, _ = _unit(view.target(blur_px)[inside])
+        # Each column without its mean and without its part along the activity itself, which
+        # change no correlation, and divided by the norm: written out, to make no large arrays.
+        rows = np.concatenate([columns, activity[None], target[None]])
+        products = (rows @ rows.T).astype(np.float64)  # one call: starting threads may cost more
+        mean, along = columns.mean(axis=1), products[:num, num] / norm
+        square = products[:num, :num] / norm ** 2
+        square -= np.outer(mean, mean) * (activity.size / norm ** 2) + np.outer(along, along)
+        hessian += square / len(views)
+        gradient += (products[:num, -1] / norm - along * products[num, -1]) / len(views)
+    hessian[-1, -1] += _PRIOR_WEIGHT
+    gradient[-1] -= _PRIOR_WEIGHT * alignment.offset_s / _OFFSET_PRIOR_S
+    return hessian, gradient
+
+
+def _derivatives(
+    along_x: np.ndarray, along_y: np.ndarray, x: np.ndarray, y: np.ndarray, flow: np.ndarray,
+    normalise: np.ndarray, num_parameters: int,
+) -> np.ndarray:
+    """
+    Return how the warped activity changes with each parameter, float32 (parameters + 1, pixels).
+
+    The picture is warped by a small homography before the present one:
+    x' = (x + p0 x + p1 y + p2) / (1 + p6 x + p7 y), likewise y', in coordinates of -1 to 1.
+    """
+    # Plain numbers keep arrays in single precision.
+    scale_x, scale_y = float(normalise[0, 0]), float(normalise[1, 1])
+    along_x, along_y = along_x / scale_x, along_y / scale_y
+    radial = -(along_x * x + along_y * y)
+    columns = [
+        along_x * x, along_x * y, along_x, along_y * x, along_y * y, along_y,
+        radial * x, radial * y][:num_parameters]
+    # An edge is flow * time farther on in later events: the picture moves with it. The parameter
+    # is the offset in units of its prior.
+    moved = flow[:, 0] * scale_x * along_x + flow[:, 1] * scale_y * along_y
+    return np.stack([*columns, -_OFFSET_PRIOR_S * moved])
+
+
+def _moved(alignment: Alignment, step: np.ndarray, size: tuple[int, int]) -> Alignment:
+    p = np.zeros(8)
+    p[:step.size - 1] = step[:-1]
+    change = np.array([[1 + p[0], p[1], p[2]], [p[3], 1 + p[4], p[5]], [p[6], p[7], 1.0]])
+    normalise = _normalisation(size)
+    inverse = alignment.inverse @ np.linalg.inv(normalise) @ change @ normalise
+    offset_s = alignment.offset_s + float(step[-1]) * _OFFSET_PRIOR_S
+    return Alignment(inverse / inverse[2, 2], offset_s)
+
+
+def _objective(views: Sequence[AlignmentView], alignment: Alignment, blur_px: float) -> float:
+    total = 0.0
+    for view in views:
+        warped = alignment.warped(view, blur_px)
+        inside = np.isfinite(warped)
+        if inside.mean() > 0.25:
+            total += _unit(warped[inside])[0] @ _unit(view.target(blur_px)[inside])[0]
+    prior = 0.5 * _PRIOR_WEIGHT * (alignment.offset_s / _OFFSET_PRIOR_S) ** 2
+    return float(total) / len(views) - prior
+
+
+def _unit(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return values without their mean, of length 1, and what the length was."""
+    values = values - values.mean()
+    length = max(float(np.sqrt(values @ values)), 1e-6)
+    return values / length, length
+
+
+def _warp(picture: np.ndarray, inverse: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    return cv2.warpPerspective(
+        picture, inverse, size[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=float('nan'))
+
+
+def _normalisation(size: tuple[int, ...]) -> np.ndarray:
+    """Return the 3 x 3 map from pixels to coordinates of -1 to 1."""
+    height, width = size
+    return np.array([
+        [2 / width, 0.0, (1 - width) / width], [0.0, 2 / height, (1 - height) / height],
+        [0.0, 0.0, 1.0]])
+
+
+def _normalised_grid(size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    normalise = _normalisation(size)
+    y, x = np.mgrid[:size[0], :size[1]].astype(np.float32)
+    return (x * float(normalise[0, 0]) + float(normalise[0, 2]),
+            y * float(normalise[1, 1]) + float(normalise[1, 2]))
+
+
+def _similarity(working: WorkingSize, scale: float, angle: float) -> np.ndarray:
+    """Return the map from working image to working sensor, about the middle of both."""
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    to_middle, from_middle = np.eye(3), np.eye(3)
+    to_middle[:2, 2] = [-(side - 1) / 2 for side in working.image_size[::-1]]
+    from_middle[:2, 2] = [(side - 1) / 2 for side in working.sensor_size[::-1]]
+    turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    return from_middle @ turn @ to_middle
+
+
+def _spectrum(picture: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
+    inside = np.isfinite(picture)
+    flat = np.zeros_like(picture)
+    if inside.any():
+        flat[inside] = _unit(picture[inside])[0]
+    return np.fft.rfft2(flat, padded)
+
+
+def _peak(surface: np.ndarray, size: tuple[int, ...]) -> tuple[int, int, float]:
+    """Return row and column shift of the highest value within the range of shifts."""
+    reach = max(int(_MAX_SEARCH_SHIFT * size[1]), 1)
+    rows = min(reach, size[0] - 1)
+    near = np.roll(surface, (rows, reach), (0, 1))[:2 * rows + 1, :2 * reach + 1]
+    row, col = np.unravel_index(np.argmax(near), near.shape)
+    return int(row) - rows, int(col) - reach, float(near[row, col])
+
+
+def _mean_distance(one: Alignment, other: Alignment, size: tuple[int, ...]) -> float:
+    y, x = (np.linspace(0, side - 1, 5) for side in size)
+    points = np.stack([*(grid.ravel() for grid in np.meshgrid(x, y)), np.ones(25)])
+    ends = [alignment.inverse @ points for alignment in (one, other)]
+    first, second = (end[:2] / end[2] for end in ends)
+    return float(np.hypot(*(first - second)).mean())

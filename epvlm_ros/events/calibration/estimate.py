@@ -1,0 +1,150 @@
+"""
+Estimates where event pixels are in the image from a recording, without a calibration target.
+
+An event says that the brightness of a pixel changed, and brightness changes where an edge moves
+across it: by the gradient of the logarithmic image times its motion. From three frames in a row
+comes a picture of the activity that events should show around the middle one; the homography and
+the time offset are sought that bring the events closest to it, over many frames at once.
+Correlation is maximised as in Evangelidis and Psarakis, "Parametric Image Alignment Using Enhanced
+Correlation Coefficient Maximization" (TPAMI 2008), with one more parameter: time, along which
+edges move with the optical flow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Iterable, Sequence
+
+from epvlm_ros.events.calibration.alignment import Alignment, MAX_SEARCH_OFFSET_S, refine, search
+from epvlm_ros.events.calibration.alignment_view import AlignmentView, make_view, WorkingSize
+from epvlm_ros.events.calibration.block_matching import match_blocks
+from epvlm_ros.events.calibration.frame import CalibrationFrame
+import numpy as np
+
+MIN_FRAMES = 6  # of which some are held out
+MAX_OFFSET_S = MAX_SEARCH_OFFSET_S + 0.04  # of the event window; more events are of no use
+_HOLD_OUT_EVERY = 4
+_MIN_CORRELATION = 0.3
+_MIN_BLOCKS = 8
+_MAX_RESIDUAL_PX = 3.0  # working pixels: blocks are sought a little farther than that
+_STAGES = ((4.0, 6), (2.5, 8), (1.5, 8), (1.0, 8))  # blur in working pixels, parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """
+    A homography that was measured, and how good it is.
+
+    Attributes
+    ----------
+    homography : numpy.ndarray
+        3 x 3 from event pixels to image pixels; pixel centres are whole.
+    window_offset_s : float
+        Centre of the event window after the stamp of the frame that fits best, in seconds.
+    residual_px : float
+        Mean distance, in image pixels, by which blocks of the activity of frames that were held
+        out still have to be shifted to fit the edges best.
+    num_frames, num_held_out : int
+        Frames that the homography was fitted to, and frames that the residual was measured on.
+    num_blocks : int
+        Blocks with enough texture to be measured.
+    correlation, correlation_before : float
+        Mean correlation of activity and edges on the held-out frames, with the homography and
+        offset found, and with the sensor scaled to the image at the stamp.
+
+    """
+
+    homography: np.ndarray
+    window_offset_s: float
+    residual_px: float
+    num_frames: int
+    num_held_out: int
+    num_blocks: int
+    correlation: float
+    correlation_before: float
+
+
+def calibrate(
+    frames: Sequence[CalibrationFrame], sensor_size: tuple[int, int],
+    window_length_s: float = 0.04, progress: Callable[[Iterable], Iterable] = iter,
+) -> Calibration:
+    """
+    Estimate the homography from event pixels to image pixels, and the time offset of events.
+
+    Parameters
+    ----------
+    frames : sequence of CalibrationFrame
+        All of one size, from different moments of the recording.
+    sensor_size : tuple of int
+        Height and width of the event sensor, in pixels.
+    window_length_s : float
+        Length of the window of events around a frame, in seconds.
+    progress : callable
+        Wraps the sequence of steps to show how far it is.
+
+    Returns
+    -------
+    Calibration
+        The estimate with its residual.
+
+    Raises
+    ------
+    ValueError
+        If there are too few frames with motion and events, or too little texture, or events and
+        edges do not fit; the text says what to record.
+
+    """
+    if not frames:
+        raise ValueError('no frames with events: record images and events together')
+    working = WorkingSize.of(sensor_size, frames[0].grey.shape[:2])
+    views = [
+        view for frame in frames
+        if (view := make_view(frame, working, window_length_s)) is not None]
+    if len(views) < MIN_FRAMES:
+        raise ValueError(
+            f'{len(views)} of {len(frames)} frames have motion and events: move the camera in '
+            f'front of a scene with texture, {MIN_FRAMES} frames or more')
+    held_out = views[_HOLD_OUT_EVERY // 2::_HOLD_OUT_EVERY]
+    fitted = [view for view in views if all(view is not other for other in held_out)]
+    alignment = _align(fitted, working, progress)
+    return _judge(alignment, fitted, held_out, working)
+
+
+def _align(
+    views: Sequence[AlignmentView], working: WorkingSize, progress: Callable,
+) -> Alignment:
+    alignment: Alignment | None = None
+    for stage in progress((None, *_STAGES)):
+        if stage is None:
+            alignment = search(views, working)
+        else:
+            assert alignment is not None
+            alignment = refine(views, alignment, *stage)
+    assert alignment is not None
+    return alignment
+
+
+def _judge(
+    alignment: Alignment, fitted: Sequence[AlignmentView], held_out: Sequence[AlignmentView],
+    working: WorkingSize,
+) -> Calibration:
+    correlation = alignment.mean_correlation(held_out)
+    if correlation < _MIN_CORRELATION:
+        raise ValueError(
+            f'events and edges do not fit (correlation {correlation:.2f}): do both cameras see '
+            'the same scene, and are their clocks less than 0.06 s apart?')
+    blocks = match_blocks(held_out, alignment)
+    if len(blocks) < _MIN_BLOCKS or not blocks.are_spread:
+        raise ValueError(
+            f'{len(blocks)} parts of the image have enough texture to measure: move the camera '
+            'in front of a scene that has edges in all directions and all parts of the image')
+    residual = blocks.mean_distance
+    if residual > _MAX_RESIDUAL_PX:
+        raise ValueError(
+            f'parts of the image are still {residual / working.image_scale:.1f} px off: record '
+            'a scene far away compared with the distance of the cameras, and both sharp')
+    before = Alignment(working.initial_inverse(), 0.0)
+    return Calibration(
+        working.to_homography(alignment.inverse), alignment.offset_s,
+        residual / working.image_scale, len(fitted), len(held_out), len(blocks), correlation,
+        before.mean_correlation(held_out))

@@ -1,0 +1,1 @@
+"""Events counted into time bins on the cells of the image."""

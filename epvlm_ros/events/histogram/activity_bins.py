@@ -1,0 +1,236 @@
+"""Time-binned event counts on the image's activity grid: any window in O(bins x cells)."""
+
+from __future__ import annotations
+
+from epvlm_ros.activity_grid import ActivityGrid, grid_shape
+from epvlm_ros.events.histogram.bin_kernels import (
+    add_separable, add_stretches, advance, BinRing, count_back, PixelCounter, STATE_DTYPE,
+    sum_window)
+from epvlm_ros.events.histogram.run_tables import (
+    make_separable_table, make_stretch_table, SeparableTable, StretchTable)
+from epvlm_ros.events.packet.pixel_runs import PixelRuns
+import numpy as np
+
+_OUTSIDE = -1 << 30  # stays negative when a cell is added
+
+
+class ActivityBins:
+    """
+    Ring of time bins, each with one event count (uint16, saturating) per cell of the image.
+
+    All times are SENSOR times in ns. Events in disorder land in their bins as long as those are
+    remembered; older ones are counted in ``num_too_old``.
+
+    Parameters
+    ----------
+    image_height, image_width : int
+        Size of the image, in pixels.
+    cell_size_px : int
+        Side of a cell, in image pixels.
+    bin_length_ns, history_length_ns : int
+        Length of a time bin and of what is remembered; the latter is rounded up to whole bins.
+    cell_lookup : numpy.ndarray
+        int32 of shape (sensor_height, sensor_width): the index of the cell of every sensor
+        pixel, row by row, or -1 outside the image. From ``registration.make_cell_lookup``.
+
+    Raises
+    ------
+    ValueError
+        If a length is not positive, the history shorter than a bin, or an index of the look-up
+        table is outside the grid.
+
+    """
+
+    def __init__(
+        self, image_height: int, image_width: int, cell_size_px: int, bin_length_ns: int,
+        history_length_ns: int, cell_lookup: np.ndarray,
+    ) -> None:
+        if bin_length_ns < 1 or history_length_ns < bin_length_ns:
+            raise ValueError(
+                f'bins of {bin_length_ns} ns in a history of {history_length_ns} ns: give a bin '
+                'of at least 1 ns and a history of at least one bin')
+        self.shape = grid_shape(image_height, image_width, cell_size_px)
+        num_cells = self.shape[0] * self.shape[1]
+        if cell_lookup.ndim != 2 or cell_lookup.size and (
+                cell_lookup.max() >= num_cells or cell_lookup.min() < -1):
+            raise ValueError(
+                f'the look-up table of shape {cell_lookup.shape} leaves the grid of {num_cells} '
+                'cells: make it for this image and cell size')
+        self.image_height, self.image_width = image_height, image_width
+        self.cell_size_px = cell_size_px
+        self.bin_length_ns = int(bin_length_ns)
+        # One more bin than the history: the newest one has only begun.
+        num_bins = -(-int(history_length_ns) // self.bin_length_ns) + 1
+        self._lookup = np.ascontiguousarray(cell_lookup, np.int32)
+        self._pixel_counter: PixelCounter | None = None
+        self._tables: dict[bool, SeparableTable | StretchTable] = {}  # by direction of runs
+        # Behind the cells there is room for nothing: loops add zeros there.
+        self._num_cells = num_cells
+        self._ring = BinRing(
+            np.zeros((num_bins, num_cells + 3 * self.shape[1]), np.uint16),
+            np.zeros(num_bins, np.int64), np.zeros(1, STATE_DTYPE), self.bin_length_ns)
+        self._state = self._ring.states
+
+    @property
+    def latest_ns(self) -> int | None:
+        """Return the latest sensor time seen, None before any."""
+        return int(self._state[0]['latest_ns']) if self._state[0]['is_started'] else None
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return the sensor time from which on every event seen is remembered, None at first."""
+        state = self._state[0]
+        if not state['is_started']:
+            return None
+        oldest_bin = int(state['newest_bin']) - self._ring.totals.size + 1
+        return max(int(state['oldest_ns']), oldest_bin * self.bin_length_ns)
+
+    @property
+    def num_too_old(self) -> int:
+        """Return how many events were older than the history."""
+        return int(self._state[0]['num_too_old'])
+
+    @property
+    def num_out_of_image(self) -> int:
+        """Return how many events fell on sensor pixels that see nothing of the image."""
+        return int(self._state[0]['num_out_of_image'])
+
+    @property
+    def num_saturated(self) -> int:
+        """Return how many events were lost to the maximum of a count."""
+        return int(self._state[0]['num_saturated'])
+
+    def reset(self) -> None:
+        """Forget all events and times; the numbers of dropped events go on."""
+        self._ring.counts.fill(0)
+        self._ring.totals.fill(0)
+        self._state['is_started'] = False
+
+    def advance(self, sensor_time_ns: int) -> None:
+        """Let time pass up to ``sensor_time_ns`` without events; a past time changes nothing."""
+        advance(self._ring, sensor_time_ns)
+
+    def check_sensor_size(self, height: int, width: int) -> None:
+        """
+        Check that the look-up table is for a sensor of this size.
+
+        Raises
+        ------
+        ValueError
+            If it is not.
+
+        """
+        if self._lookup.shape != (height, width):
+            raise ValueError(
+                f'the look-up table is for a sensor of {self._lookup.shape} pixels, events come '
+                f'from {(height, width)}: make bins for this sensor')
+
+    def add_runs(self, runs: PixelRuns) -> None:
+        """
+        Count the events of ``runs``, which must lie inside the sensor.
+
+        A decoder's ``accumulate`` calls this.
+        """
+        table = self._table(runs.is_vertical)
+        add = add_separable if isinstance(table, SeparableTable) else add_stretches
+        add(self._ring, runs.records, runs.is_vertical, table)
+
+    def pixel_counter(self) -> PixelCounter:
+        """
+        Return what a decoder of single events needs to count them without making runs.
+
+        A decoder's ``accumulate`` calls this.
+        """
+        if self._pixel_counter is None:
+            table, none = self._table(False), np.zeros(0, np.int32)
+            if isinstance(table, SeparableTable):
+                x = np.arange(self._lookup.shape[1])
+                is_inside = (x >= table.start) & (x < table.stop)
+                self._pixel_counter = PixelCounter(
+                    self._ring, np.where(table.line_cells < 0, _OUTSIDE, table.line_cells),
+                    np.where(is_inside, table.positions['cell'], _OUTSIDE),
+                    np.zeros((0, 0), np.int32))
+            else:
+                self._pixel_counter = PixelCounter(self._ring, none, none, self._lookup)
+        return self._pixel_counter
+
+    def _table(self, is_vertical: bool) -> SeparableTable | StretchTable:
+        """Return the table for runs of a direction, made when it is first asked for."""
+        if is_vertical not in self._tables:
+            lookup = self._lookup.T if is_vertical else self._lookup
+            step = self.shape[1] if is_vertical else 1
+            self._tables[is_vertical] = \
+                make_separable_table(lookup, step) or make_stretch_table(lookup)
+        return self._tables[is_vertical]
+
+    def window(self, start_ns: int, end_ns: int) -> ActivityGrid:
+        """
+        Sum the events of a window of sensor time.
+
+        Parameters
+        ----------
+        start_ns, end_ns : int
+            The window [start, end). Bins that it cuts count by the share that lies inside. What
+            is not between ``oldest_ns`` and ``latest_ns`` counts as silent.
+
+        Returns
+        -------
+        ActivityGrid
+            Zeros for an empty window.
+
+        Raises
+        ------
+        ValueError
+            If the window ends before it starts.
+
+        """
+        if end_ns < start_ns:
+            raise ValueError(f'the window ends at {end_ns} ns, before its start at {start_ns} ns')
+        total = np.zeros(self._num_cells, np.float32)
+        sum_window(self._ring, start_ns, end_ns, total)
+        return ActivityGrid(
+            total.reshape(self.shape), self.cell_size_px, self.image_height, self.image_width,
+            start_ns, end_ns)
+
+    def count_back(
+        self, end_ns: int, earliest_ns: int, num_events: int | None = None,
+        num_active_cells: int | None = None,
+    ) -> int:
+        """
+        Find how far back a window has to reach to hold enough activity.
+
+        Parameters
+        ----------
+        end_ns : int
+            End of the window, in sensor time (exclusive). A bin that it cuts counts by the share
+            before it, as in `window`.
+        earliest_ns : int
+            The window starts no earlier than this.
+        num_events : int, optional
+            Number of events that the window should hold.
+        num_active_cells : int, optional
+            Number of cells with events that the window should hold.
+
+        Returns
+        -------
+        int
+            The latest start of a bin, in ns, from which the window holds what was asked for (both,
+            if both were given); ``earliest_ns`` if none does, or only one before it.
+
+        Raises
+        ------
+        ValueError
+            If the window ends before ``earliest_ns``, or if no number, or one below 1, is given.
+
+        """
+        if end_ns < earliest_ns:
+            raise ValueError(
+                f'the window ends at {end_ns} ns, before its earliest start at {earliest_ns} ns')
+        wanted = [number for number in (num_events, num_active_cells) if number is not None]
+        if not wanted or min(wanted) < 1:
+            raise ValueError(
+                f'{num_events} events and {num_active_cells} active cells are wanted: give one or '
+                'both, 1 or more')
+        is_active = np.zeros(self._num_cells, np.bool_)
+        return int(count_back(
+            self._ring, end_ns, earliest_ns, num_events or 0, num_active_cells or 0, is_active))

@@ -1,0 +1,44 @@
+"""
+Decoders of event packets, one module for each wire format, behind one interface.
+
+``make_decoder`` gives a decoder for an encoding and a sensor size. A decoder yields all events
+(``decode``) or counts them straight into activity bins (``accumulate``).
+"""
+
+from epvlm_ros.events.packet_codecs.decoder import PacketDecoder
+from epvlm_ros.events.packet_codecs.evt3 import Evt3Decoder
+from epvlm_ros.events.packet_codecs.evt3_encoder import encode_evt3
+from epvlm_ros.events.packet_codecs.libcaer import LibcaerDecoder
+from epvlm_ros.events.packet_codecs.libcaer_cmp import LibcaerCmpDecoder
+from epvlm_ros.events.packet_codecs.mono import MonoDecoder
+from epvlm_ros.events.packet_codecs.trigger import TriggerDecoder
+
+_DECODERS: dict[str, type[PacketDecoder]] = {
+    decoder.encoding: decoder for decoder in (
+        Evt3Decoder, LibcaerDecoder, LibcaerCmpDecoder, MonoDecoder, TriggerDecoder)
+}
+ENCODINGS: tuple[str, ...] = tuple(_DECODERS)
+
+__all__ = ['ENCODINGS', 'encode_evt3', 'make_decoder', 'PacketDecoder']
+
+
+def make_decoder(encoding: str, width: int, height: int) -> PacketDecoder:
+    """
+    Make a decoder of one stream.
+
+    Parameters
+    ----------
+    encoding : str
+        One of ``ENCODINGS``.
+    width, height : int
+        Size of the sensor, in pixels.
+
+    Raises
+    ------
+    ValueError
+        If the encoding is unknown or the size negative.
+
+    """
+    if encoding not in _DECODERS:
+        raise ValueError(f'encoding {encoding!r} is unknown: give one of {", ".join(ENCODINGS)}')
+    return _DECODERS[encoding](width, height)

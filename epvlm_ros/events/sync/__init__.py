@@ -1,0 +1,1 @@
+"""Frames meet the events of their windows: clocks, triggers, event stream, synchronizer."""

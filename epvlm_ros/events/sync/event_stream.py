@@ -1,0 +1,322 @@
+"""
+One event stream: packets go in, and the activity of any recent window of time comes out.
+
+Packets are decoded, filtered and counted into time bins on the sensor's clock the moment they
+arrive. Nothing here knows frames, but for the size of the image that the counts are for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.events.config import EventSyncConfig, FilterConfig
+from epvlm_ros.events.filters import EventFilter, make_filters
+from epvlm_ros.events.histogram.activity_bins import ActivityBins
+from epvlm_ros.events.packet import DecoderCounters, EventPacket, PacketTimes
+from epvlm_ros.events.packet_codecs import make_decoder, PacketDecoder
+from epvlm_ros.events.registration import find_pixel_density, make_cell_lookup, Registration
+from epvlm_ros.events.sync.clock import SensorClock
+from epvlm_ros.events.sync.completeness import Missing, StreamCoverage
+from epvlm_ros.events.sync.triggers import TriggerMatcher
+from epvlm_ros.time_units import SECOND
+
+MAX_EARLY_PACKETS = 256  # about a second, kept until the size of the image is known
+# Stamps of one stream come in order but for jitter; further back means that time was set back.
+BACKWARD_JUMP_NS = SECOND // 10
+# A number further back than this is that of a driver that started again, not of a late packet.
+_MAX_REORDERED_PACKETS = 16
+
+
+@dataclass
+class StreamCounters:
+    """What happened to the packets of a stream since its start."""
+
+    num_packets: int = 0
+    num_bytes: int = 0  # of payload
+    num_events: int = 0  # before filters, and without those of shed packets
+    num_bad_packets: int = 0  # of unknown encoding or size
+    num_lost_packets: int = 0  # by their numbers
+    num_reordered_packets: int = 0  # came after one of a higher number, counted as lost before
+    num_shed_packets: int = 0  # only their times were read
+    num_resets: int = 0  # the sensor or time itself started anew
+
+
+class EventStream:
+    """
+    Counts the events of one stream on the grid of an image.
+
+    Parameters
+    ----------
+    config : EventSyncConfig
+        Grid, clock and triggers.
+    filters : FilterConfig
+        Which events count.
+    registration : Registration or None
+        Where event pixels are in the image; packets wait, within bounds, while it is None.
+    counters : StreamCounters
+        Counted up.
+
+    """
+
+    def __init__(
+        self, config: EventSyncConfig, filters: FilterConfig, registration: Registration | None,
+        counters: StreamCounters,
+    ) -> None:
+        self.counters = counters
+        self.decoder_counters = DecoderCounters()
+        self.decoder: PacketDecoder | None = None
+        self.filters: tuple[EventFilter, ...] = ()
+        self.clock = SensorClock()
+        self.triggers = TriggerMatcher(config.trigger_input, config.trigger_edge)
+        self.last_packet_ns: int | None = None
+        self.pixel_density = 1.0
+        self._config = config
+        self._filter_config = filters
+        self._registration = registration
+        self._image_size: tuple[int, int] | None = None
+        self._bins: ActivityBins | None = None
+        self._early: deque[tuple[EventPacket, bool]] = deque(maxlen=MAX_EARLY_PACKETS)
+        self._coverage = StreamCoverage()
+        self._last_seq: int | None = None
+        self._after_loss = False
+
+    @property
+    def has_time(self) -> bool:
+        """Return whether events were counted, and their time can be told in ROS time."""
+        return self._bins is not None and self._bins.oldest_ns is not None and (
+            self._is_common_clock or self.clock.offset_ns is not None)
+
+    @property
+    def latest_ns(self) -> int | None:
+        """Return how far the stream got, in sensor time; None before the first packet."""
+        return self._coverage.latest_ns
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return the sensor time from which on events are remembered; None before any."""
+        return self._bins.oldest_ns if self._bins is not None else None
+
+    def to_sensor(self, ros_ns: int) -> int:
+        """Return the sensor time of a ROS time, both in ns; there must be one: `has_time`."""
+        if self._is_common_clock:
+            return ros_ns - round(self._config.clock_offset * SECOND)
+        return self.clock.to_sensor(ros_ns)
+
+    def to_ros(self, sensor_ns: int) -> int:
+        """Return the ROS time of a sensor time, both in ns; there must be one: `has_time`."""
+        if self._is_common_clock:
+            return sensor_ns + round(self._config.clock_offset * SECOND)
+        return self.clock.to_ros(sensor_ns)
+
+    def is_set_back_by(self, packet: EventPacket) -> bool:
+        """Return whether ``packet`` is of a time long before that of the last one."""
+        return _is_long_before(packet.stamp_ns, self.last_packet_ns)
+
+    def add(self, packet: EventPacket, shed: bool = False) -> None:
+        """
+        Count the events of the next packet, or if ``shed`` is set only read its times.
+
+        Raises
+        ------
+        ValueError
+            If its encoding or size is unusable, by itself or with this registration; the packet
+            is counted and dropped, and the next good one is taken as usual.
+
+        """
+        self.counters.num_packets += 1
+        self.counters.num_bytes += packet.events.size
+        self.last_packet_ns = packet.stamp_ns
+        try:
+            self._prepare_decoder(packet)
+            if self._image_size is None or self._registration is None:
+                self._early.append((packet, shed))
+            else:
+                self._accumulate(packet, shed)
+        except ValueError:
+            self.counters.num_bad_packets += 1
+            raise
+
+    def set_image_size(self, size: tuple[int, int]) -> None:
+        """Count on the grid of an image of this height and width from now on."""
+        if size != self._image_size:
+            self._image_size = size
+            self._start_bins()
+
+    def set_registration(self, registration: Registration | None) -> None:
+        """Count where this registration puts events; what was counted so far is forgotten."""
+        self._registration = registration
+        self._start_bins()
+
+    def reconfigure(self, config: EventSyncConfig) -> None:
+        """Take new values for what may change in a running node."""
+        self._config = config
+
+    def restart(self) -> None:
+        """Forget everything about time, as when it was set back; counters and grid stay."""
+        self._early.clear()
+        self._restart()
+
+    def judge(self, start_ns: int, end_ns: int) -> tuple[Missing, float]:
+        """Say what a window of sensor time lacks, as `StreamCoverage.judge` does."""
+        oldest_ns = self.oldest_ns
+        if oldest_ns is None:
+            return Missing.NO_EVENT_STREAM, 0.0
+        return self._coverage.judge(start_ns, end_ns, oldest_ns)
+
+    def find_start(self, start_ns: int, end_ns: int) -> int:
+        """
+        Return where a window of sensor time starts by the window mode.
+
+        Parameters
+        ----------
+        start_ns, end_ns : int
+            The window in mode time.
+
+        Returns
+        -------
+        int
+            In ns; no earlier than ``max_window_length`` before the end, and then that.
+
+        """
+        config = self._config
+        if config.window_mode == 'time' or self._bins is None:
+            return start_ns
+        earliest_ns = end_ns - round(config.max_window_length * SECOND)
+        if config.window_mode == 'count':
+            return self._bins.count_back(end_ns, earliest_ns, num_events=config.window_events)
+        rows, cols = self._bins.shape
+        num_cells = max(1, round(config.window_activity * rows * cols))
+        return self._bins.count_back(end_ns, earliest_ns, num_active_cells=num_cells)
+
+    def window(self, start_ns: int, end_ns: int) -> ActivityGrid:
+        """Return the activity of a window of sensor time."""
+        assert self._bins is not None
+        return self._bins.window(start_ns, end_ns)
+
+    @property
+    def _is_common_clock(self) -> bool:
+        return self._config.sync_mode == 'common_clock'
+
+    def _prepare_decoder(self, packet: EventPacket) -> None:
+        if self.decoder is not None and self.decoder.matches(packet):
+            return
+        decoder = make_decoder(packet.encoding, packet.width, packet.height)
+        decoder.counters = self.decoder_counters
+        self.decoder = decoder
+        filters = make_filters(self._filter_config, packet.width, packet.height)
+        for old, new in zip(self.filters, filters):
+            new.num_removed = old.num_removed
+        self.filters = filters
+        self._early.clear()
+        self._bins = None
+        self._forget_times()
+
+    def _start_bins(self) -> None:
+        self._bins = None
+        if self._image_size is not None and self._registration is not None:
+            early, self._early = self._early, deque(maxlen=MAX_EARLY_PACKETS)
+            try:
+                for packet, shed in early:
+                    self._accumulate(packet, shed)
+            except ValueError:  # the next packet, whose own error it is, will say so
+                self.counters.num_bad_packets += len(early)
+
+    def _make_bins(self) -> ActivityBins:
+        assert self.decoder is not None and self._image_size is not None
+        assert self._registration is not None
+        config = self._config
+        sensor_size = (self.decoder.height, self.decoder.width)
+        lookup = make_cell_lookup(
+            self._registration, sensor_size, self._image_size, config.cell_size)
+        self.pixel_density = find_pixel_density(
+            self._registration, sensor_size, self._image_size)
+        self._bins = ActivityBins(
+            *self._image_size, config.cell_size, round(config.bin_length * SECOND),
+            round(config.history_length * SECOND), lookup)
+        self._coverage = StreamCoverage()
+        return self._bins
+
+    def _accumulate(self, packet: EventPacket, shed: bool) -> None:
+        assert self.decoder is not None
+        bins = self._bins if self._bins is not None else self._make_bins()
+        is_late = self._check_seq(packet.seq)
+        latest_ns = bins.latest_ns if not is_late else None  # a late one may begin long before it
+        if shed:
+            self.counters.num_shed_packets += 1
+            times = self.decoder.skim(packet)
+        else:
+            times = self.decoder.accumulate(packet, bins, self.filters)
+        self.counters.num_events += times.num_events
+        if times.last_ns is not None:
+            self._note_times(times, packet.stamp_ns, bins, latest_ns, shed)
+        self.triggers.add(times.triggers)
+
+    def _note_times(
+        self, times: PacketTimes, stamp_ns: int, bins: ActivityBins, latest_ns: int | None,
+        shed: bool,
+    ) -> None:
+        assert times.last_ns is not None
+        # In silence there may be no complete time stamp, and nothing to compare clocks by.
+        first_ns = times.first_ns if times.first_ns is not None else times.last_ns
+        if times.first_ns is not None and self._has_jumped(first_ns, stamp_ns, latest_ns):
+            # The sensor started anew. Its new time runs from the end of this packet, whose own
+            # events went where the old time was.
+            self.counters.num_resets += 1
+            self._forget_sensor_time()
+            self._coverage.extend(times.last_ns, times.last_ns, False)
+            bins.advance(times.last_ns)
+        else:
+            self._coverage.extend(first_ns, times.last_ns, self._after_loss, shed)
+            if shed:  # time passed there as well
+                bins.advance(first_ns)
+                bins.advance(times.last_ns)
+        self._after_loss = False
+
+    def _has_jumped(self, first_ns: int, stamp_ns: int, latest_ns: int | None) -> bool:
+        """Return whether time began anew; events were counted up to ``latest_ns`` before."""
+        jumped = self.clock.observe(first_ns, stamp_ns)
+        if self._is_common_clock:  # then the stamps of packets say nothing
+            jumped = _is_long_before(first_ns, self._coverage.latest_ns)
+        # One event of a corrupt time, anywhere in a packet, takes the bins to that time. All that
+        # comes then would be too old for them, until time itself got there.
+        return jumped or _is_long_before(first_ns, latest_ns)
+
+    def _restart(self) -> None:
+        self.counters.num_resets += 1
+        if self.decoder is not None:
+            self.decoder.reset()
+        self._forget_times()
+
+    def _check_seq(self, seq: int) -> bool:
+        """Count lost packets, and return whether this one comes after one of a higher number."""
+        last = self._last_seq
+        if last is not None and seq > last + 1:
+            self.counters.num_lost_packets += seq - last - 1
+            self._after_loss = True
+        elif last is not None and seq < last - _MAX_REORDERED_PACKETS:
+            self._restart()
+        elif last is not None and seq < last:
+            self.counters.num_reordered_packets += 1
+            return True
+        self._last_seq = seq
+        return False
+
+    def _forget_times(self) -> None:
+        self.clock.reset()
+        self._forget_sensor_time()
+        self._last_seq = None
+        self._after_loss = False
+
+    def _forget_sensor_time(self) -> None:
+        if self._bins is not None:
+            self._bins.reset()
+        for event_filter in self.filters:
+            event_filter.reset()
+        self._coverage = StreamCoverage()
+        self.triggers.reset()
+
+
+def _is_long_before(time_ns: int, latest_ns: int | None) -> bool:
+    return latest_ns is not None and time_ns < latest_ns - BACKWARD_JUMP_NS

@@ -1,0 +1,33 @@
+"""Which window of time belongs to a frame."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from epvlm_ros.events.config import EventSyncConfig
+from epvlm_ros.time_units import SECOND
+
+
+class Moment(NamedTuple):
+    """
+    When a frame was stamped, in sensor time and in ROS time.
+
+    Where a trigger edge says when, ``sync_error_ns`` is by how much the stamp, by the estimated
+    clock, is later than the edge; elsewhere it is None.
+    """
+
+    sensor_ns: int
+    ros_ns: int
+    sync_error_ns: int | None
+
+
+def window_bounds(config: EventSyncConfig) -> tuple[int, int]:
+    """
+    Return start and end of the window of a frame, in ns after the moment that is stamped.
+
+    The window is centred on the middle of the exposure, moved by ``window_offset``. In the window
+    modes count and activity only the end holds, and the start is yet to be found.
+    """
+    centre_ns = round(config.window_centre * SECOND)
+    half_ns = round(config.window_length * SECOND / 2)
+    return centre_ns - half_ns, centre_ns + half_ns

@@ -1,0 +1,115 @@
+"""Configuration classes as declared, described and checked ROS parameters."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, Callable, TypeVar
+
+from epvlm_ros.config_fields import check_value
+from rcl_interfaces.msg import (
+    FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
+from rclpy.exceptions import (
+    InvalidParameterTypeException, InvalidParameterValueException)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+Config = TypeVar('Config')
+LARGEST_INTEGER = 2 ** 63 - 1
+LARGEST_FLOAT = 1.7976931348623157e308
+
+
+class NodeParameters:
+    """
+    Declares the fields of configuration classes on a node and keeps their values.
+
+    Parameters
+    ----------
+    node : Node
+        The node.
+    config_classes : type
+        Frozen dataclasses of `epvlm_ros.events.config`; their field names must be distinct.
+    on_change : callable
+        Called without arguments after values have changed.
+    frozen : callable
+        Returns whether values that are not dynamic can no longer change.
+
+    Raises
+    ------
+    ValueError
+        If a value given from outside (command line, YAML) is not allowed.
+
+    """
+
+    def __init__(
+        self, node: Node, *config_classes: type, on_change: Callable[[], None],
+        frozen: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._fields = {item.name: item for cls in config_classes for item in fields(cls)}
+        self._configs: dict[type, Any] = {}
+        self._on_change = on_change
+        self._frozen = frozen
+        values = {name: self._declare(node, item) for name, item in self._fields.items()}
+        for cls in config_classes:
+            self._configs[cls] = cls(**{item.name: values[item.name] for item in fields(cls)})
+        node.add_on_set_parameters_callback(self._take)
+
+    def get(self, config_class: type[Config]) -> Config:
+        """Return the values of one configuration class as they are now."""
+        return self._configs[config_class]
+
+    def _declare(self, node: Node, item: Any) -> Any:
+        default = list(item.default) if isinstance(item.default, tuple) else item.default
+        try:
+            return node.declare_parameter(item.name, default, describe(item)).value
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            # YAML reads 1 as an integer and 1.0 as a float; the remedy is in the type's name.
+            raise ValueError(
+                f'parameter {item.name}: {error}; {describe(item).description}') from error
+
+    def _take(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Accept all of the new values or, with a reason, none of them."""
+        changes: dict[str, Any] = {}
+        try:
+            for parameter in parameters:
+                item = self._fields.get(parameter.name)
+                if item is None:
+                    continue
+                if not item.metadata['dynamic'] and self._frozen():
+                    raise ValueError(f'{parameter.name} cannot change while the node runs: set '
+                                     'it at the start or, on a lifecycle node, after cleanup')
+                changes[parameter.name] = check_value(item, parameter.value)
+            configs = {cls: self._replaced(config, changes)
+                       for cls, config in self._configs.items()}
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if changes:
+            self._configs = configs
+            self._on_change()
+        return SetParametersResult(successful=True)
+
+    def _replaced(self, config: Any, changes: dict[str, Any]) -> Any:
+        names = {item.name for item in fields(config)}
+        return replace(config, **{name: value for name, value in changes.items()
+                                  if name in names})
+
+
+def describe(item: Any) -> ParameterDescriptor:
+    """Return the descriptor of one configuration field: text, range, allowed values."""
+    allowed = item.metadata
+    descriptor = ParameterDescriptor(
+        name=item.name, description=allowed['description'],
+        additional_constraints=', '.join(allowed['choices']))
+    bounded = allowed['minimum'] is not None or allowed['maximum'] is not None
+    if bounded and isinstance(item.default, float):
+        descriptor.floating_point_range = [FloatingPointRange(
+            from_value=float(_or(allowed['minimum'], -LARGEST_FLOAT)),
+            to_value=float(_or(allowed['maximum'], LARGEST_FLOAT)))]
+    elif bounded and isinstance(item.default, int):
+        descriptor.integer_range = [IntegerRange(
+            from_value=int(_or(allowed['minimum'], -LARGEST_INTEGER)),
+            to_value=int(_or(allowed['maximum'], LARGEST_INTEGER)), step=1)]
+    return descriptor
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value

@@ -1,0 +1,112 @@
+"""Queries, and the messages that answer them."""
+
+from __future__ import annotations
+
+import array
+from dataclasses import dataclass, field
+import threading
+import time
+from typing import Callable
+
+from epvlm_interfaces.msg import Answer, EventGuidedFrame
+from epvlm_ros.ros.conversions import to_duration
+from epvlm_ros.vlm.engine import EngineAnswer
+from epvlm_ros.vlm.engine.answer import AT_DEADLINE, AT_TOKEN_LIMIT
+
+STATUS_NAMES = {getattr(Answer, name): name for name in (
+    'OK', 'NO_FRAME', 'STALE_FRAME', 'BUSY', 'INVALID', 'ERROR', 'DEADLINE', 'CANCELLED')}
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """
+    A question and what it is about.
+
+    Attributes
+    ----------
+    query_id, question : str
+        As they were given.
+    keep_ratio : float or None
+        Share of the visual tokens to compute on, None for the parameter of the node.
+    max_new_tokens : int or None
+        Most tokens of the answer, None for the parameter of the node.
+    deadline_s : float or None
+        From its arrival to the end of the answer, None for the parameter of the node.
+    frames : tuple of EventGuidedFrame
+        The guided frames that it is about, oldest first; none if none had come.
+    frame_age_ns : int
+        Age of the latest of them when the query arrived.
+    reply : callable
+        Takes the answer; called once, from any thread.
+    on_text : callable or None
+        Takes each further piece of the text, from any thread.
+    arrival_s : float
+        When it arrived, in the time of ``time.monotonic``.
+    cancelled : threading.Event
+        Set when the answer is not wanted any more.
+
+    """
+
+    query_id: str
+    question: str
+    keep_ratio: float | None
+    max_new_tokens: int | None
+    deadline_s: float | None
+    frames: tuple[EventGuidedFrame, ...]
+    frame_age_ns: int
+    reply: Callable[[Answer], None]
+    on_text: Callable[[str], None] | None = None
+    arrival_s: float = field(default_factory=time.monotonic)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+def refuse(query: Query, status: int, message: str) -> Answer:
+    """Return the answer of a query that got none, with the reason."""
+    answer = Answer(
+        query_id=query.query_id, question=query.question, status=status, message=message)
+    if query.frames:
+        latest = query.frames[-1]
+        answer.header = latest.header
+        answer.window_start = latest.window_start
+        answer.window_end = latest.window_end
+        answer.num_events = latest.num_events
+        answer.frame_age = to_duration(query.frame_age_ns)
+    return answer
+
+
+def accept(query: Query, result: EngineAnswer) -> Answer:
+    """Return the answer of a query that the engine worked on, whole or cut off."""
+    status, message = _judge(query, result)
+    answer = refuse(query, status, message)
+    if status == Answer.ERROR:
+        return answer
+    answer.text = result.text
+    answer.truncated = result.ending == AT_TOKEN_LIMIT
+    answer.moments = result.num_moments
+    answer.tokens = result.num_tokens
+    answer.tokens_kept = result.num_tokens_kept
+    answer.rows = result.rows
+    answer.cols = result.cols
+    answer.kept_indices = array.array('I', [int(index) for index in result.kept_indices])
+    answer.flops_dense = result.flops_dense
+    answer.flops_used = result.flops_used
+    answer.flops_reused = result.flops_reused
+    answer.time_to_first_token = result.time_to_first_token_s
+    answer.total_time = result.total_time_s
+    answer.generated_tokens = result.num_generated_tokens
+    answer.fallback = result.fallback
+    return answer
+
+
+def _judge(query: Query, result: EngineAnswer) -> tuple[int, str]:
+    """Return status and message of what the engine returned."""
+    if result.ending == AT_DEADLINE:
+        return Answer.DEADLINE, (
+            f'the deadline came after {result.num_generated_tokens} tokens, '
+            f'{time.monotonic() - query.arrival_s:.3f} s after the query: give a later one, a '
+            'lower keep_ratio or a shorter question')
+    if not result.stopped:
+        return Answer.OK, ''
+    if query.cancelled.is_set():
+        return Answer.CANCELLED, f'cancelled after {result.num_generated_tokens} tokens'
+    return Answer.ERROR, 'the node stopped in the middle of the answer'

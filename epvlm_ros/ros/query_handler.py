@@ -1,0 +1,103 @@
+"""The work on a query: what the worker of the node does with the engine."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import Callable
+
+from epvlm_interfaces.msg import Answer, EventGuidedFrame
+from epvlm_ros.images import image_to_rgb
+from epvlm_ros.ros.conversions import rgb_to_image, to_activity
+from epvlm_ros.ros.guided_frame_buffer import mean_period_s
+from epvlm_ros.ros.query import accept, Query, refuse
+from epvlm_ros.vlm.engine import EngineAnswer, Moment, OutOfMemory, VlmEngine
+from epvlm_ros.vlm.overlay import draw_overlay
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from sensor_msgs.msg import Image
+
+ShouldStop = Callable[[], bool]
+Frames = tuple[EventGuidedFrame, ...]
+
+
+class Answering:
+    """
+    Runs the engine on frames and queries; all of it on one thread.
+
+    Parameters
+    ----------
+    engine : VlmEngine
+        The engine.
+    logger : RcutilsLogger
+        Of the node.
+    choose_show : callable
+        Returns what takes a picture of an answer, or None where nobody wants one.
+
+    """
+
+    def __init__(
+        self, engine: VlmEngine, logger: RcutilsLogger,
+        choose_show: Callable[[], Callable[[Image], None] | None],
+    ) -> None:
+        self._engine, self._logger, self._choose_show = engine, logger, choose_show
+
+    def answer(self, query: Query, should_stop: ShouldStop) -> Answer:
+        """Answer one query, whatever happens."""
+        try:
+            return self._answer(query, should_stop)
+        except OutOfMemory as error:
+            return refuse(query, Answer.ERROR, str(error))
+        except Exception as error:  # noqa: B902  the node lives on
+            self._logger.error(f'{query.query_id}: {traceback.format_exc()}')
+            return refuse(query, Answer.ERROR, f'{type(error).__name__}: {error}')
+
+    def prepare(self, frames: Frames, should_stop: ShouldStop) -> None:
+        """Encode frames ahead of the question; what fails now fails with the question again."""
+        try:
+            self._engine.prepare(
+                _to_moments(frames), seconds_between=mean_period_s(frames),
+                should_stop=should_stop)
+        except Exception as error:  # noqa: B902  the node lives on
+            self._logger.warning(
+                f'a frame was not encoded ahead: {type(error).__name__}: {error}',
+                throttle_duration_sec=10.0)
+
+    def _answer(self, query: Query, should_stop: ShouldStop) -> Answer:
+        if should_stop():
+            return refuse(query, Answer.ERROR, 'the node stopped before the answer')
+        deadline_s = self._remaining_s(query)
+        if deadline_s is not None and deadline_s <= 0.0:
+            return refuse(query, Answer.DEADLINE, (
+                'the deadline came while the query waited: give a later one, or ask less often'))
+        moments = _to_moments(query.frames)
+        self._engine.patch_grid(*moments[-1].image_rgb.shape[:2])
+        try:
+            result = self._engine.answer_about(
+                moments, query.question, seconds_between=mean_period_s(query.frames),
+                keep_ratio=query.keep_ratio, max_new_tokens=query.max_new_tokens,
+                deadline_s=deadline_s, on_text=query.on_text,
+                should_stop=lambda: should_stop() or query.cancelled.is_set())
+        except ValueError as error:  # the frames were found good, so the question is not
+            return refuse(query, Answer.INVALID, str(error))
+        show = self._choose_show()
+        if show is not None:
+            show(self._draw(query, moments[-1], result))
+        return accept(query, result)
+
+    def _remaining_s(self, query: Query) -> float | None:
+        """Return the time that is left of the deadline of a query, None if it has none."""
+        deadline_s = query.deadline_s or self._engine.config.deadline
+        return deadline_s - (time.monotonic() - query.arrival_s) if deadline_s else None
+
+    def _draw(self, query: Query, moment: Moment, result: EngineAnswer) -> Image:
+        """Return a picture of the latest moment."""
+        grid = self._engine.patch_grid(*moment.image_rgb.shape[:2])
+        kept_indices = result.kept_indices - (result.num_moments - 1) * grid.num_tokens
+        overlay = draw_overlay(
+            moment.image_rgb, moment.activity, kept_indices[kept_indices >= 0], grid,
+            question=query.question, answer=result.text)
+        return rgb_to_image(query.frames[-1].header, overlay)
+
+
+def _to_moments(frames: Frames) -> list[Moment]:
+    return [Moment(image_to_rgb(frame.image), to_activity(frame)) for frame in frames]

@@ -1,0 +1,110 @@
+"""The three ways to ask a node: a topic, a service and an action."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Protocol
+
+from action_msgs.msg import GoalStatus
+from epvlm_interfaces.action import AnswerQuery
+from epvlm_interfaces.msg import Answer
+from epvlm_interfaces.srv import Ask
+from epvlm_ros.ros.qos import QUERIES, subscription_options
+from epvlm_ros.ros.query import Query
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from rclpy.task import Future
+from std_msgs.msg import String
+
+
+class TakeQuery(Protocol):
+    """Makes a query of a request; its answer, or the pieces of it, may come at any time."""
+
+    def __call__(
+        self, request: Any, reply: Callable[[Answer], None],
+        on_text: Callable[[str], None] | None = None,
+    ) -> Query:
+        """Take a request with the fields of ``Ask.Request``."""
+
+
+class QueryInterfaces:
+    """
+    Serves ``query`` (std_msgs/String), ``ask`` and ``answer_query`` of a node.
+
+    Parameters
+    ----------
+    node : Node
+        The node.
+    take : TakeQuery
+        Gets every request.
+    cancel : callable
+        Gets a query that is not wanted any more, which is to be answered none the less.
+
+    """
+
+    def __init__(
+        self, node: Node, take: TakeQuery, cancel: Callable[[Query], None],
+    ) -> None:
+        self._node, self._take, self._cancel = node, take, cancel
+        self._goals: dict[bytes, Query] = {}
+        # A call that awaits its answer would keep the other callbacks of its group from running.
+        group = ReentrantCallbackGroup()
+        self._topic = node.create_subscription(
+            String, 'query', self._on_query, **subscription_options(node, 'query', QUERIES))
+        self._service = node.create_service(Ask, 'ask', self._on_ask, callback_group=group)
+        self._action = ActionServer(
+            node, AnswerQuery, 'answer_query', self._on_goal, callback_group=group,
+            cancel_callback=self._on_cancel)
+
+    def destroy(self) -> None:
+        """Take all three away."""
+        self._action.destroy()
+        self._node.destroy_service(self._service)
+        self._node.destroy_subscription(self._topic)
+
+    def _on_query(self, message: String) -> None:
+        self._take(Ask.Request(question=message.data), lambda answer: None)
+
+    async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
+        answered = self._make_future()
+        self._take(request, answered.set_result)
+        response.answer = await answered
+        return response
+
+    async def _on_goal(self, goal: ServerGoalHandle) -> AnswerQuery.Result:
+        feedback = AnswerQuery.Feedback()
+
+        def publish(piece: str) -> None:
+            feedback.piece = piece
+            feedback.text += piece
+            goal.publish_feedback(feedback)
+
+        answered, goal_id = self._make_future(), bytes(goal.goal_id.uuid)
+        query = self._goals[goal_id] = self._take(goal.request, answered.set_result, publish)
+        if goal.is_cancel_requested:  # before this began
+            self._cancel(query)
+        answer = await answered
+        del self._goals[goal_id]
+        self._end_goal(goal, answer)
+        return AnswerQuery.Result(answer=answer)
+
+    def _end_goal(self, goal: ServerGoalHandle, answer: Answer) -> None:
+        if answer.status == Answer.OK:
+            goal.succeed()
+        elif answer.status == Answer.CANCELLED and goal.status == GoalStatus.STATUS_CANCELING:
+            goal.canceled()
+        else:
+            goal.abort()
+
+    def _on_cancel(self, goal: ServerGoalHandle) -> CancelResponse:
+        query = self._goals.get(bytes(goal.goal_id.uuid))
+        if query is not None:
+            self._cancel(query)
+        return CancelResponse.ACCEPT
+
+    def _make_future(self) -> Future:
+        future: Future = Future(executor=self._node.executor)
+        # Setting the result wakes the executor only when there is a callback to run.
+        future.add_done_callback(lambda done: None)
+        return future

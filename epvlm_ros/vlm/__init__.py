@@ -1,0 +1,1 @@
+"""From activity to an answer: patch grid, token selection, sparse Qwen-VL, engine."""

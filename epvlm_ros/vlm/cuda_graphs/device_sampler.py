@@ -1,0 +1,153 @@
+"""Tokens that are chosen on the device, and their way to the host."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from epvlm_ros.vlm.sparse_qwen import Sampling
+import torch
+from torch import Tensor
+
+
+class Choice(NamedTuple):
+    """What choosing a token takes: two answers that need the same have the same function."""
+
+    draws: bool
+    penalizes: bool
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> Choice:
+        """Return what this sampling takes."""
+        return cls(sampling.temperature > 0.0, sampling.repetition_penalty != 1.0)
+
+
+class TokenChoice:
+    """
+    Chooses the tokens of one answer with numbers that lie on the device before it begins.
+
+    As ``TokenChooser`` of the eager run, except that a seed draws other numbers.
+
+    Parameters
+    ----------
+    vocabulary_size : int
+        Number of logits.
+    max_tokens : int
+        Most tokens of an answer.
+    device : torch.device
+        Where the logits are.
+
+    """
+
+    def __init__(self, vocabulary_size: int, max_tokens: int, device: torch.device) -> None:
+        self._seen = torch.zeros(vocabulary_size, dtype=torch.bool, device=device)
+        self._drawn = torch.zeros(max_tokens, device=device)
+        self._temperature, self._top_p, self._penalty = torch.ones(3, 1, device=device)
+
+    def start(self, sampling: Sampling, prompt_ids: Tensor, num_tokens: int) -> None:
+        """Get ready for an answer of so many tokens."""
+        choice = Choice.of(sampling)
+        if choice.penalizes:
+            self._seen.zero_()
+            self._seen[prompt_ids.to(self._seen.device)] = True
+            self._penalty.fill_(sampling.repetition_penalty)
+        if choice.draws:
+            self._drawn[:num_tokens] = draw(sampling.seed, num_tokens).to(self._drawn.device)
+            self._temperature.fill_(sampling.temperature)
+            self._top_p.fill_(sampling.top_p)
+
+    def choose(self, logits: Tensor, index: Tensor, choice: Choice) -> Tensor:
+        """
+        Return the token with this index in the answer.
+
+        Parameters
+        ----------
+        logits : torch.Tensor
+            float32, shape (vocabulary,); not changed.
+        index : torch.Tensor
+            int64, shape (1,).
+        choice : Choice
+            As ``start`` was told.
+
+        Returns
+        -------
+        torch.Tensor
+            int64, shape (1,).
+
+        """
+        if choice.penalizes:
+            reduced = torch.where(logits < 0, logits * self._penalty, logits / self._penalty)
+            logits = torch.where(self._seen, reduced, logits)
+        if choice.draws:
+            token = sample(
+                logits, self._temperature, self._top_p, self._drawn.index_select(0, index))
+        else:
+            token = logits.argmax(dim=0, keepdim=True)
+        if choice.penalizes:
+            self._seen.index_fill_(0, token, True)
+        return token
+
+
+def draw(seed: int, num_tokens: int) -> Tensor:
+    """
+    Return random numbers, one for each token of an answer.
+
+    Returns
+    -------
+    torch.Tensor
+        float32 on the CPU, shape (num_tokens,), in [0, 1); a longer answer begins with the numbers
+        of a shorter one.
+
+    """
+    # one by one: how torch fills a tensor depends on its size
+    generator = torch.Generator().manual_seed(seed)
+    numbers = [float(torch.rand(1, generator=generator)) for _ in range(num_tokens)]
+    return torch.tensor(numbers, dtype=torch.float32)
+
+
+def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, drawn: Tensor) -> Tensor:
+    """
+    Return the index of a random token.
+
+    Parameters
+    ----------
+    logits : torch.Tensor
+        Shape (vocabulary,); not changed.
+    temperature, top_p : torch.Tensor
+        Shape (1,), see ``Sampling``; temperature above 0.
+    drawn : torch.Tensor
+        Shape (1,), a random number in [0, 1).
+
+    Returns
+    -------
+    torch.Tensor
+        int64, shape (1,).
+
+    """
+    ordered, indices = (logits.float() / temperature).sort(descending=True)
+    probabilities = ordered.softmax(dim=0)
+    up_to = probabilities.cumsum(dim=0)
+    # kept: what is not yet beyond top_p before the token itself; the first one always is
+    num_kept = ((up_to - probabilities) < top_p).sum(dim=0, keepdim=True).clamp(min=1)
+    mass = up_to.gather(0, num_kept - 1)
+    place = torch.searchsorted(up_to, drawn * mass, right=True)
+    return indices.gather(0, torch.minimum(place, num_kept - 1))
+
+
+class TokenOnItsWay:
+    """A token that was chosen, and is copied to the host when the device gets to it."""
+
+    def __init__(self, token: Tensor) -> None:
+        self._event: Any = None
+        if token.is_cuda:
+            self._value = torch.empty(1, dtype=token.dtype, pin_memory=True)
+            self._value.copy_(token, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record(torch.cuda.current_stream(token.device))
+        else:
+            self._value = token.clone()
+
+    def wait(self) -> int:
+        """Return it once it is computed."""
+        if self._event is not None:
+            self._event.synchronize()
+        return int(self._value[0])

@@ -1,0 +1,108 @@
+"""The encoder and the patch merger as a function of fixed shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from epvlm_ros.vlm.cuda_graphs.attention import FastestAttention
+from epvlm_ros.vlm.cuda_graphs.operations import Operations
+from epvlm_ros.vlm.cuda_graphs.weights import EncoderWeights, Mlp
+from torch import Tensor
+from torch.nn import functional
+
+Attention = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class EncoderInput:
+    """
+    What a function reads.
+
+    Parameters
+    ----------
+    patches : torch.Tensor
+        Shape (patches, values of a patch), in the number type of the weights.
+    places : torch.Tensor
+        int64, shape (patches, 2), row and column of each in the full image.
+    image_ends : torch.Tensor
+        int32, shape (images + 2,), where each image, and then the padding, begins and ends.
+    window_ends : torch.Tensor
+        int32, shape (tokens + 2,), where each window begins and ends.
+    entries, shares : torch.Tensor
+        int64 and float32, shape (patches, 4): which learned positions each patch has, and how
+        much of each.
+
+    """
+
+    patches: Tensor
+    places: Tensor
+    image_ends: Tensor
+    window_ends: Tensor
+    entries: Tensor
+    shares: Tensor
+
+
+def encode(
+    weights: EncoderWeights, operations: Operations, inputs: EncoderInput, attention: Attention,
+    window_attention: Attention,
+) -> list[Tensor]:
+    """
+    Return the visual features, and then those of layers in the middle.
+
+    Parameters
+    ----------
+    weights : EncoderWeights
+        The model.
+    operations : Operations
+        What it is made of.
+    inputs : EncoderInput
+        The patches.
+    attention : callable
+        Takes (patches, 3, heads, head_dim), turned, and returns (patches, heads * head_dim).
+    window_attention : callable
+        The same, for the layers that attend within windows.
+
+    Returns
+    -------
+    list of torch.Tensor
+        Each of shape (patches / patches_per_token, dim of the language model).
+
+    """
+    angles = (inputs.places[:, :, None].float() * weights.inverse_frequencies).flatten(1)
+    cos, sin = angles.cos(), angles.sin()  # (patches, head_dim / 2): rows, then columns
+    hidden = functional.linear(inputs.patches, *weights.patches)
+    if weights.learned_positions is not None:
+        mixed = weights.learned_positions[inputs.entries] * inputs.shares[:, :, None]
+        hidden += mixed.sum(1).to(hidden.dtype)
+    delta, deepstack = None, []
+    for number, layer in enumerate(weights.layers):
+        normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
+        qkv = functional.linear(normed, *layer.qkv).unflatten(
+            1, (3, weights.num_heads, weights.head_dim))
+        operations.rotate(qkv[:, :2].flatten(1, 2), cos, sin)
+        mixed = (window_attention if number in weights.windowed else attention)(qkv)
+        delta = functional.linear(mixed, *layer.out)
+        normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
+        activated = operations.activated_product(normed, layer.mlp)
+        delta = functional.linear(activated, *layer.mlp.down)
+        if number in weights.deepstack:
+            hidden, delta = hidden + delta, None
+            merger = weights.deepstack[number]
+            side_by_side = hidden.view(-1, len(merger.norm.weight))
+            deepstack.append(_merge(
+                operations, merger.mlp, operations.add_norm(side_by_side, None, merger.norm)))
+    normed = operations.add_norm(hidden, delta, weights.merger.norm)
+    return [_merge(operations, weights.merger.mlp, normed), *deepstack]
+
+
+def _merge(operations: Operations, mlp: Mlp, normed: Tensor) -> Tensor:
+    side_by_side = normed.view(-1, mlp.up.weight.shape[1])
+    activated = operations.activated_product(side_by_side, mlp)
+    return functional.linear(activated, *mlp.down)
+
+
+def attend_to_all(qkv: Tensor, attend: FastestAttention) -> Tensor:
+    """Let every patch attend to every other."""
+    query, key, value = qkv.permute(1, 2, 0, 3)[:, None]  # (3, 1, heads, patches, head_dim)
+    return attend(query, key, value)[0].transpose(0, 1).flatten(1)

@@ -1,0 +1,260 @@
+"""The same operations on a GPU, one kernel each."""
+
+from __future__ import annotations
+
+import math
+
+from epvlm_ros.vlm.cuda_graphs.kernels import attention, gemv, pointwise, skinny_gemm
+from epvlm_ros.vlm.cuda_graphs.operations import Operations
+from epvlm_ros.vlm.cuda_graphs.self_check import check_operations
+from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
+from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Linear, Mlp, Norm
+import torch
+from torch import Tensor
+import triton
+from triton.errors import TritonError
+
+_LOG2_E = math.log2(math.e)
+NUM_SPLITS = 8  # parts of the cache that are attended to side by side
+# Sizes are the fastest of those that were tried on an H200 with the shapes of Qwen2-VL-2B and 7B.
+FEW_TOKENS = 64  # up to so many a product is bound by reading its matrix
+_BLOCK_ROWS = 64  # of a product of a few tokens
+# Wider models keep the memory busy as they are; further programs that read only disturb them.
+_WIDEST_THAT_STARTS_EARLY = 2048
+_FIRST_CAPABILITY_THAT_STARTS_EARLY = (9, 0)
+
+
+class FusedOperations(Operations):
+    """
+    See ``Operations``.
+
+    Parameters
+    ----------
+    starts_early : bool
+        Whether the kernels of a step start while the one before is still at work, and read what
+        does not depend on it (programmatic dependent launch).
+
+    """
+
+    needs_bound = False
+
+    def __init__(self, *, starts_early: bool = False) -> None:
+        self._starts_early = starts_early
+        self._arrived: Tensor | None = None
+
+    def add_norm(self, hidden: Tensor, delta: Tensor | None, norm: Norm) -> Tensor:
+        """Add and normalize."""
+        tokens, dim = hidden.shape
+        normed = torch.empty_like(hidden)
+        pointwise.add_norm_kernel[(tokens,)](
+            hidden, delta, norm.weight, norm.bias, normed, dim, norm.eps,
+            PARTS=0 if delta is None else len(delta) if delta.ndim == 3 else 1,
+            IS_LAYER_NORM=norm.bias is not None, BLOCK=triton.next_power_of_2(dim))
+        return normed
+
+    def activate(self, values: Tensor, activation: str) -> Tensor:
+        """Return the activation."""
+        if activation == 'quick_gelu':
+            pointwise.quick_gelu_kernel[(triton.cdiv(values.numel(), 2048),)](
+                values, values.numel(), BLOCK=2048)
+            return values
+        if activation != 'gated_silu':
+            return super().activate(values, activation)
+        tokens, width = values.shape[0], values.shape[1] // 2
+        result = values.new_empty(tokens, width)
+        pointwise.gated_silu_kernel[(tokens, triton.cdiv(width, 1024))](
+            values, result, width, BLOCK=1024)
+        return result
+
+    def product_in_parts(self, values: Tensor, linear: Linear) -> Tensor:
+        """Return a product, of a few tokens in parts."""
+        if not _are_few(values):
+            return super().product_in_parts(values, linear)
+        (tokens, columns), rows = values.shape, len(linear.weight)
+        block_columns = 128 if columns > 4096 else 64
+        row_blocks = triton.cdiv(rows, _BLOCK_ROWS)
+        parts = _num_parts(row_blocks, triton.cdiv(columns, block_columns), values.device)
+        result = values.new_empty(parts, tokens, rows, dtype=torch.float32)
+        skinny_gemm.few_linear_kernel[(row_blocks, parts)](
+            values, linear.weight, linear.bias, result, tokens, rows, NUM_COLUMNS=columns,
+            HAS_BIAS=linear.bias is not None, PARTS=parts,
+            **_few_sizes(values, _BLOCK_ROWS, block_columns, most_stages=6))
+        return result
+
+    def activated_product(self, values: Tensor, mlp: Mlp) -> Tensor:
+        """Return the activation after a product."""
+        if not _are_few(values) or mlp.up.bias is not None or mlp.activation != 'gated_silu':
+            return super().activated_product(values, mlp)
+        (tokens, columns), rows = values.shape, len(mlp.up.weight) // 2
+        result = values.new_empty(tokens, rows)
+        skinny_gemm.few_gated_kernel[(triton.cdiv(rows, _BLOCK_ROWS),)](
+            values, mlp.up.weight, result, tokens, rows, NUM_COLUMNS=columns,
+            **_few_sizes(values, 2 * _BLOCK_ROWS, 64, most_stages=4))
+        return result
+
+    def rotate(self, values: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Turn in place."""
+        tokens, num_heads, dim = values.shape
+        assert values.stride()[1:] == (dim, 1)
+        pointwise.rotate_kernel[(tokens,)](
+            values, cos, sin, values.stride(0), num_heads, dim // 2,
+            BLOCK_HEADS=triton.next_power_of_2(num_heads),
+            BLOCK_HALF=triton.next_power_of_2(dim // 2))
+
+    def rotate_and_store(
+        self, qkv: Tensor, cos: Tensor, sin: Tensor, cache: StaticCache, layer: int,
+        offset: Tensor,
+    ) -> Tensor:
+        """Turn queries, store keys and values."""
+        dim = cache.head_dim
+        num_heads = qkv.shape[1] // dim - 2 * cache.num_heads
+        pointwise.rotate_and_store_kernel[(len(qkv),)](
+            qkv, cos, sin, cache.keys[layer], cache.values[layer], offset, cache.capacity,
+            num_heads, cache.num_heads, dim // 2,
+            BLOCK_HEADS=triton.next_power_of_2(num_heads),
+            BLOCK_KEY_HEADS=triton.next_power_of_2(cache.num_heads),
+            BLOCK_HALF=triton.next_power_of_2(dim // 2))
+        return qkv[:, :num_heads * dim].unflatten(1, (num_heads, dim))
+
+    def attend_to_cache(
+        self, queries: Tensor, cache: StaticCache, layer: int, offset: Tensor, bound: int,
+    ) -> Tensor:
+        """Attend up to each token itself; ``bound`` does not matter."""
+        tokens, heads, dim = queries.shape
+        assert queries.stride()[1:] == (dim, 1)
+        group = heads // cache.num_heads
+        block = min(64, max(16, triton.next_power_of_2(tokens * group)))
+        parts, sums = self._scratch(queries, tokens * heads, dim)
+        attention.prompt_attention_kernel[
+            (cache.num_heads, NUM_SPLITS, triton.cdiv(tokens * group, block))](
+            queries, cache.keys[layer], cache.values[layer], offset, parts, sums,
+            cache.capacity, _LOG2_E / dim ** 0.5, tokens * group, queries.stride(0), dim // 2,
+            GROUP=group, SPLITS=NUM_SPLITS, BLOCK_ROWS=block, BLOCK_KEYS=64,
+            BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)))
+        result = queries.new_empty(tokens, heads * dim)
+        attention.combine_kernel[(triton.cdiv(tokens * heads, 4),)](
+            parts, sums, result, tokens * heads, dim, SPLITS=NUM_SPLITS, BLOCK_ROWS=4,
+            BLOCK=triton.next_power_of_2(dim))
+        return result
+
+    def linear(self, hidden: Tensor, norm: Norm | None, linear: Linear) -> Tensor:
+        """Return a product after a norm."""
+        result = hidden.new_empty(1, len(linear.weight))
+        self._vector_linear(hidden, norm, linear, result, adds=False)
+        return result
+
+    def linear_add(self, values: Tensor, linear: Linear, hidden: Tensor) -> None:
+        """Add a product to the residual stream."""
+        self._vector_linear(values, None, linear, hidden, adds=True)
+
+    def gated_linear(self, hidden: Tensor, norm: Norm, mlp: Mlp) -> Tensor:
+        """Return the activation after a norm and a product."""
+        rows, columns = len(mlp.up.weight) // 2, hidden.shape[1]
+        if mlp.up.bias is not None or mlp.activation != 'gated_silu' or norm.bias is not None:
+            return super().gated_linear(hidden, norm, mlp)
+        result = hidden.new_empty(1, rows)
+        most_columns = _WIDEST_THAT_STARTS_EARLY if self._starts_early else 512
+        gemv.vector_gated_kernel[(rows,)](
+            hidden, norm.weight, mlp.up.weight, result, rows, norm.eps, NUM_COLUMNS=columns,
+            BLOCK_ROWS=1, BLOCK_COLUMNS=min(most_columns, triton.next_power_of_2(columns)),
+            BLOCK_NORM=triton.next_power_of_2(columns), num_warps=1, **self._launch)
+        return result
+
+    def attend_and_store(
+        self, qkv: Tensor, cos: Tensor, sin: Tensor, cache: StaticCache, layer: int,
+        cursor: Tensor, bound: int,
+    ) -> Tensor:
+        """Append one token and attend; ``bound`` does not matter."""
+        dim = cache.head_dim
+        heads = qkv.shape[1] // dim - 2 * cache.num_heads
+        group = heads // cache.num_heads
+        parts, sums = self._scratch(qkv, heads, dim)
+        if self._arrived is None:
+            self._arrived = torch.zeros(cache.num_heads, dtype=torch.int32, device=qkv.device)
+        result = qkv.new_empty(1, heads * dim)
+        attention.step_attention_kernel[(cache.num_heads, NUM_SPLITS)](
+            qkv, cos, sin, cursor, cache.keys[layer], cache.values[layer], parts, sums,
+            self._arrived, result, cache.capacity, _LOG2_E / dim ** 0.5, heads, cache.num_heads,
+            dim // 2, GROUP=group, SPLITS=NUM_SPLITS,
+            BLOCK_ROWS=max(16, triton.next_power_of_2(group)), BLOCK_KEYS=32,
+            BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)),
+            BLOCK_DIM=triton.next_power_of_2(dim), **self._launch)
+        return result
+
+    @property
+    def _launch(self) -> dict[str, bool]:
+        options = {'launch_pdl': True} if self._starts_early else {}  # no other card knows it
+        return {'STARTS_EARLY': self._starts_early, **options}
+
+    def _scratch(self, like: Tensor, rows: int, dim: int) -> tuple[Tensor, Tensor]:
+        return (torch.empty(rows, NUM_SPLITS, dim, device=like.device),
+                torch.empty(rows, NUM_SPLITS, 2, device=like.device))
+
+    def _vector_linear(
+        self, values: Tensor, norm: Norm | None, linear: Linear, result: Tensor, *, adds: bool,
+    ) -> None:
+        rows, columns = linear.weight.shape
+        if columns > 4096:
+            block_rows, block_columns, num_warps = 4, 1024, 8
+        elif self._starts_early and columns <= _WIDEST_THAT_STARTS_EARLY:  # rows are read whole
+            block_rows, block_columns, num_warps = 8 if rows < 2 ** 15 else 4, columns, 4
+        else:
+            block_rows, block_columns, num_warps = 4, 512, 4
+        gemv.vector_linear_kernel[(triton.cdiv(rows, block_rows),)](
+            values, None if norm is None else norm.weight, linear.weight, linear.bias, result,
+            rows, 0.0 if norm is None else norm.eps, NUM_COLUMNS=columns,
+            HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,
+            BLOCK_ROWS=block_rows,
+            BLOCK_COLUMNS=triton.next_power_of_2(min(block_columns, columns)),
+            BLOCK_NORM=triton.next_power_of_2(columns), num_warps=num_warps, **self._launch)
+
+
+def _are_few(values: Tensor) -> bool:
+    return len(values) <= FEW_TOKENS and values.dtype != torch.float32 and values.is_contiguous()
+
+
+def _device_properties(device: torch.device) -> dict[str, int]:
+    properties: dict[str, int] = triton.runtime.driver.active.utils.get_device_properties(
+        device.index)
+    return properties
+
+
+def _few_sizes(
+    values: Tensor, rows_read: int, block_columns: int, most_stages: int,
+) -> dict[str, int]:
+    """Return sizes of a kernel for a few tokens: those that were fastest, if the card has room."""
+    block_tokens = max(16, triton.next_power_of_2(len(values)))
+    stage_bytes = block_columns * (rows_read + block_tokens) * values.element_size()
+    room = _device_properties(values.device)['max_shared_mem']
+    return {'BLOCK_TOKENS': block_tokens, 'BLOCK_ROWS': _BLOCK_ROWS,
+            'BLOCK_COLUMNS': block_columns, 'num_warps': 4,
+            'STAGES': max(1, min(most_stages, room // stage_bytes))}
+
+
+def _num_parts(row_blocks: int, column_blocks: int, device: torch.device) -> int:
+    """Return how many equal parts of the columns give each processor at most one program."""
+    processors = _device_properties(device)['multiprocessor_count']
+    return max(parts for parts in range(1, column_blocks + 1)
+               if column_blocks % parts == 0 and (parts == 1 or row_blocks * parts <= processors))
+
+
+def try_out(weights: DecoderWeights) -> FusedOperations:
+    """
+    Return the operations after they have shown that they compute what plain torch does.
+
+    Raises
+    ------
+    RuntimeError
+        If a kernel cannot be compiled for this card, does not fit on it or is wrong there.
+
+    """
+    device, width = weights.embedding.device, weights.embedding.shape[1]
+    operations = FusedOperations(starts_early=(
+        width <= _WIDEST_THAT_STARTS_EARLY and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(device) >= _FIRST_CAPABILITY_THAT_STARTS_EARLY))
+    try:
+        with torch.cuda.device(device):
+            check_operations(weights, operations)
+    except TritonError as error:
+        raise RuntimeError(f'a kernel does not run on this card: {error}') from error
+    return operations

@@ -1,0 +1,85 @@
+"""Operations are tried out before they are trusted: fused kernels against plain torch."""
+
+from __future__ import annotations
+
+from epvlm_ros.vlm.cuda_graphs.language_model import LanguageModel, Prompt
+from epvlm_ros.vlm.cuda_graphs.operations import Operations
+from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
+from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Norm
+import torch
+from torch import Tensor
+
+# Largest ||difference|| / ||logits||. Kernels that sum in another order differ by some thousandths
+# in float32 and by 0.03 in bfloat16; a wrong one by about 1.
+_TOLERANCES = {torch.float32: 1e-2, torch.float16: 0.05, torch.bfloat16: 0.2}
+_NUM_FIRST, _NUM_FURTHER, _NUM_STEPS, _CAPACITY = 16, 64, 3, 128  # least, most of few tokens
+
+
+def check_operations(weights: DecoderWeights, operations: Operations) -> None:
+    """
+    Make sure that a prefill, a further question and some steps come out as with plain torch.
+
+    Parameters
+    ----------
+    weights : DecoderWeights
+        The model.
+    operations : Operations
+        What is to be tried out.
+
+    Raises
+    ------
+    RuntimeError
+        If they differ by more than rounding.
+
+    """
+    tolerance = _TOLERANCES.get(weights.embedding.dtype, _TOLERANCES[torch.bfloat16])
+    for what, run in (('language model', run_trial), ('encoder', run_encoder_trial)):
+        found, expected = (run(weights, item) for item in (operations, Operations()))
+        error = (found - expected).norm(dim=1) / expected.norm(dim=1)
+        if not bool((error <= tolerance).all()):  # not a number is no agreement either
+            raise RuntimeError(
+                f'kernels of the {what} do not compute what plain torch does here: relative '
+                'errors ' + ', '.join(f'{value:.3g}' for value in error.tolist()))
+
+
+@torch.inference_mode()
+def run_trial(weights: DecoderWeights, operations: Operations) -> Tensor:
+    """Return the logits, float32 (calls, vocabulary), of a prefill, a question and some steps."""
+    device, vocabulary = weights.embedding.device, len(weights.embedding)
+    model = LanguageModel(weights, operations, StaticCache(weights, _CAPACITY))
+    random = torch.Generator().manual_seed(0)
+    logits = []
+    for offset, end in ((0, _NUM_FIRST), (_NUM_FIRST, _NUM_FIRST + _NUM_FURTHER)):
+        ids = torch.randint(vocabulary, (end - offset,), generator=random)
+        places = torch.arange(offset, end)
+        prompt = Prompt(len(ids), torch.device('cpu'))
+        prompt.fill(ids, torch.full_like(ids, -1), places.expand(3, -1), offset, end)
+        on_device = Prompt(len(ids), device)
+        on_device.packed.copy_(prompt.packed)
+        model.prefill(on_device, (), _CAPACITY if offset else None)
+        logits.append(model.logits.float().clone())
+    for token in torch.randint(vocabulary, (_NUM_STEPS,), generator=random).tolist():
+        model.token.fill_(token)
+        model.step(_CAPACITY)
+        logits.append(model.logits.float().clone())
+    return torch.stack(logits)
+
+
+@torch.inference_mode()
+def run_encoder_trial(weights: DecoderWeights, operations: Operations) -> Tensor:
+    """Return what only an encoder uses, float32 (functions, any): norm, activation, rotation."""
+    device, dtype = weights.embedding.device, weights.embedding.dtype
+    random = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(device, dtype)
+
+    tokens, heads, head_dim = 24, 4, 80
+    dim = heads * head_dim
+    hidden, delta = draw(tokens, dim), draw(tokens, dim)
+    normed = operations.add_norm(hidden, delta, Norm(draw(dim), draw(dim), 1e-6))
+    activated = operations.activate(draw(tokens, dim), 'quick_gelu')
+    turned = draw(tokens, heads, head_dim)
+    angles = draw(tokens, head_dim // 2)
+    operations.rotate(turned, angles.cos(), angles.sin())
+    return torch.stack([item.float().flatten() for item in (hidden, normed, activated, turned)])

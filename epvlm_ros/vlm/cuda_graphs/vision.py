@@ -1,0 +1,168 @@
+"""The encoder for any image: which function of fixed shapes, and its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+from epvlm_ros.vlm.cuda_graphs.attention import FastestAttention, StretchAttention
+from epvlm_ros.vlm.cuda_graphs.encoder import attend_to_all, encode, EncoderInput
+from epvlm_ros.vlm.cuda_graphs.graphs import FixedFunction, GraphPool
+from epvlm_ros.vlm.cuda_graphs.operations import Operations
+from epvlm_ros.vlm.cuda_graphs.sizes import GrowingRows, padded_size
+from epvlm_ros.vlm.cuda_graphs.weights import EncoderWeights
+from epvlm_ros.vlm.patch_grid import order_by_window
+from epvlm_ros.vlm.sparse_qwen import VisionInput, VisualFeatures
+from epvlm_ros.vlm.token_selection import token_budget
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class CapturedEncoder:
+    """
+    Encodes kept tokens, padded to the next of a few sizes unless their number is a usual one.
+
+    Parameters
+    ----------
+    weights : EncoderWeights
+        The model.
+    operations : Operations
+        What the functions are made of.
+    pool : GraphPool
+        Where they are kept.
+    usual_ratios : collection of float
+        Keep ratios whose numbers of tokens get functions without padding.
+    mix_positions : callable
+        Returns entries and shares of the learned positions of the kept patches of an image, see
+        ``EncoderInput``; only asked for where there are any.
+
+    """
+
+    def __init__(
+        self, weights: EncoderWeights, operations: Operations, pool: GraphPool,
+        usual_ratios: Collection[float],
+        mix_positions: Callable[[VisionInput], tuple[Tensor, Tensor]],
+    ) -> None:
+        self._mix_positions = mix_positions
+        self._weights, self._operations, self._pool = weights, operations, pool
+        self._usual_ratios = frozenset(usual_ratios) | {1.0}
+        self._attention = FastestAttention()
+        self._attention_within = StretchAttention()
+        self._patches = GrowingRows(weights.patches.weight)
+        mergers = [weights.merger, *weights.deepstack.values()]
+        self._features = [GrowingRows(merger.mlp.down.weight.T) for merger in mergers]
+        self._staging = torch.empty(0)
+
+    def size_for(self, vision: VisionInput) -> int:
+        """Return how many tokens are computed on, padding included."""
+        num_kept = len(vision.kept_indices)
+        usual = {token_budget(ratio, vision.num_tokens) for ratio in self._usual_ratios}
+        return num_kept if num_kept in usual else padded_size(num_kept, 8, 8)
+
+    def encode(self, vision: VisionInput) -> VisualFeatures:
+        """Return the features of the kept tokens."""
+        num_kept, size = len(vision.kept_indices), self.size_for(vision)
+        of_images = vision.split_by_moment()
+        # one image without padding needs no bounds
+        num_images = 0 if size == num_kept and len(of_images) == 1 else len(of_images)
+        function = self._pool.find(
+            ('encoder', size, num_images), lambda: self._make_function(size, num_images))
+        inputs, features = function.buffers
+        order, window_sizes = self._order(of_images, vision.cols)
+        self._fill(inputs, vision, order)
+        if num_images:
+            _set_ends(inputs.image_ends, [len(kept) for kept in of_images],
+                      self._weights.patches_per_token, len(inputs.patches))
+        if self._weights.windowed:
+            _set_ends(inputs.window_ends, window_sizes, self._weights.patches_per_token,
+                      len(inputs.patches))
+        function()
+        if self._weights.windowed:
+            back = torch.from_numpy(np.argsort(order)).to(self._pool.device)
+            tokens, *deepstack = (values.index_select(0, back) for values in features)
+        else:
+            tokens, *deepstack = (values[:num_kept].clone() for values in features)
+        return VisualFeatures(tokens, tuple(deepstack))
+
+    def _order(
+        self, of_images: list[np.ndarray], cols: int,
+    ) -> tuple[np.ndarray, list[int]]:
+        """Return the kept tokens in the order of the encoder, and those of each window."""
+        num_kept = sum(len(kept) for kept in of_images)
+        if not self._weights.windowed:
+            return np.arange(num_kept), []
+        orders, all_sizes, num_before = [], [], 0
+        for kept in of_images:  # no window reaches into another image
+            order, sizes = order_by_window(kept, cols, self._weights.window_size)
+            orders.append(order + num_before)
+            all_sizes.extend(sizes.tolist())
+            num_before += len(kept)
+        return np.concatenate(orders), all_sizes
+
+    def _make_function(self, size: int, num_images: int) -> FixedFunction:
+        weights, device = self._weights, self._pool.device
+        num_patches = size * weights.patches_per_token
+        inputs = EncoderInput(
+            self._patches.first(num_patches),
+            torch.zeros(num_patches, 2, dtype=torch.int64, device=device),
+            torch.zeros(num_images + 2, dtype=torch.int32, device=device),
+            torch.zeros(size + 2, dtype=torch.int32, device=device),
+            torch.zeros(num_patches, 4, dtype=torch.int64, device=device),
+            torch.zeros(num_patches, 4, device=device))
+        attention: Any = partial(attend_to_all, attend=self._attention)
+        if num_images:
+            attention = partial(
+                self._attention_within, ends=inputs.image_ends, longest=num_patches)
+        # padding is shorter than an eighth of the tokens, but may be longer than a window
+        window = weights.window_size ** 2 * weights.patches_per_token
+        window_attention = partial(
+            self._attention_within, ends=inputs.window_ends,
+            longest=max(window, num_patches // 8))
+        features = [rows.first(size) for rows in self._features]
+
+        def run() -> None:
+            encoded = encode(weights, self._operations, inputs, attention, window_attention)
+            for rows, values in zip(features, encoded):
+                rows.copy_(values)
+
+        return FixedFunction(run, (inputs, features))
+
+    def _fill(self, inputs: EncoderInput, vision: VisionInput, order: np.ndarray) -> None:
+        per_token = self._weights.patches_per_token
+        length = len(order) * per_token
+        inputs.patches[:length] = self._kept_patches(vision, order)
+        places = vision.patch_positions(round(per_token ** 0.5))
+        places = places.unflatten(0, (-1, per_token))[torch.from_numpy(order)].flatten(0, 1)
+        inputs.places[:length].copy_(places, non_blocking=True)
+        if self._weights.learned_positions is not None:
+            assert not self._weights.windowed  # else they would have to follow the order
+            entries, shares = self._mix_positions(vision)
+            inputs.entries[:length].copy_(entries, non_blocking=True)
+            inputs.shares[:length].copy_(shares, non_blocking=True)
+
+    def _kept_patches(self, vision: VisionInput, order: np.ndarray) -> Tensor:
+        """Return the values of the kept patches in this order, on the device."""
+        pixels, device = vision.pixel_values, self._pool.device
+        tokens = pixels.unflatten(0, (vision.num_tokens, -1))
+        kept = torch.from_numpy(vision.kept_indices[order])
+        if pixels.device.type != 'cpu' or device.type == 'cpu':
+            return tokens.index_select(0, kept.to(pixels.device)).flatten(0, 1)
+        shape = (len(kept), *tokens.shape[1:])
+        needed = len(kept) * tokens[0].numel()
+        if self._staging.numel() < needed or self._staging.dtype != pixels.dtype:
+            self._staging = torch.empty(needed, dtype=pixels.dtype, pin_memory=True)
+        else:
+            torch.cuda.current_stream(device).synchronize()  # it may still be read from
+        staged = self._staging[:needed].view(shape)
+        torch.index_select(tokens, 0, kept, out=staged)
+        return staged.to(device, non_blocking=True).flatten(0, 1)
+
+
+def _set_ends(ends: Tensor, lengths: list[int], per_token: int, total: int) -> None:
+    """Set where stretches of so many tokens begin and end, and then the padding up to the end."""
+    values = np.full(len(ends), total, np.int32)
+    values[0] = 0
+    values[1:len(lengths) + 1] = np.cumsum(lengths) * per_token
+    ends.copy_(torch.from_numpy(values), non_blocking=True)

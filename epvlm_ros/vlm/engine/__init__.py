@@ -1,0 +1,12 @@
+"""
+Frame + event activity + question -> answer, with timings and FLOPs.
+
+``VlmEngine`` does it, ``EngineAnswer`` is what it returns, a ``Moment`` what it is about.
+"""
+
+from epvlm_ros.vlm.engine.answer import EngineAnswer
+from epvlm_ros.vlm.engine.engine import VlmEngine
+from epvlm_ros.vlm.engine.memory_guard import OutOfMemory
+from epvlm_ros.vlm.engine.moment import Moment
+
+__all__ = ['EngineAnswer', 'Moment', 'OutOfMemory', 'VlmEngine']

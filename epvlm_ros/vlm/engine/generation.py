@@ -1,0 +1,130 @@
+"""Answers while they are being written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+import math
+import time
+
+from epvlm_ros.vlm.engine.answer import AT_DEADLINE, AT_ITS_END, AT_STOP, AT_TOKEN_LIMIT
+from epvlm_ros.vlm.prompt import AnswerText
+
+
+class Draft:
+    """
+    An answer that is being written.
+
+    Parameters
+    ----------
+    text : AnswerText
+        Takes its tokens.
+    start_s : float
+        When it was asked for, on the clock of the other times.
+
+    """
+
+    def __init__(self, text: AnswerText, start_s: float) -> None:
+        self._start_s = start_s
+        self._first_token_s: float | None = None
+        self._end_s = start_s
+        self.text = text
+        self.ending = ''  # not yet
+
+    def append(self, token_id: int, now_s: float) -> None:
+        """Take the next token."""
+        if self._first_token_s is None:
+            self._first_token_s = now_s
+        self.text.append(token_id)
+
+    def finish(self, ending: str, now_s: float) -> None:
+        """End the answer."""
+        self.ending = ending
+        self._end_s = now_s
+        self.text.finish()
+
+    @property
+    def time_to_first_token_s(self) -> float:
+        """From the start to the first token, or to the end if there is none."""
+        first_s = self._end_s if self._first_token_s is None else self._first_token_s
+        return first_s - self._start_s
+
+    @property
+    def total_time_s(self) -> float:
+        """From the start to the end."""
+        return self._end_s - self._start_s
+
+
+class CutOff(Exception):
+    """Ends the work on answers; ``ending`` says why, as in ``EngineAnswer``."""
+
+    def __init__(self, ending: str) -> None:
+        super().__init__(ending)
+        self.ending = ending
+
+
+def make_limits(
+    should_stop: Callable[[], bool] | None, deadline_s: float,
+) -> Callable[[], None]:
+    """
+    Return what raises ``CutOff`` when there is a reason to.
+
+    Parameters
+    ----------
+    should_stop : callable or None
+        Tells whether the caller wants it.
+    deadline_s : float
+        From now on; 0 is none.
+
+    """
+    end_s = time.perf_counter() + deadline_s if deadline_s else math.inf
+
+    def check_limits() -> None:
+        if should_stop is not None and should_stop():
+            raise CutOff(AT_STOP)
+        if time.perf_counter() >= end_s:
+            raise CutOff(AT_DEADLINE)
+
+    return check_limits
+
+
+def write_answers(
+    drafts: list[Draft], tokens: Iterable[list[tuple[int, int]]], max_new_tokens: int,
+    check_limits: Callable[[], None], now_s: Callable[[], float],
+) -> None:
+    """
+    Write answers side by side, until each has ended.
+
+    Parameters
+    ----------
+    drafts : list of Draft
+        The answers; each is finished afterwards.
+    tokens : iterable of list of (int, int)
+        The next tokens, see ``SparseQwenVl.decode_together``; computed as they are asked for.
+    max_new_tokens : int
+        Most tokens that it yields for one answer.
+    check_limits : callable
+        Called after every token, see ``make_limits``; what it raises leaves answers unfinished.
+    now_s : callable
+        The clock.
+
+    """
+    unfinished = set(range(len(drafts)))
+    num_tokens = 0
+    for next_tokens in tokens:
+        time_s = now_s()
+        num_tokens += 1
+        for number in unfinished.difference(number for number, _ in next_tokens):
+            drafts[number].finish(AT_ITS_END, time_s)
+            unfinished.discard(number)
+        for number, token_id in next_tokens:
+            drafts[number].append(token_id, time_s)
+        check_limits()
+    ending = AT_TOKEN_LIMIT if num_tokens == max_new_tokens else AT_ITS_END
+    finish_all(drafts, ending, now_s())
+
+
+def finish_all(drafts: list[Draft], ending: str, now_s: float) -> None:
+    """End what has not ended yet."""
+    for draft in drafts:
+        if not draft.ending:
+            draft.finish(ending, now_s)

@@ -1,0 +1,91 @@
+"""What a question is about: one moment that the cameras saw, or a few one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.patch_grid import PatchGrid
+from epvlm_ros.vlm.token_selection import Selection
+import numpy as np
+
+if TYPE_CHECKING:
+    from epvlm_ros.activity_grid import ActivityGrid
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """
+    A frame and the events around it.
+
+    Parameters
+    ----------
+    image_rgb : numpy.ndarray
+        uint8, shape (height, width, 3), red first; not changed.
+    activity : ActivityGrid or None
+        Event counts of the frame; None where no event data came, which is a static scene with a
+        name of its own.
+
+    """
+
+    image_rgb: np.ndarray
+    activity: ActivityGrid | None
+
+    def shows_the_same(self, other: Moment) -> bool:
+        """Whether frame and events are equal, in whatever arrays."""
+        return (np.array_equal(self.image_rgb, other.image_rgb)
+                and _is_same_activity(self.activity, other.activity))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """
+    Moments, oldest first, and the tokens of them that are computed on.
+
+    Parameters
+    ----------
+    moments : tuple of Moment
+        At least one, with images of one size.
+    grid : PatchGrid
+        The visual tokens of each.
+    selections : tuple of Selection
+        Those computed on, of each.
+    config : VlmConfig
+        By which they were chosen.
+    seconds_between : float
+        Time from one moment to the next.
+
+    """
+
+    moments: tuple[Moment, ...]
+    grid: PatchGrid
+    selections: tuple[Selection, ...]
+    config: VlmConfig
+    seconds_between: float
+
+    @property
+    def num_tokens(self) -> int:
+        """Visual tokens of all moments."""
+        return len(self.moments) * self.grid.num_tokens
+
+    @property
+    def kept_indices(self) -> np.ndarray:
+        """Return ``(moment * rows + row) * cols + col`` of the tokens computed on, ascending."""
+        return np.concatenate([
+            place * self.grid.num_tokens + selection.kept_indices
+            for place, selection in enumerate(self.selections)])
+
+    @property
+    def fallback(self) -> str:
+        """Return what was used in place of the configured rule, in the latest moment."""
+        return self.selections[-1].fallback
+
+
+def _is_same_activity(one: ActivityGrid | None, other: ActivityGrid | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    names = ('cell_size_px', 'image_height', 'image_width', 'window_start_ns', 'window_end_ns',
+             'pixel_density')
+    return (all(getattr(one, name) == getattr(other, name) for name in names)
+            and np.array_equal(one.counts, other.counts))

@@ -1,0 +1,190 @@
+"""What the library's model is and says, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import inspect
+from typing import Any, TypeVar
+
+from epvlm_ros.vlm.sparse_qwen.families import find_family
+from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+
+Loaded = TypeVar('Loaded', bound='LibraryModel')
+
+
+class LibraryModel:
+    """
+    A Qwen vision-language model of the library.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        The library's model for conditional generation of one of ``families.FAMILIES``, in
+        evaluation mode, with any attention implementation; not changed.
+
+    Raises
+    ------
+    ValueError
+        If the model is of no such family, or attends in a sliding window: that counts tokens,
+        not positions, so dropping tokens would change what each one sees.
+
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._family = find_family(getattr(model.config, 'model_type', None))
+        self._model: Any = model
+        self._text_config = self.config.text_config
+        if 'sliding_attention' in (getattr(self._text_config, 'layer_types', None) or ()):
+            raise ValueError(
+                'use_sliding_window is true in this checkpoint: sparse prefill needs full '
+                'attention, give a checkpoint without it')
+        self._cache_argument = find_cache_argument(self._model.model.language_model)
+        self.merge_size: int = self.config.vision_config.spatial_merge_size
+        self.image_token_id: int = self.config.image_token_id
+        self.video_token_id: int = self.config.video_token_id
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Loaded], source: str, *, device: str, dtype: torch.dtype, **options: Any,
+    ) -> Loaded:
+        """
+        Load a checkpoint through transformers.
+
+        Parameters
+        ----------
+        source : str
+            Folder or hub name.
+        device : str
+            A device of torch.
+        dtype : torch.dtype
+            Number type of the weights.
+        **options
+            For ``transformers.AutoModelForImageTextToText.from_pretrained``.
+
+        Raises
+        ------
+        ValueError
+            If weights of the model are missing: the library fills them with random numbers.
+
+        """
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, **options)
+        model, report = loaded
+        if report['missing_keys']:
+            missing = sorted(report['missing_keys'])
+            raise ValueError(
+                f'weights are missing ({len(missing)}), such as {missing[0]}: give a complete '
+                'checkpoint')
+        return cls(model.to(device).eval())
+
+    @property
+    def library_model(self) -> PreTrainedModel:
+        """Return the library's model."""
+        return self._model
+
+    @property
+    def config(self) -> Any:
+        """Return the library's configuration of the checkpoint; not to be changed."""
+        return self._model.config
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """Return the tokens that the generation config ends an answer with, maybe none."""
+        ids = self._model.generation_config.eos_token_id
+        return frozenset([ids] if isinstance(ids, int) else ids or [])
+
+    @property
+    def repetition_penalty(self) -> float:
+        """Return what the generation config sets, 1.0 if nothing."""
+        penalty = self._model.generation_config.repetition_penalty
+        return 1.0 if penalty is None else float(penalty)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self._model.device
+
+    @property
+    def description(self) -> str:
+        """Return size, device and number type for a log line."""
+        num_parameters = sum(weight.numel() for weight in self._model.parameters())
+        return f'{num_parameters / 1e6:.1f} M parameters on {self.device} in {self._model.dtype}'
+
+    @property
+    def tells_times(self) -> bool:
+        """Whether a prompt tells the time of each of several moments."""
+        return self._family.tells_times
+
+    @contextmanager
+    def checked(self, check: Callable[[], None]) -> Iterator[None]:
+        """
+        Call ``check`` before each layer that runs in this context; what it raises comes out.
+
+        A layer of a large model takes seconds on a CPU, and all of them together minutes.
+        """
+        inner = self._model.model
+        hooks = [layer.register_forward_pre_hook(lambda *_: check())
+                 for layer in (*inner.visual.blocks, *inner.language_model.layers)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def positions(self, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
+        """
+        Return the M-RoPE positions of the dense prompt, as the library counts them.
+
+        Parameters
+        ----------
+        prompt_ids : torch.Tensor
+            int64, shape (tokens,), with one image token for each visual token of an image, or
+            one video token for each of several moments.
+        vision : VisionInput
+            What the prompt is about.
+
+        Returns
+        -------
+        torch.Tensor
+            int64 on the CPU, shape (3, tokens): time, height, width.
+
+        Raises
+        ------
+        ValueError
+            If the prompt does not hold unbroken runs of so many tokens.
+
+        """
+        is_visual = self._find_visual(prompt_ids)
+        self._check_runs(is_visual, vision)
+        kind, grid = (2, 'video') if vision.num_moments > 1 else (1, 'image')
+        # on the CPU, since the library reads its grid number by number
+        positions, _ = self._model.model.get_rope_index(
+            prompt_ids.cpu()[None], mm_token_type_ids=kind * is_visual.int()[None],
+            second_per_grid_ts=[vision.seconds_between],
+            **{f'{grid}_grid_thw': vision.grid_thw(self.merge_size)})
+        return positions[:, 0]
+
+    def _find_visual(self, prompt_ids: Tensor) -> Tensor:
+        ids = prompt_ids.cpu()
+        return (ids == self.image_token_id) | (ids == self.video_token_id)
+
+    def _check_runs(self, is_visual: Tensor, vision: VisionInput) -> None:
+        places = is_visual.nonzero()[:, 0].numpy()
+        num_runs = vision.num_moments if self.tells_times else 1
+        lengths = [len(run) for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)]
+        if lengths != num_runs * [vision.num_tokens // num_runs]:
+            wanted = f'{num_runs} runs' if num_runs > 1 else 'one run'
+            raise ValueError(
+                f'the prompt holds {len(places)} image tokens: give {wanted} of '
+                f'{vision.num_tokens // num_runs}')
+
+
+def find_cache_argument(language_model: Any) -> str:
+    """Return what the library calls the cache: ``cache``, before 5.24 ``past_key_values``."""
+    names = inspect.signature(language_model.forward).parameters
+    return 'cache' if 'cache' in names else 'past_key_values'

@@ -1,0 +1,173 @@
+"""What stands out: a colour from the ground of the image, events from those about them."""
+
+from __future__ import annotations
+
+import cv2
+from epvlm_ros.compiled import compiled
+from epvlm_ros.vlm.patch_grid import PatchGrid
+import numpy as np
+
+SAMPLES_PER_SIDE = 4  # of a token: finer ones see noise, coarser ones miss the rim of objects
+# Rows: brightness, red less green, blue less yellow, of red, green and blue from 0 to 1.
+OPPONENT_COLOURS = ((0.299, 0.587, 0.114), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
+LEAST_SPREAD = 0.03  # of a channel: noise and shading of a ground of one colour
+LEAST_DISTANCE = 1e-3  # in spreads: what is less may be rounding alone
+HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is one half
+AROUND_TOKENS = 7  # side of the square that is about a token
+AROUND_WEIGHT = 2.0  # of the events about a token against its own
+EVENT_WEIGHT = 0.5  # of its contrast, and of the largest beside it, against saliency
+
+
+def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
+    """
+    Return how far the most unusual colour in each token is from the ground of the image.
+
+    The image is reduced to 4 x 4 samples a token, o = opponent colours of a sample, m = mean o of
+    a token. Ground g = median of m over the tokens, spread s = median of |m - g| + 0.03, each by
+    channel. Distance d = |(o - g) / s|, the length over the channels, so that a channel in which
+    the ground varies much counts little: brightness in clutter, or colour in a colourful scene.
+    Of each token the largest d counts, since a rim of an object is needed as much as its middle.
+    Saliency is d / (d + 3).
+
+    Parameters
+    ----------
+    image_rgb : numpy.ndarray
+        uint8, shape (height, width, 3), red first; not changed.
+    grid : PatchGrid
+        The tokens of this image.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (grid.rows, grid.cols), from 0 up to, not including, 1; 0 everywhere in an
+        image of one colour.
+
+    Raises
+    ------
+    ValueError
+        If the tokens are those of an image of another size.
+
+    """
+    grid.check_image(image_rgb)
+    samples = _sample(image_rgb, grid)
+    to_opponent = np.array(OPPONENT_COLOURS, np.float32) / np.float32(255.0)
+    by_channel = to_opponent @ _mean_samples(samples, grid.rows, grid.cols)
+    ground = _median_of_rows(by_channel)
+    spread = _median_of_rows(np.abs(by_channel - ground[:, None])) + np.float32(LEAST_SPREAD)
+    # (o - g) / s in one affine map, the last column of which is added
+    to_unusual = np.column_stack([to_opponent, -ground]) / spread[:, None]
+    largest = np.sqrt(_largest_squares(samples, to_unusual, grid.rows, grid.cols))
+    largest[largest < LEAST_DISTANCE] = 0.0
+    return largest / (largest + HALF_SALIENCY)
+
+
+def _sample(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
+    """Return the image reduced to the samples of its tokens, uint8, (4 rows, 3 * 4 columns)."""
+    rows, cols = grid.rows * SAMPLES_PER_SIDE, grid.cols * SAMPLES_PER_SIDE
+    # The two by two pixels in the middle of a sample find the same objects as all of them.
+    return cv2.resize(
+        image_rgb, (cols, rows), interpolation=cv2.INTER_LINEAR).reshape(rows, 3 * cols)
+
+
+@compiled
+def _mean_samples(samples, rows, cols):  # type: ignore[no-untyped-def]
+    """Return the mean red, green and blue of each token, float32, (3, tokens)."""
+    means = np.empty((3, rows * cols), np.float32)
+    line = np.empty(samples.shape[1], np.uint16)
+    for row in range(rows):
+        line[:] = 0
+        for sample in range(SAMPLES_PER_SIDE * row, SAMPLES_PER_SIDE * (row + 1)):
+            for place in range(len(line)):
+                line[place] += samples[sample, place]
+        for col in range(cols):
+            for channel in range(3):
+                total = np.uint16(0)
+                for sample in range(SAMPLES_PER_SIDE):
+                    total += line[3 * (SAMPLES_PER_SIDE * col + sample) + channel]
+                means[channel, row * cols + col] = total / SAMPLES_PER_SIDE ** 2
+    return means
+
+
+@compiled
+def _largest_squares(samples, to_unusual, rows, cols):  # type: ignore[no-untyped-def]
+    """Return the largest squared length of a token's samples after a map of (3, 4), float32."""
+    to_first, to_second, to_third = to_unusual[0], to_unusual[1], to_unusual[2]
+    largest = np.empty((rows, cols), np.float32)
+    line = np.empty(SAMPLES_PER_SIDE * cols, np.float32)
+    for row in range(rows):
+        line[:] = 0.0
+        for sample in range(SAMPLES_PER_SIDE * row, SAMPLES_PER_SIDE * (row + 1)):
+            # A loop over the channels in this one would keep the compiler from working on several
+            # places at once: ten times slower.
+            for place in range(len(line)):
+                red = np.float32(samples[sample, 3 * place])
+                green = np.float32(samples[sample, 3 * place + 1])
+                blue = np.float32(samples[sample, 3 * place + 2])
+                first = (
+                    to_first[0] * red + to_first[1] * green + to_first[2] * blue + to_first[3])
+                second = (
+                    to_second[0] * red + to_second[1] * green + to_second[2] * blue + to_second[3])
+                third = (
+                    to_third[0] * red + to_third[1] * green + to_third[2] * blue + to_third[3])
+                squared = first * first + second * second + third * third
+                line[place] = squared if squared > line[place] else line[place]
+        for col in range(cols):
+            largest[row, col] = line[SAMPLES_PER_SIDE * col]
+            for place in range(SAMPLES_PER_SIDE * col + 1, SAMPLES_PER_SIDE * (col + 1)):
+                largest[row, col] = max(largest[row, col], line[place])
+    return largest
+
+
+def _median_of_rows(values: np.ndarray) -> np.ndarray:
+    """Return what numpy.median does, which looks for three places at once: ten times slower."""
+    middle = values.shape[1] // 2
+    parted = np.partition(values, middle, axis=1)
+    upper = parted[:, middle]
+    if values.shape[1] % 2:
+        return upper
+    return (parted[:, :middle].max(axis=1) + upper) / 2
+
+
+def event_contrast(activity: np.ndarray, noise_floor: float) -> np.ndarray:
+    """
+    Return how far the events of each token stand out from noise and from those about it.
+
+    With e = max(0, activity - noise floor) and a = the mean activity of the 7 x 7 tokens about it
+    (at the edges the outermost tokens are repeated): e / (e + noise floor + 2 a). A moving camera
+    makes events everywhere; where all tokens have the same many, none gets more than 1/3.
+
+    Parameters
+    ----------
+    activity : numpy.ndarray
+        float32, shape (rows, cols), events per token, at least 0; not changed.
+    noise_floor : float
+        Most events of a token in which nothing moves.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, like ``activity``, from 0 up to, not including, 1.
+
+    """
+    above = np.maximum(activity - np.float32(noise_floor), 0.0)
+    side = (AROUND_TOKENS, AROUND_TOKENS)
+    around = cv2.blur(activity, side, borderType=cv2.BORDER_REPLICATE)
+    total = above + np.float32(noise_floor) + AROUND_WEIGHT * around
+    return np.divide(above, total, out=np.zeros_like(above), where=above > 0.0)
+
+
+def combine(saliency: np.ndarray, contrast: np.ndarray) -> np.ndarray:
+    """
+    Return one score of both: saliency + (contrast + largest contrast of the 3 x 3 tokens) / 2.
+
+    So what a moving edge encloses counts as moving, and so does the ground about a moving object,
+    while that about one at rest does not: which tokens were kept tells a model what moves.
+
+    Parameters
+    ----------
+    saliency, contrast : numpy.ndarray
+        float32, shape (rows, cols), from ``image_saliency`` and ``event_contrast``.
+
+    """
+    nearby = cv2.dilate(contrast, np.ones((3, 3), np.uint8))
+    return saliency + np.float32(EVENT_WEIGHT) * (contrast + nearby)

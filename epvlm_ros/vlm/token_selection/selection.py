@@ -1,0 +1,240 @@
+"""The rule: a policy's ranking, the budget, and what happens where events say nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.patch_grid import PatchGeometry, PatchGrid, token_activity
+from epvlm_ros.vlm.token_selection.features import image_detail, TokenScene
+from epvlm_ros.vlm.token_selection.policies import EVENT_POLICIES, IMAGE_SCORES, POLICIES
+from epvlm_ros.vlm.token_selection.saliency import image_saliency
+import numpy as np
+
+_NANOSECOND = 1e-9  # in seconds
+NO_FALLBACK = ''
+# What was used in place of the event rule, and why; every value of Selection.fallback.
+STATIC_SCENE_POLICIES = ('dense', 'uniform', 'detail', 'saliency')
+STATIC_SCENE, NO_EVENT_DATA = 'static scene', 'no event data'
+FALLBACKS = (NO_FALLBACK, *(
+    f'{policy}: {reason}' for reason in (STATIC_SCENE, NO_EVENT_DATA)
+    for policy in STATIC_SCENE_POLICIES))
+# The fields of VlmConfig that decide which tokens of a frame are computed on.
+SELECTION_PARAMETERS = (
+    'keep_ratio', 'selection', 'still_share', 'static_scene_policy', 'static_scene_rate')
+
+
+@dataclass(frozen=True)
+class Selection:
+    """
+    The tokens to compute on.
+
+    Parameters
+    ----------
+    kept_indices : numpy.ndarray
+        int64, ascending, row by row, without repeats, at least one.
+    policy : str
+        The ranking that chose them, a key of ``POLICIES``, or dense for all tokens.
+    fallback : str
+        One of ``FALLBACKS``; empty when the configured rule was used.
+
+    """
+
+    kept_indices: np.ndarray
+    policy: str
+    fallback: str
+
+
+def token_budget(keep_ratio: float, num_tokens: int) -> int:
+    """
+    Return how many of ``num_tokens`` tokens ``keep_ratio`` keeps, at least one.
+
+    Raises
+    ------
+    ValueError
+        If the ratio is not in (0, 1].
+
+    """
+    if not 0.0 < keep_ratio <= 1.0:
+        raise ValueError(f'keep_ratio is {keep_ratio}: give more than 0 and at most 1')
+    return max(1, round(keep_ratio * num_tokens))
+
+
+def select_tokens(
+    scene: TokenScene,
+    keep_ratio: float,
+    *,
+    policy: str = 'events',
+    static_scene_policy: str = 'dense',
+    is_static: bool = False,
+) -> Selection:
+    """
+    Choose the visual tokens to compute on.
+
+    Parameters
+    ----------
+    scene : TokenScene
+        The grid and its activity; not changed.
+    keep_ratio : float
+        Share of the tokens to keep, in (0, 1]; 1 is the dense model.
+    policy : str
+        A key of ``POLICIES``.
+    static_scene_policy : str
+        One of ``STATIC_SCENE_POLICIES``: used in place of an event policy where there is
+        nothing to go by.
+    is_static : bool
+        Whether hardly any events came, see ``is_static_scene``.
+
+    Returns
+    -------
+    Selection
+        ``token_budget`` tokens, or all of them after the fallback 'dense'.
+
+    Raises
+    ------
+    ValueError
+        If a policy is unknown, the ratio is out of range or the activity has another shape.
+
+    """
+    budget = token_budget(keep_ratio, scene.num_tokens)
+    _check(scene, policy, static_scene_policy)
+    if budget == scene.num_tokens:
+        return Selection(np.arange(budget, dtype=np.int64), 'dense', NO_FALLBACK)
+    fallback = NO_FALLBACK
+    if policy in EVENT_POLICIES and (scene.activity is None or is_static):
+        reason = NO_EVENT_DATA if scene.activity is None else STATIC_SCENE
+        policy, fallback = static_scene_policy, f'{static_scene_policy}: {reason}'
+    if policy == 'dense':
+        return Selection(np.arange(scene.num_tokens, dtype=np.int64), policy, fallback)
+    score = IMAGE_SCORES.get(policy)
+    if score and getattr(scene, score) is None:
+        raise ValueError(f'{policy} looks at the image: give its {score}, see image_{score}')
+    kept_indices = np.sort(POLICIES[policy](scene)[:budget])
+    return Selection(kept_indices.astype(np.int64), policy, fallback)
+
+
+def select_for_frame(
+    image_rgb: np.ndarray, grid: PatchGrid, activity: ActivityGrid | None, config: VlmConfig,
+    seed: int = 0,
+) -> Selection:
+    """
+    Choose the visual tokens of a frame as a configuration says.
+
+    Parameters
+    ----------
+    image_rgb : numpy.ndarray
+        uint8, shape (height, width, 3), red first; only looked at where the policy does so.
+    grid : PatchGrid
+        The tokens of this image.
+    activity : ActivityGrid or None
+        Event counts of the frame; None where no event data came.
+    config : VlmConfig
+        Those of ``SELECTION_PARAMETERS`` are used.
+    seed : int
+        Makes one random selection differ from another.
+
+    Raises
+    ------
+    ValueError
+        If the activity is about an image of another size or its window has no length.
+
+    """
+    per_token, floor, is_static = None, 0.0, False
+    if activity is not None:
+        per_token = token_activity(activity, grid)
+        window_length_s = (activity.window_end_ns - activity.window_start_ns) * _NANOSECOND
+        limits = (grid, window_length_s, config.static_scene_rate, activity.pixel_density)
+        floor, is_static = noise_floor(*limits), is_static_scene(per_token, *limits)
+    needed = {IMAGE_SCORES.get(name) for name in (config.selection, config.static_scene_policy)
+              if config.keep_ratio < 1.0}
+    scene = TokenScene(
+        grid.rows, grid.cols, per_token, seed, noise_floor=floor, still_share=config.still_share,
+        detail=image_detail(image_rgb, grid) if 'detail' in needed else None,
+        saliency=image_saliency(image_rgb, grid) if 'saliency' in needed else None)
+    return select_tokens(
+        scene, config.keep_ratio, policy=config.selection,
+        static_scene_policy=config.static_scene_policy, is_static=is_static)
+
+
+def warm_up() -> None:
+    """Compile the loops, or load them from the cache, so that no frame waits for it later."""
+    height, width, cell_size_px = 56, 56, 4
+    counts = np.ones((height // cell_size_px, width // cell_size_px), np.float32)
+    select_for_frame(
+        np.zeros((height, width, 3), np.uint8),
+        PatchGeometry(14, 2, height * width, height * width).grid(height, width),
+        ActivityGrid(counts, cell_size_px, height, width, 0, 1),
+        VlmConfig(keep_ratio=0.5, selection='events_and_saliency'))
+
+
+def noise_floor(
+    grid: PatchGrid, window_length_s: float, static_scene_rate: float,
+    pixel_density: float = 1.0,
+) -> float:
+    """
+    Return the most events of a token in which nothing moves.
+
+    Parameters
+    ----------
+    grid : PatchGrid
+        The tokens.
+    window_length_s : float
+        Length of the event window, above 0.
+    static_scene_rate : float
+        Events per sensor pixel and second that a token may see without anything moving in it.
+    pixel_density : float
+        Sensor pixels that see one pixel of the image, above 0.
+
+    Raises
+    ------
+    ValueError
+        If the window has no length.
+
+    """
+    if not window_length_s > 0.0:
+        raise ValueError(
+            f'the event window is {window_length_s} s long: give a window that ends after its '
+            'start')
+    return static_scene_rate * grid.token_area_px * pixel_density * window_length_s
+
+
+def is_static_scene(
+    activity: np.ndarray, grid: PatchGrid, window_length_s: float, static_scene_rate: float,
+    pixel_density: float = 1.0,
+) -> bool:
+    """
+    Tell whether no token sees more than noise.
+
+    Parameters
+    ----------
+    activity : numpy.ndarray
+        float32, shape (rows, cols), events per token in the window.
+    grid, window_length_s, static_scene_rate, pixel_density
+        As in ``noise_floor``.
+
+    Raises
+    ------
+    ValueError
+        If the window has no length.
+
+    """
+    floor = noise_floor(grid, window_length_s, static_scene_rate, pixel_density)
+    return float(activity.max()) <= floor
+
+
+def _check(scene: TokenScene, policy: str, static_scene_policy: str) -> None:
+    if policy not in POLICIES:
+        raise ValueError(f'selection is {policy!r}: give one of {", ".join(POLICIES)}')
+    if static_scene_policy not in STATIC_SCENE_POLICIES:
+        raise ValueError(
+            f'static_scene_policy is {static_scene_policy!r}: give one of '
+            + ', '.join(STATIC_SCENE_POLICIES))
+    for name, values in (
+            ('activity', scene.activity), ('detail', scene.detail), ('saliency', scene.saliency)):
+        if values is not None and values.shape != (scene.rows, scene.cols):
+            raise ValueError(
+                f'the {name} has shape {values.shape}: give ({scene.rows}, {scene.cols}), one '
+                'number a token')
+    if not 0.0 <= scene.still_share <= 1.0:
+        raise ValueError(f'still_share is {scene.still_share}: give 0 to 1')

@@ -1,0 +1,200 @@
+"""The sync node as a process, fed over DDS: every frame comes out once, with its events."""
+
+import array
+import collections
+import threading
+
+import cv2
+from epvlm_interfaces.msg import EventGuidedFrame
+from epvlm_ros.bag.offline_sync import guided_frames
+from epvlm_ros.bag.reader import BagReader
+from epvlm_ros.events.config import EventSyncConfig
+from epvlm_ros.ros.conversions import to_activity, to_ns
+from epvlm_ros.ros.qos import FRAMES
+import numpy as np
+import pytest
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_graph import DEEP, DEEP_FRAMES, DEEP_IMAGES, RosGraph, wait_until
+from sensor_msgs.msg import CompressedImage, Image
+from slider_depth_bag import EVENT_TOPIC, IMAGE_TOPIC, make_slider_depth_bag
+from std_msgs.msg import Header
+
+REMAPPINGS = {'events': EVENT_TOPIC, 'image': IMAGE_TOPIC}
+# What is tested is which events a frame gets, not how promptly a busy machine delivers them.
+PATIENT = {'max_wait': 2.0, 'history_length': 5.0, **DEEP_FRAMES}
+
+
+@pytest.fixture(scope='module')
+def slider_bag(shared_data, tmp_path_factory):
+    target = tmp_path_factory.mktemp('bags') / 'slider'
+    return make_slider_depth_bag(shared_data / 'slider_depth', target)
+
+
+@pytest.fixture
+def graph(tmp_path):
+    with RosGraph(tmp_path) as graph:
+        yield graph
+
+
+def start_node(graph, **options):
+    """Start the node and return it with the list that its guided frames go to."""
+    received = []
+    matched = threading.Event()
+    graph.node.create_subscription(
+        EventGuidedFrame, 'event_guided_frame', received.append, DEEP,
+        event_callbacks=SubscriptionEventCallbacks(matched=lambda info: matched.set()))
+    node = graph.start('event_sync_node', **options)
+    assert matched.wait(30), node.log.read_text()
+    return node, received
+
+
+def log_has(process, words):
+    return lambda: words in process.log.read_text()
+
+
+def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider_bag):
+    _, received = start_node(graph, remappings=REMAPPINGS, parameters=PATIENT)
+    player = graph.start('bag_player', str(slider_bag), '--wait-for-subscribers', '30',
+                         parameters=DEEP_IMAGES)
+    assert player.wait(60) == 0, player.log.read_text()
+    with BagReader(slider_bag) as bag:
+        expected = list(guided_frames(bag, EventSyncConfig()))
+    wait_until(lambda: len(received) >= len(expected), 5, 'all frames')
+    assert [to_ns(message.header.stamp) for message in received] == \
+        [guided.frame.stamp_ns for guided in expected]
+    # The last frames end after the last event; all others are complete and counted exactly.
+    complete = [(message, guided) for message, guided in zip(received, expected)
+                if message.missing == EventGuidedFrame.COMPLETE]
+    num_lost = sum(message.missing & EventGuidedFrame.PACKETS_LOST > 0 for message in received)
+    assert len(complete) >= max(len(expected) - 3 - num_lost, len(expected) // 2)
+    for message, guided in complete:
+        np.testing.assert_allclose(
+            to_activity(message).counts, guided.activity.counts, atol=1e-3)
+        assert message.pixel_density == pytest.approx(1.0)
+        assert message.coverage == 1.0
+        assert message.num_events == pytest.approx(guided.activity.num_events, abs=0.51)
+    assert sum(message.num_events for message, _ in complete) > 500_000
+
+
+def test_a_recording_that_loops_loses_and_repeats_no_frame(graph, slider_bag):
+    node, received = start_node(graph, remappings=REMAPPINGS, parameters=PATIENT)
+    graph.start('bag_player', str(slider_bag), '--loop', '--rate', '2', '--wait-for-subscribers',
+                '30', parameters=DEEP_IMAGES)
+    with BagReader(slider_bag) as bag:
+        stamps = [image.stamp_ns for image in bag.images()]
+    wait_until(lambda: len(received) >= 2.5 * len(stamps), 30, 'two rounds and a half')
+    assert node.is_running()
+    seen = [to_ns(message.header.stamp) for message in received[:2 * len(stamps)]]
+    assert seen == stamps * 2
+    # a machine that stands still for a quarter of a second loses packets before the node sees them
+    counts = collections.Counter(
+        message.missing for message in received[:2 * len(stamps)]
+        if not message.missing & EventGuidedFrame.PACKETS_LOST)
+    num_whole = sum(counts.values())
+    assert counts[EventGuidedFrame.COMPLETE] >= max(num_whole - 8, len(stamps)), counts
+
+
+def test_a_camera_without_events_still_comes_through(graph):
+    node, received = start_node(graph, parameters={'cell_size': 8})
+    publisher = graph.node.create_publisher(Image, 'image', FRAMES)
+    wait_until(lambda: publisher.get_subscription_count(), 20, 'the node')
+    message = Image(header=Header(frame_id='camera'), height=48, width=64, encoding='rgb8',
+                    step=192, data=array.array('B', bytes(48 * 192)))
+    message.header.stamp.sec = 100
+    publisher.publish(message)
+    wait_until(lambda: received, 10, 'the frame')
+    guided = received[0]
+    assert guided.header == message.header and guided.image == message
+    assert guided.missing == EventGuidedFrame.NO_EVENT_STREAM
+    assert (guided.rows, guided.cols, guided.num_events) == (6, 8, 0)
+    assert guided.wait >= 0.1
+    wait_until(log_has(node, 'no event packet yet on /events'), 5, 'the warning')
+
+
+def test_parameters_are_described_and_wrong_values_refused(graph):
+    node = graph.start('event_sync_node')
+    describe = graph.node.create_client(
+        DescribeParameters, '/event_sync_node/describe_parameters')
+    change = graph.node.create_client(SetParameters, '/event_sync_node/set_parameters')
+    assert describe.wait_for_service(20) and change.wait_for_service(20)
+
+    def call(client, request):
+        future = client.call_async(request)
+        return wait_until(lambda: future.done() and future.result(), 10, 'the service')
+
+    descriptor, = call(
+        describe, DescribeParameters.Request(names=['window_length'])).descriptors
+    assert 'seconds' in descriptor.description
+    assert descriptor.floating_point_range[0].from_value == pytest.approx(0.001)
+
+    def set_double(name, value):
+        parameter = Parameter(name=name, value=ParameterValue(type=3, double_value=value))
+        return call(change, SetParameters.Request(parameters=[parameter])).results[0]
+
+    assert set_double('window_length', 0.02).successful
+    refused = set_double('window_length', 7.0)
+    assert not refused.successful and 'window_length' in refused.reason
+    refused = set_double('window_offset', -1.0)
+    assert not refused.successful and 'give a longer history_length' in refused.reason
+    fixed = set_double('history_length', 2.0)
+    assert not fixed.successful and 'cannot change while the node runs' in fixed.reason
+    assert node.is_running()
+
+
+def test_a_wrong_value_at_the_start_is_one_clear_line(graph):
+    node = graph.start('event_sync_node', parameters={'window_length': '-1.0'})
+    assert node.wait(30) == 1
+    text = node.log.read_text()
+    assert 'window_length' in text and 'Traceback' not in text
+
+
+def test_a_publisher_that_does_not_match_is_named(graph):
+    node = graph.start('event_sync_node')
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    graph.node.create_publisher(Image, 'image', best_effort)
+    wait_until(log_has(node, '/client (BEST_EFFORT'), 20, 'the warning')
+    assert 'qos_overrides./image.subscription.reliability' in node.log.read_text()
+
+
+def test_the_quality_of_a_topic_can_be_overridden(graph):
+    _, received = start_node(graph, parameters={
+        'qos_overrides./image.subscription.reliability': 'best_effort', 'max_wait': 0.0})
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = graph.node.create_publisher(Image, 'image', best_effort)
+    wait_until(lambda: publisher.get_subscription_count(), 20, 'the node')
+    message = Image(height=28, width=28, encoding='mono8', step=28,
+                    data=array.array('B', bytes(28 * 28)))
+
+    def publish():
+        publisher.publish(message)
+        return received
+    wait_until(publish, 10, 'a frame')
+
+
+def test_compressed_frames_come_out_decoded_and_broken_ones_lose_nothing_else(graph):
+    node, received = start_node(graph, parameters={'compressed': True, 'max_wait': 0.0})
+    publisher = graph.node.create_publisher(CompressedImage, 'image', FRAMES)
+    wait_until(lambda: publisher.get_subscription_count(), 20, 'the node')
+    blue_then_red = np.zeros((32, 48, 3), np.uint8)
+    blue_then_red[:, :24, 0] = blue_then_red[:, 24:, 2] = 255  # OpenCV puts blue first
+    for data in (b'this is no picture', cv2.imencode('.png', blue_then_red)[1].tobytes()):
+        message = CompressedImage(format='png', data=array.array('B', data))
+        message.header.frame_id = 'camera'
+        publisher.publish(message)
+    image = wait_until(lambda: received, 10, 'the frame')[0].image
+    assert (image.encoding, image.height, image.width, image.step) == ('rgb8', 32, 48, 144)
+    assert image.header.frame_id == 'camera'
+    assert tuple(image.data[:3]) == (0, 0, 255) and tuple(image.data[141:144]) == (255, 0, 0)
+    assert len(received) == 1
+    assert 'frame of /image dropped' in node.log.read_text()
+
+
+def test_ctrl_c_ends_the_node_cleanly_also_in_the_middle_of_a_stream(graph, slider_bag):
+    node, received = start_node(graph, remappings=REMAPPINGS)
+    graph.start('bag_player', str(slider_bag), '--rate', '3', '--wait-for-subscribers', '30')
+    wait_until(lambda: received, 30, 'the stream')
+    assert node.stop() == 0
+    assert 'Traceback' not in node.log.read_text()

@@ -1,0 +1,126 @@
+"""Kernels that compute something else are found out before an answer is built on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epvlm_ros.vlm.cuda_graphs import CapturedQwenVl
+from epvlm_ros.vlm.cuda_graphs.operations import Operations, whole
+from epvlm_ros.vlm.cuda_graphs.self_check import check_operations, run_trial
+from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Linear, Mlp
+from epvlm_ros.vlm.sparse_qwen import SparseQwenVl
+import pytest
+from qwen_checkpoints import make_model, make_prompt_for, make_vision, needs_gpu
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@pytest.fixture(scope='module')
+def weights() -> DecoderWeights:
+    model = make_model('narrow')
+    return DecoderWeights.of(model.model.language_model, model.lm_head)
+
+
+class WrongRotation(Operations):
+
+    def rotate(self, values: Any, cos: Any, sin: Any) -> None:
+        super().rotate(values, cos, -sin)
+
+
+class WrongSum(Operations):
+
+    def linear_add(self, values: Any, linear: Any, hidden: Any) -> None:
+        super().linear_add(1.2 * values, linear, hidden)
+
+
+class NoNumber(Operations):
+
+    def gated_linear(self, hidden: Any, norm: Any, mlp: Any) -> Any:
+        return super().gated_linear(hidden, norm, mlp) * float('nan')
+
+
+class InParts(Operations):
+    """Products in three parts, as a fused kernel returns them for a few tokens."""
+
+    def product_in_parts(self, values: Tensor, linear: Linear) -> Tensor:
+        weights = linear.weight.tensor_split(3, dim=1)
+        parts = [functional.linear(*pair) for pair in zip(values.tensor_split(3, dim=1), weights)]
+        if linear.bias is not None:
+            parts[0] = parts[0] + linear.bias
+        return torch.stack(parts)
+
+
+def test_plain_torch_agrees_with_itself(weights: DecoderWeights) -> None:
+    check_operations(weights, Operations())
+
+
+@pytest.mark.parametrize('operations, part', [
+    (WrongRotation(), 'encoder|language model'), (WrongSum(), 'language model'),
+    (NoNumber(), 'language model')])
+def test_wrong_kernels_are_refused(
+    weights: DecoderWeights, operations: Operations, part: str,
+) -> None:
+    with pytest.raises(RuntimeError, match=f'kernels of the ({part}) do not compute'):
+        check_operations(weights, operations)
+
+
+def test_the_trial_is_a_prompt_that_goes_on(weights: DecoderWeights) -> None:
+    """Its five rows are a prefill, a question behind it and three steps, all of them different."""
+    logits = run_trial(weights, Operations())
+    assert logits.shape == (5, len(weights.embedding))
+    assert torch.isfinite(logits).all()
+    assert torch.cdist(logits, logits)[~torch.eye(5, dtype=torch.bool)].min() > 1e-3
+
+
+@pytest.mark.parametrize('shape', ['narrow', 'qwen3 narrow'])
+def test_products_in_parts_are_summed_up(shape: str) -> None:
+    """Of Qwen3-VL the features of further encoder layers are added behind some of them."""
+    model, vision = make_model(shape), make_vision(5, 9, 0.5, shape=shape)
+    prompt_ids, eager = make_prompt_for(shape, 45), SparseQwenVl(model)
+    expected = eager.prefill(prompt_ids, vision, eager.encode(vision)).logits
+    captured = CapturedQwenVl(model, cache_tokens=128, operations=InParts())
+    found = captured.prefill(prompt_ids, vision, captured.encode(vision)).logits
+    assert (found - expected).abs().max() <= 1e-4
+
+
+@needs_gpu
+@pytest.mark.parametrize('num_tokens', [1, 16, 25, 48, 64])
+@pytest.mark.parametrize('num_rows, num_columns', [(100, 72), (1536, 1536), (1536, 8960)])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_products_of_a_few_tokens(
+    num_tokens: int, num_rows: int, num_columns: int, dtype: torch.dtype,
+) -> None:
+    from epvlm_ros.vlm.cuda_graphs.kernels import FusedOperations
+
+    operations = FusedOperations()
+    random = torch.Generator('cuda').manual_seed(num_tokens + num_rows)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random, device='cuda').to(dtype)
+
+    values = draw(num_tokens, num_columns)
+    linear = Linear(draw(num_rows, num_columns) / num_columns ** 0.5, draw(num_rows))
+    expected = functional.linear(*(item.double() for item in (values, *linear)))
+    parts = operations.product_in_parts(values, linear)
+    assert parts.dtype == torch.float32 and parts.shape[1:] == (num_tokens, num_rows)
+    assert (whole(parts, dtype).double() - expected).norm() <= 0.01 * expected.norm()
+
+    up = Linear(draw(2 * num_rows, num_columns) / num_columns ** 0.5, None)
+    gated = operations.activated_product(values, Mlp(up, linear, 'gated_silu'))
+    gate, factor = functional.linear(values.double(), up.weight.double()).chunk(2, dim=1)
+    expected = functional.silu(gate) * factor
+    assert (gated.double() - expected).norm() <= 0.01 * expected.norm()
+
+
+@needs_gpu
+@pytest.mark.parametrize('starts_early', [False, True])
+def test_kernels_of_this_card_agree_with_plain_torch(starts_early: bool) -> None:
+    from epvlm_ros.vlm.cuda_graphs.kernels import FusedOperations
+
+    if starts_early and torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip('this card starts no kernel early')
+    model = make_model('wide').to('cuda', torch.bfloat16)
+    check_operations(
+        DecoderWeights.of(model.model.language_model, model.lm_head),
+        FusedOperations(starts_early=starts_early))
