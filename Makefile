@@ -6,14 +6,28 @@ RUN := . install/local_setup.sh && .venv/bin/python
 else
 RUN := .venv/bin/python
 endif
+# One of the two processes of the tests takes all that talk over DDS, one after the other.
+PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test lint setup setup-test clean
+.PHONY: demo test test-quick test-slow test-all coverage lint setup setup-test clean
 
 demo: setup
 	@$(RUN) -m epvlm_ros.demo --output build/demo
 
 test: setup-test
-	@$(RUN) -m pytest
+	@$(PYTEST) -m 'not slow'
+
+# For the edit loop: nothing that starts processes.
+test-quick: setup-test
+	@$(PYTEST) -m 'not slow and not process and not gpu'
+
+test-slow: setup-test
+	@$(PYTEST) -m slow
+
+test-all: test test-slow
+
+coverage: setup-test
+	@$(PYTEST) -m 'not slow' --cov epvlm_ros --cov-report term:skip-covered --cov-report html:build/coverage
 
 lint: setup-test
 	@$(RUN) -m pytest test/test_style.py

@@ -24,6 +24,7 @@ def slider_bag(shared_data, tmp_path_factory):
     return make_slider_depth_bag(shared_data / 'slider_depth', target, storage='mcap')
 
 
+@pytest.mark.process
 def test_bag_info_prints_json_that_equals_the_reference_decoder(shared_data):
     golden = json.loads((shared_data / 'golden.json').read_text())['evt3_trigger_1280x720']
     result = epvlm('bag-info', shared_data / 'evt3_trigger_1280x720')
@@ -32,6 +33,7 @@ def test_bag_info_prints_json_that_equals_the_reference_decoder(shared_data):
     assert {key: topic[key] for key in golden} == golden
 
 
+@pytest.mark.process
 def test_ask_answers_about_a_moment_and_draws_it(slider_bag, tmp_path):
     overlay = tmp_path / 'overlay.png'
     result = epvlm('ask', slider_bag, '--question', 'what do you see?', '--at', '1.5', '--keep',
@@ -84,12 +86,14 @@ def test_what_is_wrong_is_one_line_that_names_it(slider_bag, capsys, arguments, 
     assert 'Traceback' not in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_a_folder_that_is_no_recording(tmp_path):
     result = epvlm('bag-info', tmp_path)
     assert result.returncode == 1
     assert 'metadata.yaml' in result.stderr and 'Traceback' not in result.stderr
 
 
+@pytest.mark.process
 def test_calibrate_writes_the_file_and_says_how_to_use_it(shared_data, tmp_path):
     shift = np.array([[1.0, 0.0, 6.0], [0.0, 1.0, -4.0], [0.0, 0.0, 1.0]])
     bag = make_slider_depth_bag(
@@ -110,6 +114,7 @@ def test_calibrate_writes_the_file_and_says_how_to_use_it(shared_data, tmp_path)
     assert cv2.imread(str(picture)).std() > 10
 
 
+@pytest.mark.process
 def test_calibrate_says_in_one_line_what_is_missing(shared_data, tmp_path):
     for arguments, message in (
             ([shared_data / 'evt3_640x480'], 'image topic'),

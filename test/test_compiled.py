@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.process
 def test_a_change_in_another_file_compiles_the_caller_anew(tmp_path):
     (tmp_path / 'caller.py').write_text(
         'from called import answer\n'

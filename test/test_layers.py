@@ -88,6 +88,7 @@ def test_no_module_leads_back_to_itself():
         pytest.fail(f'modules import each other: {" -> ".join(error.args[1])}')
 
 
+@pytest.mark.process
 @pytest.mark.parametrize('package', WITHOUT_ROS)
 def test_a_room_imports_without_ros(package):
     # What writes recordings is the one place where the simulator meets the bags.

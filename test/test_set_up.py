@@ -5,6 +5,8 @@ from pathlib import Path
 import sys
 import sysconfig
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[1] / 'scripts' / 'set_up.py'
 
 
@@ -15,6 +17,7 @@ def load_script():
     return module
 
 
+@pytest.mark.process
 def test_include_folders_are_mended_in_a_path_with_spaces(tmp_path, monkeypatch):
     folder = tmp_path / 'my work space'
     include = folder / 'numpy' / '_core' / 'include'

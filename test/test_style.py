@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ['bench', 'epvlm_ros', 'launch', 'scripts', 'setup.py', 'test', 'training']
 

@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
 
 EMBEDDED = 'embedded'
 MODELS = (*SHAPES, EMBEDDED)
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+needs_gpu = pytest.mark.gpu
 
 
 def make_model(shape: str, attention: Any = 'sdpa', seed: int = 0) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+import fcntl
 import os
 from pathlib import Path
+import tempfile
 import threading
 import time
+from typing import IO
 
 from epvlm_ros.ros.processes import NodeProcess
 import rclpy
@@ -19,8 +22,27 @@ DEEP = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
 DEEP_IMAGES = {'qos_overrides./camera/image_raw.publisher.depth': 500}
 DEEP_FRAMES = {'qos_overrides./camera/image_raw.subscription.depth': 500,
                'qos_overrides./event_guided_frame.publisher.depth': 500}
-# Tests of one run follow each other; the process id keeps two runs on one machine apart.
-DOMAIN_ID = 20 + os.getpid() % 80
+_DOMAINS = range(20, 100)
+
+
+def claim_domain() -> tuple[int, IO[str]]:
+    """Return a domain that no other test process on this machine has, and the lock on it."""
+    for number in _DOMAINS:
+        try:
+            lock = Path(tempfile.gettempdir(), f'epvlm_ros_test_domain_{number}').open('w')
+        except PermissionError:  # another user's
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return number, lock
+    raise RuntimeError(f'all domains of {_DOMAINS} are in use: wait for other runs of the tests')
+
+
+# Held to the end of the process. Tests of one process follow each other.
+DOMAIN_ID, _lock = claim_domain()
 
 
 class RosGraph:

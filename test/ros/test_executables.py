@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 # A module with a node that does something at each stage of its life.
 MODULE = """
 import os

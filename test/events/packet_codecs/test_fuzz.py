@@ -65,6 +65,7 @@ def test_garbage_writes_nowhere_and_the_next_good_packet_is_right(encoding):
     assert encoding == 'trigger' or fuzzer.seen['events'] > 1000
 
 
+@pytest.mark.process
 def test_garbage_stays_inside_all_arrays(tmp_path):
     """The same with loops that check every index, which takes a process of its own."""
     environment = {

@@ -88,6 +88,7 @@ def test_accumulate_counts_every_event_of_a_recording(shared_data, name, lookup_
     assert expected.sum() == num_events
 
 
+@pytest.mark.process
 def test_numba_works_without_a_folder_for_its_cache():
     script = (
         'import numba.core.caching as caching\n'

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 LIST_COMPILED = """
 import gc
 
@@ -80,11 +82,13 @@ def _run(code):
     return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
 
 
+@pytest.mark.process
 def test_after_the_warm_up_no_packet_waits_for_a_compiler():
     done = _run(COUNT_AFTER_PACKETS)
     assert done.stdout.strip() == '[]', done.stdout + done.stderr
 
 
+@pytest.mark.process
 def test_after_the_warm_up_no_question_waits_for_a_compiler():
     done = _run(COUNT_AFTER_QUESTIONS)
     assert done.stdout.strip() == '[]', done.stdout + done.stderr
