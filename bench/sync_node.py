@@ -22,11 +22,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.ros.conversions import to_ns
 from epvlm_ros.ros.processes import NodeProcess
+from epvlm_ros.ros.spinning_node import SpinningNode
 from event_feed import EventFeed, FeedLog
 import numpy as np
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 DOMAIN_ID = 100 + os.getpid() % 100
@@ -39,23 +37,12 @@ class Receiver:
     def __init__(self) -> None:
         self.frames: list[tuple[int, int, int, float, float]] = []
         self.totals: dict[str, float] = {}
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=DOMAIN_ID)
-        self._node = rclpy.create_node('receiver', context=self._context)
-        self._node.create_subscription(
+        self._client = SpinningNode('receiver', DOMAIN_ID)
+        node = self._client.node
+        node.create_subscription(
             EventGuidedFrame, 'event_guided_frame', self._on_frame,
             QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE))
-        self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            pass
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
     def _on_frame(self, message: EventGuidedFrame) -> None:
         self.frames.append((
@@ -72,8 +59,7 @@ class Receiver:
 
     def close(self) -> None:
         """Leave the graph."""
-        self._context.try_shutdown()
-        self._thread.join(5.0)
+        self._client.close()
 
 
 def memory_mb(pid: int) -> float:

@@ -1,9 +1,8 @@
 """
-The main job from end to end: two nodes answer questions about a recording that is replayed.
+Two nodes answer questions about a recording that is replayed.
 
-Makes a recording with the simulator, starts both nodes as processes, replays, asks over topic
-and service, prints each answer beside the truth, writes an overlay picture, and ends with one
-line of JSON.
+Makes a recording with the simulator, starts both nodes, replays, asks over topic and service,
+prints each answer beside the truth, writes an overlay picture, and ends with a line of JSON.
 """
 
 from __future__ import annotations
@@ -25,10 +24,9 @@ from epvlm_interfaces.srv import Ask
 from epvlm_ros.images import image_to_rgb
 from epvlm_ros.ros.processes import NodeProcess
 from epvlm_ros.ros.qos import FRAMES, QUERIES
+from epvlm_ros.ros.spinning_node import SpinningNode
 from epvlm_ros.sim.recording import record_simulation, TruthQuestion
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
@@ -40,14 +38,14 @@ SETTLE_S = 1.0  # of replay before the first question
 
 
 class DemoError(RuntimeError):
-    """Something that the demo waits for did not happen; the text says where to look."""
+    """Something that the demo waits for did not happen."""
 
 
 class Asker:
     """A node that asks over topic and service and keeps the answers and the last overlay."""
 
-    def __init__(self, context: Context) -> None:
-        self.node = rclpy.create_node('demo', context=context)
+    def __init__(self, node: Node) -> None:
+        self.node = node
         self._answers: list[Answer] = []
         self.overlays: list[Image] = []
         self._queries = self.node.create_publisher(String, 'query', QUERIES)
@@ -113,7 +111,7 @@ def run(output: Path, seed: int) -> dict[str, Any]:
     with ExitStack() as stack:
         print('Starting event_sync_node and vlm_node ...', flush=True)
         processes = start_nodes(stack, output)
-        asker = stack.enter_context(spinning_asker())
+        asker = Asker(stack.enter_context(SpinningNode('demo')).node)
         wait_for(asker.is_connected, f'the nodes; their logs are in {output}', processes)
         print(f'Replaying {bag} in a loop ...', flush=True)
         player = stack.enter_context(NodeProcess(
@@ -147,31 +145,6 @@ def start_nodes(stack: ExitStack, output: Path) -> list[NodeProcess]:
         for name, arguments in (('event_sync_node', sync), ('vlm_node', vlm))]
 
 
-class spinning_asker:
-    """A context manager: an `Asker` whose node spins on a thread of its own."""
-
-    def __enter__(self) -> Asker:
-        self._context = Context()
-        rclpy.init(context=self._context)
-        asker = Asker(self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(asker.node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-        return asker
-
-    def __exit__(self, *error: object) -> None:
-        self._executor.shutdown()
-        self._context.try_shutdown()
-        self._thread.join(10.0)
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            pass
-
-
 def ask_one(asker: Asker, number: int, item: TruthQuestion) -> dict[str, Any]:
     """Ask one question, by topic and by service in turns, and print what came of it."""
     ask, way = (asker.ask_by_topic, 'topic') if number % 2 else (asker.ask_by_service, 'service')
@@ -201,15 +174,7 @@ def write_overlay(path: Path, asker: Asker, num_overlays: int) -> Path:
 def wait_for(
     find: Callable[[], Value | None], what: str, processes: list[NodeProcess] | None = None,
 ) -> Value:
-    """
-    Return the first true value of ``find``.
-
-    Raises
-    ------
-    DemoError
-        If there is none in time, or one of the processes has ended.
-
-    """
+    """Return the first true value of ``find``; `DemoError` if there is none in time."""
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         value = find()

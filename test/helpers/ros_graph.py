@@ -7,14 +7,11 @@ import fcntl
 import os
 from pathlib import Path
 import tempfile
-import threading
 import time
 from typing import IO
 
 from epvlm_ros.ros.processes import NodeProcess
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from epvlm_ros.ros.spinning_node import SpinningNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 # What is tested is which frames come out, not whether a busy machine keeps up: queues are deep.
@@ -56,20 +53,13 @@ class RosGraph:
 
     def __enter__(self) -> RosGraph:
         os.environ.update(self.environment)
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=DOMAIN_ID)
-        self.node = rclpy.create_node('client', context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
+        self._client = SpinningNode('client', DOMAIN_ID)
+        self.node = self._client.node
         return self
 
     def __exit__(self, *error) -> None:
         self._stack.close()
-        self._executor.shutdown()
-        self._context.try_shutdown()
-        self._thread.join(10.0)
+        self._client.close()
 
     def start(self, module: str, *arguments: str, parameters=None, remappings=None):
         """Start a node of this package; it ends with the graph."""
@@ -82,12 +72,6 @@ class RosGraph:
             command += ['-r', f'{name}:={value}']
         log = self._folder / f'{module}_{time.monotonic_ns()}.log'
         return self._stack.enter_context(NodeProcess(module, command, log, self.environment))
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            pass
 
 
 def wait_until(condition, timeout_s: float, what: str):
