@@ -59,13 +59,9 @@ def to_guided_frame_message(guided: GuidedFrame) -> EventGuidedFrame:
 
 def to_activity(message: EventGuidedFrame) -> ActivityGrid | None:
     """
-    Return the activity of a guided frame message, None if events of no part of its window came.
+    Return the activity of a guided frame message, None if no event data of its window came.
 
-    Raises
-    ------
-    ValueError
-        If the grid does not fit the image, or a number is out of range.
-
+    Raises ``ValueError`` if the grid does not fit the image, or a number is out of range.
     """
     if message.missing & EventGuidedFrame.NO_EVENT_STREAM or message.coverage == 0.0:
         return None

@@ -15,13 +15,8 @@ class Worker(Generic[Item]):
     """
     Handles items one after the other on a thread of its own.
 
-    Parameters
-    ----------
-    handle : callable
-        Takes an item and a function that says whether to stop; must not raise.
-    max_queued : int
-        Most items that wait beside the one at work.
-
+    ``handle`` takes an item and a function that says whether to stop, and must not raise.
+    ``max_queued`` items may wait beside the one at work.
     """
 
     def __init__(self, handle: Callable[[Item, ShouldStop], None], max_queued: int) -> None:
@@ -58,30 +53,16 @@ class Worker(Generic[Item]):
         return False
 
     def when_idle(self, task: Callable[[ShouldStop], None]) -> None:
-        """
-        Do something once no item waits, in place of what was to be done then.
-
-        Parameters
-        ----------
-        task : callable
-            Takes a function that says whether to stop; must not raise.
-
-        """
+        """Run a task once no item waits, in place of the last one; it must not raise."""
         with self._changed:
             self._idle_task = task
             self._changed.notify()
 
     def stop(self) -> bool:
         """
-        Tell the item at work to stop and wait for the thread.
+        Tell the item at work to stop; return whether the thread ended in ``STOP_TIMEOUT_S``.
 
-        Items that wait are handled too, with the word to stop at once, so that each is answered.
-
-        Returns
-        -------
-        bool
-            Whether the thread ended within ``STOP_TIMEOUT_S``.
-
+        Items that wait are handled too, and told to stop at once, so that each is answered.
         """
         with self._changed:
             self._stopping.set()
