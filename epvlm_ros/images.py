@@ -69,14 +69,9 @@ IMAGE_ENCODINGS: tuple[str, ...] = tuple(_ENCODINGS)
 
 def check_image_size(message: Any) -> None:
     """
-    Check that an image message may be as large as it says, whatever its encoding.
+    Check that a ``sensor_msgs/msg/Image`` can be as large as it says, whatever its encoding.
 
-    Memory is set aside for the size that a message states: one of a few bytes must not take all.
-
-    Parameters
-    ----------
-    message : object
-        With ``height``, ``width``, ``step`` and ``data`` of ``sensor_msgs/msg/Image``.
+    Memory is allocated for the size that a message states: one of a few bytes must not take all.
 
     Raises
     ------
@@ -95,14 +90,9 @@ def check_image_size(message: Any) -> None:
 
 def image_to_rgb(message: Any) -> np.ndarray:
     """
-    Convert an image message.
+    Convert a ``sensor_msgs/msg/Image`` of one of ``IMAGE_ENCODINGS``.
 
-    Parameters
-    ----------
-    message : object
-        With ``encoding`` (one of ``IMAGE_ENCODINGS``), ``height``, ``width``, ``step``,
-        ``is_bigendian`` and ``data`` of ``sensor_msgs/msg/Image``. Not changed. 16 bits are
-        scaled down to 8 over their whole range.
+    16 bits are scaled down to 8 over their whole range.
 
     Returns
     -------
@@ -125,13 +115,7 @@ def image_to_rgb(message: Any) -> np.ndarray:
 
 def compressed_to_rgb(message: Any) -> np.ndarray:
     """
-    Decode a compressed image message.
-
-    Parameters
-    ----------
-    message : object
-        With ``format`` and ``data`` of ``sensor_msgs/msg/CompressedImage``: JPEG, PNG or another
-        file format that OpenCV reads. Not changed.
+    Decode a ``sensor_msgs/msg/CompressedImage``: JPEG, PNG or another format that OpenCV reads.
 
     Returns
     -------

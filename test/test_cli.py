@@ -75,7 +75,7 @@ def test_ask_about_a_window_that_no_events_came_for(slider_bag, capsys):
     (['--keep', '1.5'], 'keep_ratio is 1.5: give at most 1.0'),
     (['--model', '/no/such/model'], 'there is no model folder /no/such/model'),
     (['--question', ' '], 'empty'),
-    (['--event-topic', '/other'], '/other is no event topic'),
+    (['--event-topic', '/other'], '/other is not an event topic'),
     (['--overlay', '/no/such/folder/o.png'], 'cannot write /no/such/folder/o.png'),
 ])
 def test_what_is_wrong_is_one_line_that_names_it(slider_bag, capsys, arguments, words):

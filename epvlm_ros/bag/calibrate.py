@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
 
 import cv2
-from epvlm_ros.bag.reader import BagImage, BagMessage, BagReader
+from epvlm_ros.bag.reader import BagImage, BagReader
+from epvlm_ros.bag.storage_file import BagMessage
 from epvlm_ros.events.calibration import (
     calibrate, Calibration, CalibrationFrame, MAX_OFFSET_S, MIN_FRAMES)
 from epvlm_ros.events.packet import EventPacket, Events
@@ -27,7 +28,7 @@ Progress = Callable[[Iterable], Iterable]
 
 @dataclass(frozen=True, eq=False)
 class BagCalibration:
-    """What was measured, the sizes (height, width) it is for, and the frames it came from."""
+    """What was measured, the sizes (height, width) it is for, and the frames used."""
 
     result: Calibration
     sensor_size: tuple[int, int]
@@ -42,32 +43,17 @@ def calibrate_bag(
     """
     Estimate the homography from event pixels to image pixels from a recording.
 
-    The recording is read twice: once to choose the frames with most motion, one in each part of
-    it, and once for their events.
+    The recording is read twice: once to choose ``num_frames`` frames, the one with most motion in
+    each part, and once for their events.
 
-    Parameters
-    ----------
-    bag : BagReader
-        The recording.
-    num_frames : int
-        Frames to choose.
-    window_length_s : float
-        Length of the event window, in seconds.
-    event_topic, image_topic : str, optional
-        The topics; found by type if left out.
-    progress : callable
-        Wraps what is iterated over, to show how far it is.
-
-    Returns
-    -------
-    BagCalibration
-        The estimate and what it was made from.
+    Topics are found by type if left out. ``progress`` wraps what is iterated over, to show how
+    far it is.
 
     Raises
     ------
     ValueError
-        If there is no such topic, the file is damaged, images or packets are of several sizes, or
-        as `epvlm_ros.events.calibration.calibrate` does.
+        If there is no such topic, the file is damaged, image or packet sizes change, or as
+        `epvlm_ros.events.calibration.calibrate` does.
 
     """
     if num_frames < MIN_FRAMES:

@@ -17,7 +17,7 @@ _NUM_FIRST_PACKETS = 10
 
 def bag_info(path: str | Path) -> dict[str, Any]:
     """
-    Read a whole recording and sum it up; the result can be written as JSON.
+    Read a whole recording and summarise it as JSON types.
 
     Returns
     -------

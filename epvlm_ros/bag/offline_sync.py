@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Iterator
 
 from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
-from epvlm_ros.bag.reader import BagMessage, BagReader
+from epvlm_ros.bag.reader import BagReader
+from epvlm_ros.bag.storage_file import BagMessage
 from epvlm_ros.events.config import EventSyncConfig
 from epvlm_ros.events.sync.completeness import Missing
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
@@ -19,18 +20,10 @@ def guided_frames(
     image_topic: str | None = None,
 ) -> Iterator[GuidedFrame]:
     """
-    Iterate over the guided frames of a recording in the order in which a node would publish them.
+    Iterate over the guided frames of a recording in the order in which a node publishes them.
 
-    Messages that cannot be used are left out, as the node does, see `BagReader.read_usable`.
-
-    Parameters
-    ----------
-    bag : BagReader
-        The recording; record times stand for the time of arrival.
-    config : EventSyncConfig
-        Window, wait, grid and registration.
-    event_topic, image_topic : str, optional
-        The topics; found by type if left out.
+    Record times are taken as times of arrival. Topics are found by type if left out. Unusable
+    messages are left out, as in the node, see `BagReader.read_usable`.
 
     Yields
     ------
@@ -66,16 +59,10 @@ def find_guided_frame(
     event_topic: str | None = None, image_topic: str | None = None,
 ) -> GuidedFrame:
     """
-    Return the guided frame of one moment.
+    Return the guided frame whose stamp is closest to ``at_s`` seconds after the start.
 
-    Parameters
-    ----------
-    bag, config, event_topic, image_topic
-        As in `guided_frames`.
-    at_s : float, optional
-        Seconds after the start of the recording; the frame stamped closest to it is taken. The
-        last frame whose window is complete, or the last of all, if left out. Where frames are
-        stamped by a clock far from that of the recording, the first frame is the start.
+    If ``at_s`` is left out, it is the last frame whose window is complete, or else the last frame.
+    Where the frames' clock is far from the recording's, the first frame is the start.
 
     Raises
     ------

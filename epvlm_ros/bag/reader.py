@@ -9,37 +9,16 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
 
 from epvlm_ros.bag.message_types import (
     COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore)
-from epvlm_ros.bag.storage import decompress, DURABILITIES, find_storage, open_storage, STORAGES
+from epvlm_ros.bag.storage import find_storage
+from epvlm_ros.bag.storage_file import BagMessage, BagTopic, StorageFile
 from epvlm_ros.events.packet import EventPacket, packet_from_message
 from epvlm_ros.images import compressed_to_rgb, image_to_rgb
 from epvlm_ros.time_units import SECOND
 import numpy as np
-from rosbags.interfaces import Connection, ConnectionExtRosbag2
-from rosbags.rosbag2 import Reader
 
 Content = TypeVar('Content')
 
 _logger = logging.getLogger(__name__)
-_NO_TYPE = '__schemaless__'  # what rosbags says where an mcap channel has no schema
-
-
-class BagTopic(NamedTuple):
-    """Type and number of messages of a topic, and how durable its publishers offered them."""
-
-    type_name: str
-    num_messages: int
-    # 'transient_local' (subscribers that come late get the last ones), 'volatile', both where
-    # publishers differ; empty where the recording does not say.
-    durabilities: frozenset[str] = frozenset()
-
-
-class BagMessage(NamedTuple):
-    """One message as recorded; ``data`` is its serialised form."""
-
-    topic: str
-    type_name: str
-    record_time_ns: int
-    data: bytes
 
 
 class BagImage(NamedTuple):
@@ -56,30 +35,22 @@ class BagReader:
     """
     Reader of one recording; a context manager, open from its construction on.
 
-    Parameters
-    ----------
-    path : path-like
-        A folder with metadata.yaml, or a bare .mcap or .db3 file.
-
-    Raises
-    ------
-    ValueError
-        If there is no recording at ``path`` or it cannot be read.
-
+    ``path`` is a folder with metadata.yaml, or a bare .mcap or .db3 file. Raises a ValueError if
+    there is no recording or it cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._files = find_storage(self.path)
-        self._storages: list[Reader] = []
+        self._storages: list[StorageFile] = []
         self._topics_with_unusable: set[str] = set()
         try:
             for file in self._files.files:
-                self._storages.append(open_storage(file))
+                self._storages.append(StorageFile(file, self._files))
         except BaseException:
             self.close()
             raise
-        self.storage = STORAGES[self._storages[0].path.suffix] if self._storages else ''
+        self.storage = self._storages[0].kind if self._storages else ''
         self.topics = self._find_topics()
 
     def __enter__(self) -> BagReader:
@@ -103,14 +74,14 @@ class BagReader:
     @property
     def start_ns(self) -> int | None:
         """Return the record time of the first message, None in an empty recording."""
-        return min((storage.start_time for storage in self._storages
-                    if storage.message_count), default=None)
+        return min((times[0] for storage in self._storages
+                    if (times := storage.time_range_ns)), default=None)
 
     @property
     def end_ns(self) -> int | None:
         """Return the record time of the last message, None in an empty recording."""
-        return max((storage.end_time - 1 for storage in self._storages
-                    if storage.message_count), default=None)
+        return max((times[1] for storage in self._storages
+                    if (times := storage.time_range_ns)), default=None)
 
     @property
     def event_topics(self) -> list[str]:
@@ -123,49 +94,28 @@ class BagReader:
         return self._topics_of(IMAGE_TYPES)
 
     def find_event_topic(self, topic: str | None = None) -> str:
-        """
-        Return the only event topic, or ``topic`` if it is one.
-
-        Raises
-        ------
-        ValueError
-            If there is no such topic, or several and none was named.
-
-        """
+        """Return the only event topic, or ``topic`` if it is one; else raise a ValueError."""
         return self._find_topic(topic, self.event_topics, 'event topic', '--event-topic')
 
     def find_image_topic(self, topic: str | None = None) -> str:
-        """
-        Return the only image topic, or ``topic`` if it is one.
-
-        Raises
-        ------
-        ValueError
-            If there is no such topic, or several and none was named.
-
-        """
+        """Return the only image topic, or ``topic`` if it is one; else raise a ValueError."""
         return self._find_topic(topic, self.image_topics, 'image topic', '--image-topic')
 
     def messages(self, topics: Iterable[str] | None = None) -> Iterator[BagMessage]:
         """
-        Iterate over messages in the order of their record time.
-
-        Parameters
-        ----------
-        topics : iterable of str, optional
-            Only these topics; all if left out.
+        Iterate over the messages of these topics, or of all, in the order of their record time.
 
         Raises
         ------
         ValueError
-            If a topic is not in the recording, or while iterating, if the file is damaged.
+            If a topic is not in the recording, or while iterating, if a file is damaged.
 
         """
         wanted = set(self.topics) if topics is None else set(topics)
         if unknown := sorted(wanted - set(self.topics)):
             raise ValueError(
                 f'{self.path} has no topic {", ".join(unknown)}: it has {self._names()}')
-        streams = [self._storage_messages(storage, wanted) for storage in self._storages]
+        streams = [storage.messages(wanted) for storage in self._storages]
         return heapq.merge(*streams, key=lambda message: message.record_time_ns)
 
     def deserialize(self, data: bytes, type_name: str) -> Any:
@@ -180,12 +130,12 @@ class BagReader:
         """
         typestore = make_typestore()
         if type_name not in typestore.types:
-            raise ValueError(f'message type {type_name} is unknown: read its data as they are')
+            raise ValueError(f'message type {type_name} is unknown: use its serialised data')
         try:
             return typestore.deserialize_cdr(data, type_name)
         except Exception as error:  # noqa: B902  damaged data fail in many ways
             raise ValueError(
-                f'{len(data)} bytes are no {type_name} ({error}): the recording is damaged'
+                f'{len(data)} bytes are not of type {type_name} ({error}): the recording is damaged'
             ) from None
 
     def seconds_to(self, message: BagMessage) -> float:
@@ -196,9 +146,9 @@ class BagReader:
         self, messages: Iterable[BagMessage], read: Callable[[BagMessage], Content],
     ) -> Iterator[tuple[BagMessage, Content]]:
         """
-        Iterate over messages and what ``read`` makes of them.
+        Iterate over messages and what ``read`` returns for them.
 
-        Those that it raises a ValueError for are left out; a warning names the first of each
+        Messages for which it raises a ValueError are left out; a warning names the first of each
         topic and why.
         """
         for message in messages:
@@ -210,53 +160,21 @@ class BagReader:
                 yield message, content
 
     def event_packets(self, topic: str | None = None) -> Iterator[EventPacket]:
-        """
-        Iterate over the packets of an event topic; the only one if none is named.
-
-        Raises
-        ------
-        ValueError
-            As ``find_event_topic`` and ``deserialize`` do.
-
-        """
+        """Iterate over the packets of an event topic; the only one if none is named."""
         name = self.find_event_topic(topic)
         return (self.packet(message) for message in self.messages([name]))
 
     def packet(self, message: BagMessage) -> EventPacket:
-        """
-        Deserialise one message of an event topic.
-
-        Raises
-        ------
-        ValueError
-            As ``deserialize`` does.
-
-        """
+        """Deserialise one message of an event topic."""
         return packet_from_message(self.deserialize(message.data, message.type_name))
 
     def images(self, topic: str | None = None) -> Iterator[BagImage]:
-        """
-        Iterate over the frames of an image topic; the only one if none is named.
-
-        Raises
-        ------
-        ValueError
-            As ``find_image_topic`` and ``deserialize`` do, and if a frame cannot be converted.
-
-        """
+        """Iterate over the frames of an image topic; the only one if none is named."""
         name = self.find_image_topic(topic)
         return (self.image(message) for message in self.messages([name]))
 
     def image(self, message: BagMessage) -> BagImage:
-        """
-        Decode one message of an image topic.
-
-        Raises
-        ------
-        ValueError
-            If it is none, or cannot be converted.
-
-        """
+        """Decode one message of an image topic; a ValueError if it is none or unreadable."""
         if message.type_name not in IMAGE_TYPES:
             raise ValueError(f'{message.topic} is of type {message.type_name}: give an image')
         image = self.deserialize(message.data, message.type_name)
@@ -285,33 +203,12 @@ class BagReader:
             name: BagTopic(type_name, 0, self._files.durabilities.get(name, frozenset()))
             for name, type_name in self._files.types.items()}
         for storage in self._storages:
-            for connection in storage.connections:
-                known = topics.get(connection.topic, BagTopic('', 0))
-                topics[connection.topic] = BagTopic(
-                    self._type(connection), known.num_messages + connection.msgcount,
-                    known.durabilities | _find_durabilities(connection))
+            for name, topic in storage.topics:
+                known = topics.get(name, BagTopic('', 0))
+                topics[name] = BagTopic(
+                    topic.type_name, known.num_messages + topic.num_messages,
+                    known.durabilities | topic.durabilities)
         return dict(sorted(topics.items()))
-
-    def _type(self, connection: Connection) -> str:
-        if connection.msgtype == _NO_TYPE:
-            return self._files.types.get(connection.topic, '')
-        return connection.msgtype
-
-    def _storage_messages(self, storage: Reader, wanted: set[str]) -> Iterator[BagMessage]:
-        connections = [item for item in storage.connections if item.topic in wanted]
-        if not connections:
-            return
-        try:
-            for connection, record_time_ns, data in storage.messages(connections):
-                data = bytes(data)
-                if self._files.compresses_messages:
-                    data = decompress(data)
-                yield BagMessage(
-                    connection.topic, self._type(connection), record_time_ns, data)
-        except GeneratorExit:
-            raise
-        except Exception as error:  # noqa: B902  damaged files fail in many ways
-            raise ValueError(f'{storage.path} is damaged: {error!r}') from None
 
     def _find_topic(
         self, topic: str | None, candidates: list[str], kind: str, option: str,
@@ -319,7 +216,7 @@ class BagReader:
         if topic:
             if topic not in candidates:
                 raise ValueError(
-                    f'{topic} is no {kind} of {self.path}: it has '
+                    f'{topic} is not an {kind} of {self.path}: it has '
                     f'{", ".join(candidates) or "none"} among {self._names()}')
             return topic
         if not candidates:
@@ -334,9 +231,3 @@ class BagReader:
         return ', '.join(
             f'{name} ({topic.type_name or "of unknown type"})'
             for name, topic in self.topics.items()) or 'no topics'
-
-
-def _find_durabilities(connection: Connection) -> frozenset[str]:
-    assert isinstance(connection.ext, ConnectionExtRosbag2)
-    offered = (profile.durability.name.lower() for profile in connection.ext.offered_qos_profiles)
-    return frozenset(offered) & {*DURABILITIES.values()}

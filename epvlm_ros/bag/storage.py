@@ -1,4 +1,4 @@
-"""The files of a recording: found by its metadata, decompressed and opened."""
+"""The files of a recording: found by its metadata and decompressed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rosbags.rosbag2 import Reader
 import yaml
 
 STORAGES = {'.db3': 'sqlite3', '.mcap': 'mcap'}  # by the suffix of a file
@@ -17,7 +16,7 @@ DURABILITIES = {1: 'transient_local', 2: 'volatile'}  # by the number of older r
 
 @dataclass
 class StorageFiles:
-    """The files of one recording, and what is said of them outside."""
+    """The files of one recording, and what its metadata say about them."""
 
     files: list[Path]
     types: dict[str, str]  # of topics, from metadata.yaml; empty for a bare file
@@ -65,7 +64,7 @@ def find_storage(path: Path) -> StorageFiles:
         files = [path / Path(name).name for name in information['relative_file_paths']]
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f'{metadata} is damaged ({error!r}): make it anew with ros2 bag reindex') from None
+            f'{metadata} is damaged ({error!r}): rebuild it with ros2 bag reindex') from None
     storage = StorageFiles(
         files, types, durabilities, compresses_messages=compression == 'message')
     if compression == 'file':
@@ -80,31 +79,6 @@ def _find_durabilities(profiles: Any) -> frozenset[str]:
     offered = [profile.get('durability') for profile in profiles or ()]
     return frozenset(DURABILITIES.get(value, value) for value in offered) & {
         *DURABILITIES.values()}
-
-
-def open_storage(file: Path) -> Reader:
-    """
-    Open one file of a recording.
-
-    By file and not by folder, because a folder's storage_identifier may be empty, and because
-    topics whose settings differ between metadata.yaml and the file would be passed over.
-
-    Raises
-    ------
-    ValueError
-        If it is missing, of another kind or damaged.
-
-    """
-    if file.suffix not in STORAGES:
-        raise ValueError(f'{file} is neither .mcap nor .db3: give a recording of rosbag2')
-    if not file.is_file():
-        raise ValueError(f'{file} is missing, metadata.yaml names it: restore the file')
-    try:
-        reader = Reader(file)
-        reader.open()
-    except Exception as error:  # noqa: B902  damaged files fail in many ways
-        raise ValueError(f'{file} is no recording that can be read: {error}') from None
-    return reader
 
 
 def decompress(data: bytes) -> bytes:

@@ -27,20 +27,10 @@ def _qos(reliability: QosReliability, depth: int) -> list[Qos]:
 
 class BagWriter:
     """
-    Writer of a new recording; a context manager, open from its construction on.
+    Writer of a new folder ``path``; a context manager, open from its construction on.
 
-    Parameters
-    ----------
-    path : path-like
-        Folder to make; must not exist.
-    storage : str
-        'sqlite3' or 'mcap'.
-
-    Raises
-    ------
-    ValueError
-        If the storage is unknown or ``path`` exists.
-
+    ``storage`` is 'sqlite3' or 'mcap'. Raises a ValueError if it is another one or the folder
+    exists.
     """
 
     def __init__(self, path: str | Path, storage: str = 'sqlite3') -> None:
@@ -64,7 +54,7 @@ class BagWriter:
             self._writer.abort()
 
     def close(self) -> None:
-        """Complete the recording; nothing can be written any more."""
+        """Complete the recording; no more can be written."""
         self._writer.close()
 
     def write_event_packet(
@@ -74,22 +64,8 @@ class BagWriter:
         """
         Write a packet as ``event_camera_msgs/msg/EventPacket``.
 
-        Parameters
-        ----------
-        topic : str
-            Name of the topic.
-        packet : EventPacket
-            Not changed.
-        record_time_ns : int, optional
-            When it was received, in ROS time; the packet's stamp if left out.
-        frame_id : str
-            Of the header.
-
-        Raises
-        ------
-        ValueError
-            If the topic has another type already.
-
+        ``record_time_ns`` is when it was received, in ROS time; the packet's stamp if left out.
+        Raises a ValueError if the topic already has another type.
         """
         types = make_typestore().types
         message = types[EVENT_PACKET_TYPE](
@@ -109,26 +85,10 @@ class BagWriter:
         """
         Write a camera frame as ``sensor_msgs/msg/Image``.
 
-        Parameters
-        ----------
-        topic : str
-            Name of the topic.
-        stamp_ns : int
-            ROS time of the header.
-        image : numpy.ndarray
-            uint8 of shape (height, width) or (height, width, 3), in the order of ``encoding``.
-        record_time_ns : int, optional
-            When it was received, in ROS time; ``stamp_ns`` if left out.
-        frame_id : str
-            Of the header.
-        encoding : str
-            'mono8', 'rgb8' or 'bgr8'; by the shape, mono8 or rgb8, if left out.
-
-        Raises
-        ------
-        ValueError
-            If array and encoding do not fit, or the topic has another type already.
-
+        ``image`` is uint8 of shape (height, width) or (height, width, 3), in the order of
+        ``encoding``: 'mono8', 'rgb8' or 'bgr8'; mono8 or rgb8, by the shape, if left out.
+        ``record_time_ns`` is when it was received, in ROS time; ``stamp_ns`` if left out. Raises
+        a ValueError if array and encoding do not match, or the topic already has another type.
         """
         num_channels = image.shape[2] if image.ndim == 3 else 1
         encoding = encoding or ('mono8' if image.ndim == 2 else 'rgb8')
@@ -148,15 +108,7 @@ class BagWriter:
     def write_raw(
         self, topic: str, type_name: str, record_time_ns: int, data: bytes,
     ) -> None:
-        """
-        Write a serialised message of a type of ROS 2 as it is.
-
-        Raises
-        ------
-        ValueError
-            If the type is unknown, or the topic has another one already.
-
-        """
+        """Write a serialised message; a ValueError if its type is unknown or not the topic's."""
         connection = self._connection(topic, type_name, [])
         self._writer.write(connection, record_time_ns, data)
 
@@ -186,5 +138,5 @@ class BagWriter:
             self._connections[topic] = connection
         elif connection.msgtype != type_name:
             raise ValueError(
-                f'topic {topic} has type {connection.msgtype}, not {type_name}: take another one')
+                f'topic {topic} has type {connection.msgtype}, not {type_name}: use another topic')
         return connection

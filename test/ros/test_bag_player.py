@@ -10,8 +10,8 @@ from epvlm_ros.bag import BagReader, BagWriter
 from epvlm_ros.bag.message_types import make_typestore
 from epvlm_ros.events.packet import EventPacket, Events
 from epvlm_ros.events.packet_codecs import encode_evt3
-from epvlm_ros.ros.bag_player import (
-    _parse_remap, _split_arguments, find_message_class, main, PlayOptions)
+from epvlm_ros.ros.bag_playback import find_message_class, PlayOptions
+from epvlm_ros.ros.bag_player import _parse_remap, _split_arguments, main
 from epvlm_ros.ros.calibration_source import CalibrationSource
 from epvlm_ros.ros.qos import EVENTS, FRAMES
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
