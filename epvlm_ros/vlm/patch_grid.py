@@ -79,7 +79,8 @@ class PatchGeometry:
             resized_height=height, resized_width=width,
             image_height=image_height, image_width=image_width)
 
-    def _resize(self, image_height: int, image_width: int) -> tuple[int, int]:
+    def check_size(self, image_height: int, image_width: int) -> None:
+        """Raise a ValueError if an image is empty or longer than 200 times its other side."""
         short, long = sorted((image_height, image_width))
         if short < 1:
             raise ValueError(
@@ -88,6 +89,9 @@ class PatchGeometry:
             raise ValueError(
                 f'the image is {image_width} x {image_height} pixels, longer than '
                 f'{MAX_ASPECT_RATIO} times its other side: crop it')
+
+    def _resize(self, image_height: int, image_width: int) -> tuple[int, int]:
+        self.check_size(image_height, image_width)
         token = self.token_size_px
         # round() rounds halves to even; so does the image processor, and it must be the same
         height = round(image_height / token) * token
