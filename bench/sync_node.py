@@ -20,9 +20,9 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import EventGuidedFrame
-from epvlm_ros.ros.conversions import to_ns
 from epvlm_ros.ros.processes import NodeProcess
 from epvlm_ros.ros.spinning_node import SpinningNode
+from epvlm_ros.time_units import stamp_to_ns
 from event_feed import EventFeed, FeedLog
 import numpy as np
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -46,7 +46,7 @@ class Receiver:
 
     def _on_frame(self, message: EventGuidedFrame) -> None:
         self.frames.append((
-            to_ns(message.header.stamp), to_ns(message.window_end), message.missing,
+            stamp_to_ns(message.header.stamp), stamp_to_ns(message.window_end), message.missing,
             message.coverage, time.monotonic()))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:

@@ -54,7 +54,7 @@ def ask_command(options: argparse.Namespace) -> None:
         rgb = bag.image(guided.frame.payload).rgb
     engine = VlmEngine.from_config(model_config)
     engine.warm_up()
-    activity = guided.activity if guided.coverage > 0.0 else None
+    activity = guided.activity if guided.completeness > 0.0 else None
     result = engine.answer(rgb, options.question, activity)
     if options.overlay:
         _write_overlay(options.overlay, engine, rgb, guided, options.question, result)

@@ -6,8 +6,8 @@ import time
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.demo import choose_questions
-from epvlm_ros.ros.conversions import to_ns
 from epvlm_ros.sim.recording import record_simulation
+from epvlm_ros.time_units import stamp_to_ns
 import pytest
 from rclpy.event_handler import SubscriptionEventCallbacks
 from ros_graph import DEEP, DEEP_FRAMES, DEEP_IMAGES, RosGraph, wait_until
@@ -54,7 +54,8 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
                 time.sleep(0.1)  # it comes at once, and the next one would say the same
 
         # Every frame came out guided, once in each round, in order.
-        assert [to_ns(frame.header.stamp) for frame in frames[:2 * len(stamps)]] == stamps * 2
+        seen = [stamp_to_ns(frame.header.stamp) for frame in frames[:2 * len(stamps)]]
+        assert seen == stamps * 2
         complete = [frame.missing == EventGuidedFrame.COMPLETE for frame in frames]
         assert sum(complete) >= len(frames) - 3 * 4
 
@@ -66,7 +67,7 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
                 age = answer.frame_age
                 assert -0.1 <= age.sec + age.nanosec * 1e-9 < 2.0
                 assert answer.tokens_kept <= answer.tokens == 12 * 16
-                assert to_ns(answer.header.stamp) in stamps
+                assert stamp_to_ns(answer.header.stamp) in stamps
         good = [answer.text == item.answer for item, answer in answers
                 if answer.status == Answer.OK]
         assert len(good) >= 0.5 * len(answers) and len(good) >= 5

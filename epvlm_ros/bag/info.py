@@ -9,7 +9,7 @@ from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.events.packet import EventPacket
 from epvlm_ros.events.packet_codecs import ENCODINGS, make_decoder, PacketDecoder
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import stamp_to_ns
 import numpy as np
 
 _NUM_FIRST_PACKETS = 10
@@ -139,8 +139,7 @@ def _image_summary(bag: BagReader, topic: str) -> dict[str, Any]:
     width = height = encoding = None
     for message in bag.messages([topic]):
         image = bag.deserialize(message.data, message.type_name)
-        stamp = image.header.stamp
-        stamps_ns.append(stamp.sec * SECOND + stamp.nanosec)
+        stamps_ns.append(stamp_to_ns(image.header.stamp))
         if encoding is not None:
             continue
         if message.type_name == COMPRESSED_IMAGE_TYPE:

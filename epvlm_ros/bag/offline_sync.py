@@ -12,7 +12,7 @@ from epvlm_ros.events.sync.completeness import Missing
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
 from epvlm_ros.events.sync.synchronizer import FrameSynchronizer
 from epvlm_ros.images import check_image_size
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import SECOND, stamp_to_ns
 
 
 def guided_frames(
@@ -108,7 +108,7 @@ def _no_frames(bag: BagReader) -> str:
 
 def _to_frame(bag: BagReader, message: BagMessage) -> Frame:
     image = bag.deserialize(message.data, message.type_name)
-    stamp_ns = image.header.stamp.sec * SECOND + image.header.stamp.nanosec
+    stamp_ns = stamp_to_ns(image.header.stamp)
     if message.type_name == COMPRESSED_IMAGE_TYPE:
         height, width = bag.image(message).rgb.shape[:2]
         return Frame(stamp_ns, height, width, message)

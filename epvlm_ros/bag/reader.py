@@ -13,7 +13,7 @@ from epvlm_ros.bag.storage import find_storage
 from epvlm_ros.bag.storage_file import BagMessage, BagTopic, StorageFile
 from epvlm_ros.events.packet import EventPacket, packet_from_message
 from epvlm_ros.images import compressed_to_rgb, image_to_rgb
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import SECOND, stamp_to_ns
 import numpy as np
 
 Content = TypeVar('Content')
@@ -179,9 +179,8 @@ class BagReader:
             raise ValueError(f'{message.topic} is of type {message.type_name}: give an image')
         image = self.deserialize(message.data, message.type_name)
         is_compressed = message.type_name == COMPRESSED_IMAGE_TYPE
-        stamp = image.header.stamp
         return BagImage(
-            stamp_ns=stamp.sec * SECOND + stamp.nanosec,
+            stamp_ns=stamp_to_ns(image.header.stamp),
             frame_id=image.header.frame_id,
             rgb=compressed_to_rgb(image) if is_compressed else image_to_rgb(image),
             encoding=image.format if is_compressed else image.encoding,

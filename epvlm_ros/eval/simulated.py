@@ -17,6 +17,7 @@ from epvlm_ros.eval.question_set import Case, ImageView, Problem, STILL_GROUP
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
 from epvlm_ros.events.packet import Events
 from epvlm_ros.sim.event_simulator import EventSimulator
+from epvlm_ros.sim.image_camera import expose, EXPOSURE_SAMPLES
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import FAMILIES, ONE_FRAME_FAMILIES, Question, SceneView, view_scene
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
@@ -25,7 +26,6 @@ from epvlm_ros.sim.scene import Scene, SPLITS
 import numpy as np
 import torch
 
-_NUM_EXPOSURE_SAMPLES = 5
 _MAX_STEP_S = 0.002  # between two pictures that the event camera sees
 _ATTEMPTS = 6  # to find a question of a family in a scene
 VERSION = 2  # to be raised where equal configurations come to give other questions or images
@@ -158,7 +158,9 @@ def take_view(scene: Scene, time_s: float, config: SimulationConfig, seed: int) 
     random = np.random.default_rng([23, seed])
     camera = SceneRenderer(fields, config.image_height, config.image_width)
     rgb, previous = (
-        _expose(camera, at_s, config, random) for at_s in (time_s, time_s - config.frame_period_s))
+        expose(camera, middle_s + (EXPOSURE_SAMPLES - 0.5) * config.exposure_s,
+               config.image_noise, random)
+        for middle_s in (time_s, time_s - config.frame_period_s))
     owner = camera.render(torch.tensor([[time_s]])).owner[0, 0].numpy()
     if config.events == 'microsaccade':
         return ImageView(rgb, still_image_activity(rgb), previous, owner >= 0)
@@ -167,16 +169,6 @@ def take_view(scene: Scene, time_s: float, config: SimulationConfig, seed: int) 
         events, (config.sensor_height, config.sensor_width),
         (config.image_height, config.image_width), config.window_s)
     return ImageView(rgb, activity, previous, owner >= 0)
-
-
-def _expose(
-    camera: SceneRenderer, time_s: float, config: SimulationConfig, random: np.random.Generator,
-) -> np.ndarray:
-    share = (np.arange(_NUM_EXPOSURE_SAMPLES) + 0.5) / _NUM_EXPOSURE_SAMPLES - 0.5
-    times_s = torch.from_numpy(time_s + share * config.exposure_s).float()
-    image = camera.render(times_s[None]).rgb[0].mean(dim=0).permute(1, 2, 0).numpy()
-    noise = random.normal(0.0, config.image_noise, image.shape[:2])[..., None]
-    return np.round(np.clip(image + noise, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def _watch(

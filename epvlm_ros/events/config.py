@@ -99,7 +99,7 @@ class EventSyncConfig(Validated):
         0.08, 'Longest time that event packets wait to be processed, in seconds. From half of it '
         'on, where that lasts, the events of every second packet are shed, from three quarters on '
         'those of three of four, then all.', minimum=0.001, maximum=10.0)
-    max_backlog: float = parameter(
+    max_queued_event_data: float = parameter(
         32.0, 'Most event data that waits to be processed, in megabytes; what waits longest is '
         'dropped.', minimum=0.1, maximum=4096.0)
 

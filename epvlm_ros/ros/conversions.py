@@ -9,15 +9,10 @@ from builtin_interfaces.msg import Duration, Time
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.events.sync.guided_frame import GuidedFrame
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import SECOND, stamp_to_ns
 import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
-
-def to_ns(time: Time | Duration) -> int:
-    """Return a message's time or duration in ns."""
-    return time.sec * SECOND + time.nanosec
 
 
 def to_time(time_ns: int) -> Time:
@@ -49,7 +44,8 @@ def to_guided_frame_message(guided: GuidedFrame) -> EventGuidedFrame:
         header=guided.frame.payload.header, image=guided.frame.payload,
         window_start=to_time(activity.window_start_ns),
         window_end=to_time(activity.window_end_ns),
-        missing=int(guided.missing), coverage=float(guided.coverage), wait=float(guided.wait_s),
+        missing=int(guided.missing), coverage=float(guided.completeness),
+        wait=float(guided.wait_s),
         num_events=round(activity.num_events),
         cell_size=activity.cell_size_px, rows=rows, cols=cols,
         pixel_density=activity.pixel_density)
@@ -72,7 +68,7 @@ def to_activity(message: EventGuidedFrame) -> ActivityGrid | None:
         raise ValueError(
             f'{len(message.activity)} activity values as {rows} x {cols} cells of {cell} px do '
             f'not fit an image of {image.width} x {image.height}: let event_sync_node make them')
-    start_ns, end_ns = to_ns(message.window_start), to_ns(message.window_end)
+    start_ns, end_ns = stamp_to_ns(message.window_start), stamp_to_ns(message.window_end)
     if not (0.0 < message.pixel_density < math.inf and end_ns > start_ns):
         raise ValueError(
             f'pixel_density is {message.pixel_density}, the window is from {start_ns} to '

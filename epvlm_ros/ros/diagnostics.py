@@ -1,4 +1,4 @@
-"""Diagnostics of event_sync_node."""
+"""What the event side counted and measured, as diagnostic messages."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from epvlm_ros.events.registration import RegistrationMonitor
 from epvlm_ros.events.sync.guided_frame import GuidedFrame
-from epvlm_ros.events.sync.input_queue import Backlog
+from epvlm_ros.events.sync.input_queue import InputQueue
 from epvlm_ros.events.sync.synchronizer import FrameSynchronizer
 from epvlm_ros.time_units import SECOND
 import numpy as np
 from std_msgs.msg import Header
 
-# Counters whose growth within a period is a warning, and its text.
+# Totals of which any more within a period makes the level a warning, and what the text says.
 _EVENT_FAULTS = {
     'num_lost_packets': 'packets were lost on the way',
     'num_bad_packets': 'packets are of no known encoding or size',
@@ -33,32 +33,40 @@ _FRAME_FAULTS = {
 
 
 class SyncDiagnostics:
-    """Makes periodic reports: levels and rates are about the period, counters since the start."""
+    """
+    Makes the report of a period: levels and rates are about it, numbers since the start.
 
-    def __init__(self, node_name: str) -> None:
-        self._name = node_name.lstrip('/')
+    Parameters
+    ----------
+    name : str
+        Full name of the node.
+
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name.lstrip('/')
         self._waits_s: list[float] = []
         self._latencies_s: list[float] = []
         self._totals: dict[str, int] = {}
         self._made_s: float | None = None
 
     def add_frame(self, guided: GuidedFrame, now_ns: int) -> None:
-        """Count a guided frame that was published at ``now_ns`` of ROS time."""
+        """Take a guided frame that left at ``now_ns``, in ns of ROS time."""
         self._waits_s.append(guided.wait_s)
         self._latencies_s.append((now_ns - guided.frame.stamp_ns) / SECOND)
 
     def make(
-        self, stamp: Time, now_s: float, synchronizer: FrameSynchronizer, backlog: Backlog,
+        self, stamp: Time, now_s: float, synchronizer: FrameSynchronizer, input_queue: InputQueue,
         monitor: RegistrationMonitor,
     ) -> DiagnosticArray:
-        """Report what happened since the last call, in four parts."""
-        totals = _totals(synchronizer, backlog)
+        """Return what happened since the last call, in four parts."""
+        totals = _totals(synchronizer, input_queue)
         news = {key: value - self._totals.get(key, 0) for key, value in totals.items()}
         period_s = now_s - self._made_s if self._made_s is not None else None
         rates = {f'{key[4:]}_per_s': news[key] / period_s if period_s else None
                  for key in ('num_packets', 'num_events', 'num_bytes', 'num_frames')}
         status = [
-            self._events(totals, news, rates, synchronizer, backlog),
+            self._events(totals, news, rates, synchronizer, input_queue),
             self._clock(synchronizer),
             self._frames(totals, news, rates),
             self._registration(monitor),
@@ -70,11 +78,11 @@ class SyncDiagnostics:
 
     def _events(
         self, totals: dict[str, int], news: dict[str, int], rates: dict[str, Any],
-        synchronizer: FrameSynchronizer, backlog: Backlog,
+        synchronizer: FrameSynchronizer, input_queue: InputQueue,
     ) -> DiagnosticStatus:
         values: dict[str, Any] = {
             key: rates[key] for key in ('packets_per_s', 'events_per_s', 'bytes_per_s')}
-        values['backlog_bytes'] = backlog.num_bytes
+        values['queued_bytes'] = input_queue.num_bytes
         values.update({key: value for key, value in totals.items() if 'frames' not in key})
         faults = _faults(_EVENT_FAULTS, news)
         if not totals['num_packets']:
@@ -124,8 +132,8 @@ class SyncDiagnostics:
             values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()])
 
 
-def _totals(synchronizer: FrameSynchronizer, backlog: Backlog) -> dict[str, int]:
-    totals = {**asdict(synchronizer.counters), **asdict(backlog.counters)}
+def _totals(synchronizer: FrameSynchronizer, input_queue: InputQueue) -> dict[str, int]:
+    totals = {**asdict(synchronizer.counters), **asdict(input_queue.counters)}
     totals.update({
         f'decoder_{key}': value
         for key, value in asdict(synchronizer.decoder_counters).items()})
@@ -136,7 +144,7 @@ def _totals(synchronizer: FrameSynchronizer, backlog: Backlog) -> dict[str, int]
 
 
 def _faults(texts: dict[str, str], news: dict[str, int]) -> list[str]:
-    """Return the faults of the period, each text once."""
+    """Return what went wrong in the period, each text once."""
     return list(dict.fromkeys(text for key, text in texts.items() if news.get(key)))
 
 

@@ -1,4 +1,4 @@
-"""The node that combines every camera frame with the events around it."""
+"""The node that gives every camera frame the events around it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from epvlm_ros.events.registration import (
     CameraRegistration, make_registration, RegistrationMonitor)
 from epvlm_ros.events.sync.completeness import Missing
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
-from epvlm_ros.events.sync.input_queue import Backlog, Kind, Turn
+from epvlm_ros.events.sync.input_queue import InputQueue, Kind, QueueItem
 from epvlm_ros.events.sync.synchronizer import FrameSynchronizer, warm_up
 from epvlm_ros.images import check_image_size, compressed_to_rgb, image_to_rgb
 from epvlm_ros.ros.calibration_source import CalibrationSource
-from epvlm_ros.ros.conversions import rgb_to_image, to_guided_frame_message, to_ns
+from epvlm_ros.ros.conversions import rgb_to_image, to_guided_frame_message
 from epvlm_ros.ros.diagnostics import SyncDiagnostics
 from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.qos import EVENTS, FRAMES, publisher_options, subscription_options
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import SECOND, stamp_to_ns
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -41,9 +41,12 @@ class EventSyncNode(Node):
 
     Subscribes to ``events`` (event_camera_msgs/EventPacket) and ``image`` (sensor_msgs/Image, or
     CompressedImage with the parameter ``compressed``), and with registration ``camera_info`` to
-    what `CalibrationSource` needs; publishes ``event_guided_frame`` and ``/diagnostics``.
-    Parameters are the fields of `EventSyncConfig` and `FilterConfig`. ``should_stop`` cuts the
-    warm-up short. Callbacks only append to a bounded queue; one thread owns everything else.
+    two calibrations and their transform; publishes ``event_guided_frame`` and ``/diagnostics``.
+    Parameters are the fields of `epvlm_ros.events.config.EventSyncConfig` and ``FilterConfig``.
+    The start is over sooner once ``should_stop`` says so.
+
+    Callbacks only put what they get into a bounded line; one thread takes it from there and owns
+    everything else.
     """
 
     _thread: threading.Thread | None = None
@@ -56,13 +59,13 @@ class EventSyncNode(Node):
         warm_up(filters, should_stop)
         image_to_rgb(Image(height=1, width=1, encoding='mono8', step=1, data=b'0'))
         self._synchronizer = FrameSynchronizer(config, filters, make_registration(config))
-        self._backlog = Backlog(
-            config.max_event_delay, round(config.max_backlog * MEGABYTE),
+        self._input_queue = InputQueue(
+            config.max_event_delay, round(config.max_queued_event_data * MEGABYTE),
             config.max_pending_frames)
         self._monitor = RegistrationMonitor()
         self._report = SyncDiagnostics(self.get_fully_qualified_name())
         self._next_report_s = time.monotonic() + REPORT_PERIOD_S
-        self._last_check_s = time.monotonic()  # of the registration
+        self._watched_s = time.monotonic()  # when the registration was last looked at
         self._publisher = self.create_publisher(
             EventGuidedFrame, 'event_guided_frame',
             **publisher_options(self, 'event_guided_frame', FRAMES))
@@ -80,7 +83,7 @@ class EventSyncNode(Node):
             f'{config.window_length * 1e3:g} ms, {config.sync_mode}')
 
     def destroy_node(self) -> None:
-        """End the thread, which a failed constructor may not have started, then the node."""
+        """End the thread, if the node got as far as having one, then the node."""
         if self._thread is not None:
             self._stopping.set()
             self._thread.join()
@@ -100,10 +103,10 @@ class EventSyncNode(Node):
             self._calibration = CalibrationSource(
                 self, config.scene_depth, self._on_registration)
 
-    # Called on the executor's thread.
+    # On the executor's thread.
 
     def _on_packet(self, message: EventPacketMessage) -> None:
-        self._backlog.put_packet(packet_from_message(message), time.monotonic())
+        self._input_queue.put_packet(packet_from_message(message), time.monotonic())
 
     def _on_compressed(self, message: CompressedImage) -> None:
         try:
@@ -119,8 +122,8 @@ class EventSyncNode(Node):
         except ValueError as error:
             self._log_dropped_frame(error)
             return
-        frame = Frame(to_ns(message.header.stamp), message.height, message.width, message)
-        self._backlog.put_frame(frame, time.monotonic())
+        frame = Frame(stamp_to_ns(message.header.stamp), message.height, message.width, message)
+        self._input_queue.put_frame(frame, time.monotonic())
 
     def _log_dropped_frame(self, error: ValueError) -> None:
         self.get_logger().error(
@@ -128,27 +131,27 @@ class EventSyncNode(Node):
             throttle_duration_sec=LOG_PERIOD_S)
 
     def _on_registration(self, registration: CameraRegistration) -> None:
-        self._backlog.put_call(lambda: self._register(registration))
+        self._input_queue.put_call(lambda: self._register(registration))
 
     def _reconfigure(self) -> None:
         config, filters = self._settings.get(EventSyncConfig), self._settings.get(FilterConfig)
-        self._backlog.put_call(lambda: self._synchronizer.reconfigure(config, filters))
+        self._input_queue.put_call(lambda: self._synchronizer.reconfigure(config, filters))
         if self._calibration is not None:
             self._calibration.scene_depth_m = config.scene_depth
 
     def _raise_failure(self) -> None:
-        """End the node by an error of the thread: it must not go on without its work."""
+        """Let an error of the thread end the node: it must not live on without its work."""
         if self._failure is not None:
             raise self._failure
 
-    # Called on the thread that owns the synchronizer.
+    # On the thread that owns the synchronizer.
 
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                turn = self._backlog.get(POLL_PERIOD_S)
-                if turn is not None:
-                    self._take(turn)
+                queued = self._input_queue.get(POLL_PERIOD_S)
+                if queued is not None:
+                    self._take(queued)
                 for guided in self._synchronizer.poll(time.monotonic()):
                     self._publish(guided)
                 if time.monotonic() >= self._next_report_s:
@@ -156,16 +159,16 @@ class EventSyncNode(Node):
         except BaseException as error:
             self._failure = error
 
-    def _take(self, turn: Turn) -> None:
+    def _take(self, queued: QueueItem) -> None:
         try:
-            if turn.kind is Kind.CALL:
-                turn.item()
-            elif turn.kind is Kind.FRAME:
-                self._synchronizer.add_frame(turn.item, turn.arrival_s)
+            if queued.kind is Kind.CALL:
+                queued.item()
+            elif queued.kind is Kind.FRAME:
+                self._synchronizer.add_frame(queued.item, queued.arrival_s)
             else:
-                self._synchronizer.add_packet(turn.item, time.monotonic(), turn.shed)
+                self._synchronizer.add_packet(queued.item, time.monotonic(), queued.shed)
         except ValueError as error:
-            what = 'event packet' if turn.kind is Kind.PACKET else 'frame'
+            what = 'event packet' if queued.kind is Kind.PACKET else 'frame'
             self.get_logger().error(
                 f'{what} dropped: {error}', throttle_duration_sec=LOG_PERIOD_S)
 
@@ -179,24 +182,24 @@ class EventSyncNode(Node):
         if guided.missing != Missing.COMPLETE:
             self.get_logger().warning(
                 self._explain(guided), throttle_duration_sec=LOG_PERIOD_S)
-        if time.monotonic() - self._last_check_s >= REPORT_PERIOD_S:
-            self._last_check_s = time.monotonic()
-            self._check_registration(guided)
+        if time.monotonic() - self._watched_s >= REPORT_PERIOD_S:
+            self._watched_s = time.monotonic()
+            self._watch_registration(guided)
 
-    def _check_registration(self, guided: GuidedFrame) -> None:
+    def _watch_registration(self, guided: GuidedFrame) -> None:
         try:
             rgb = image_to_rgb(guided.frame.payload)
         except ValueError:
-            return  # vlm_node answers INVALID
+            return  # the node that uses the image will say so
         self._monitor.observe(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), guided.activity)
         if self._monitor.warning:
             self.get_logger().warning(
                 self._monitor.warning, throttle_duration_sec=12 * LOG_PERIOD_S)
 
     def _explain(self, guided: GuidedFrame) -> str:
-        """Say what a frame lacks and the likely cause."""
+        """Say what a frame lacked and where to look."""
         names = ', '.join(str(flag.name) for flag in Missing if flag and flag in guided.missing)
-        text = f'incomplete frame: {names}, {guided.coverage:.0%} of its window covered'
+        text = f'incomplete frame: {names}, {guided.completeness:.0%} of its window covered'
         packet_ns = self._synchronizer.last_packet_ns
         if self._calibration is not None and self._calibration.waiting_for:
             return f'{text}; no registration yet, waiting for {self._calibration.waiting_for}'
@@ -205,8 +208,8 @@ class EventSyncNode(Node):
         if guided.missing & Missing.EVENTS_SHED:
             return (f'{text}; events come faster than they can be processed: '
                     f'{self._synchronizer.counters.num_shed_packets} packets were skimmed and '
-                    f'{self._backlog.counters.num_dropped_packets} dropped so far')
-        # The latest packet came after the frame: compare with those that came together with it.
+                    f'{self._input_queue.counters.num_dropped_packets} dropped so far')
+        # Packets came while the frame waited: it is compared with those that came with it.
         ahead_s = (guided.frame.stamp_ns - packet_ns) / SECOND + guided.wait_s
         return (f'{text}; its stamp is {ahead_s:+.3f} s from that of the event packets that came '
                 'with it')
@@ -215,5 +218,5 @@ class EventSyncNode(Node):
         now_s = time.monotonic()
         self._next_report_s = now_s + REPORT_PERIOD_S
         self._diagnostics.publish(self._report.make(
-            self.get_clock().now().to_msg(), now_s, self._synchronizer, self._backlog,
+            self.get_clock().now().to_msg(), now_s, self._synchronizer, self._input_queue,
             self._monitor))

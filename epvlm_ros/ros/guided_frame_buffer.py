@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.conversions import to_ns
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import SECOND, stamp_to_ns
 
 
 class GuidedFrames:
@@ -78,7 +77,7 @@ def mean_period_s(frames: tuple[EventGuidedFrame, ...]) -> float:
 
 
 def _passed_ns(before: EventGuidedFrame, after: EventGuidedFrame) -> int:
-    return to_ns(after.header.stamp) - to_ns(before.header.stamp)
+    return stamp_to_ns(after.header.stamp) - stamp_to_ns(before.header.stamp)
 
 
 def _goes_on(

@@ -6,7 +6,6 @@ from typing import Any, Callable
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.conversions import to_ns
 from epvlm_ros.ros.guided_frame_buffer import GuidedFrames
 from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.qos import FRAMES, publisher_options, QUERIES, subscription_options
@@ -14,7 +13,7 @@ from epvlm_ros.ros.query import Query, refuse, STATUS_NAMES
 from epvlm_ros.ros.query_handler import Answering
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
 from epvlm_ros.ros.worker import Worker
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import BACKWARD_JUMP_NS, SECOND, stamp_to_ns
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import VlmEngine
 from rclpy.clock import JumpThreshold
@@ -51,7 +50,7 @@ class VlmNode(LifecycleNode):
             frozen=lambda: self._engine is not None)
         # When time is set back, as when a bag loops, the frame that is held is not of now.
         self._jump_handle = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-SECOND // 10),
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-BACKWARD_JUMP_NS),
                           on_clock_change=True),
             post_callback=self._forget_frames)
         if self._settings.get(VlmNodeConfig).autostart:
@@ -169,7 +168,7 @@ class VlmNode(LifecycleNode):
         self._num_queries += 1
         frames, age_ns = self._frames.get(self._settings.get(VlmNodeConfig)), 0
         if frames:
-            age_ns = self.get_clock().now().nanoseconds - to_ns(frames[-1].header.stamp)
+            age_ns = self.get_clock().now().nanoseconds - stamp_to_ns(frames[-1].header.stamp)
         query = Query(
             request.query_id or f'query-{self._num_queries}', request.question,
             request.keep_ratio or None, request.max_new_tokens or None, request.deadline or None,

@@ -20,6 +20,7 @@ from epvlm_ros.bag.writer import BagWriter
 from epvlm_ros.events.packet import EventPacket, Events
 from epvlm_ros.events.packet_codecs import encode_evt3
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
+from epvlm_ros.sim.image_camera import expose, EXPOSURE_SAMPLES
 from epvlm_ros.sim.question_maker import draw_questions
 from epvlm_ros.sim.questions import answer_question, FAMILIES, Question, view_scene
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
@@ -31,7 +32,6 @@ import torch
 TRUTH_FILE = 'truth.json'
 _MAX_STEP_S = 0.002  # between two pictures that the event camera sees
 _MAX_STEP_PX = 1.0
-_NUM_EXPOSURE_SAMPLES = 5
 _STEPS_AT_ONCE = 16
 _MAX_SIZE_DISAGREEMENT = 0.02
 
@@ -264,11 +264,9 @@ class _Recorder:
     def _expose(self, time_ns: int) -> None:
         """Take an image whose exposure starts at a true time."""
         config = self._config
-        samples = (np.arange(_NUM_EXPOSURE_SAMPLES) + 0.5) / _NUM_EXPOSURE_SAMPLES
-        times_s = torch.from_numpy(time_ns * 1e-9 + samples * config.exposure_s).float()
-        image = self._camera.render(times_s[None]).rgb[0].mean(dim=0).permute(1, 2, 0).numpy()
-        noise = self._random.normal(0.0, config.image_noise, image.shape[:2])[..., None]
-        pixels = np.round(np.clip(image + noise, 0.0, 1.0) * 255.0).astype(np.uint8)
+        pixels = expose(
+            self._camera, time_ns * 1e-9 + EXPOSURE_SAMPLES * config.exposure_s,
+            config.image_noise, self._random)
         readout_s = config.readout_s + self._random.uniform(0.0, config.readout_jitter_s)
         stamp_ns = config.start_stamp_ns + time_ns
         arrival_ns = stamp_ns + round((config.exposure_s + readout_s) * 1e9)

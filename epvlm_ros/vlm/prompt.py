@@ -1,4 +1,4 @@
-"""Question to token ids of the prompt, and token ids of the answer to text."""
+"""The text side of an answer: question -> token ids of the prompt, token ids -> text."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ UNFINISHED_CHARACTER = '\N{REPLACEMENT CHARACTER}'
 
 class PromptBuilder:
     """
-    Builds prompts with the chat template of a checkpoint.
+    Places questions in the chat template of a checkpoint.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
-        Not changed.
+        Of the checkpoint; not changed.
     chat_template : str
-        In Jinja.
-    image_token_id, video_token_id : int
-        Placeholder of one visual token of an image, or of several moments.
+        Of the checkpoint, in jinja.
+    image_token_id : int
+        The token that stands for one visual token of an image.
+    video_token_id : int, optional
+        The token that stands for one visual token of several moments.
     tells_times : bool
-        Whether the prompt gives the time of each moment in text (Qwen3-VL).
+        Whether the text tells the time of each moment, as Qwen3-VL wants it.
     system_prompt : str
-        Empty leaves it to the template.
+        What stands before every question; empty leaves it to the template.
 
     Raises
     ------
     ValueError
-        If the template does not place exactly one image, leaves the system prompt out, or that
-        holds control tokens.
+        If the template does not place exactly one image or leaves the system prompt out, or if
+        that holds control tokens.
 
     """
 
@@ -77,24 +79,29 @@ class PromptBuilder:
         seconds_between: float = 1.0,
     ) -> torch.Tensor:
         """
-        Return the prompt ids of a question, int64 on the CPU, shape (tokens,).
+        Return the prompt of a question, with one token for each visual token.
 
         Parameters
         ----------
         question : str
             Checked by ``check_question``.
         num_visual_tokens : int
-            Placeholders per image: all its visual tokens, kept or not.
+            Visual tokens of one whole image.
         num_moments : int
-            Images.
+            Images, one for each moment.
         seconds_between : float
-            From one moment to the next.
+            Time from one moment to the next.
+
+        Returns
+        -------
+        torch.Tensor
+            int64 on the CPU, shape (tokens,).
 
         Raises
         ------
         ValueError
             If the question holds a control token such as ``<|im_end|>`` or ``<|image_pad|>``,
-            which would end the user's turn or claim to be an image.
+            with which it would break out of the user's turn or claim to be an image.
 
         """
         self._check_control_tokens(question, 'the question')
@@ -124,7 +131,7 @@ class PromptBuilder:
             add_generation_prompt=True)
 
     def _place_moments(self, text: str, num_moments: int, seconds_between: float) -> str:
-        """Replace the image by moments: chat templates often know images only."""
+        """Put moments in the place of the image: chat templates often know images only."""
         ids = self._encode(text)
         place = ids.index(self._image_token_id)
         before, image, after = self._tokenizer.convert_ids_to_tokens(ids[place - 1:place + 2])
@@ -143,7 +150,13 @@ class AnswerText:
     """
     The text of an answer while its tokens come in.
 
-    ``on_text`` gets it in pieces of whole characters, never an empty one.
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the checkpoint; not changed.
+    on_text : callable, optional
+        Gets the text in pieces of whole characters, never an empty one.
+
     """
 
     def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None = None) -> None:
@@ -154,7 +167,7 @@ class AnswerText:
 
     @property
     def text(self) -> str:
-        """Return the text so far, without control tokens."""
+        """Return the text of all tokens so far, control tokens left out."""
         return self._tokenizer.decode(self.token_ids, skip_special_tokens=True)
 
     def append(self, token_id: int) -> None:
@@ -178,7 +191,22 @@ class AnswerText:
 
 
 def check_question(question: str, max_length: int) -> None:
-    """Raise a ValueError if a question is blank, too long or no valid text; needs no model."""
+    """
+    Make sure that a question can be asked at all; cheap, needs no model.
+
+    Parameters
+    ----------
+    question : str
+        Any text.
+    max_length : int
+        Most characters.
+
+    Raises
+    ------
+    ValueError
+        If it is empty or blank, too long, or no valid text.
+
+    """
     if not question.strip():
         raise ValueError('the question is empty: give one with words')
     if len(question) > max_length:

@@ -9,9 +9,10 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.events.packet import Events
 from epvlm_ros.events.packet_codecs import encode_evt3
-from epvlm_ros.ros.conversions import to_activity, to_ns
+from epvlm_ros.ros.conversions import to_activity
 from epvlm_ros.ros.event_sync_node import EventSyncNode
 from epvlm_ros.ros.qos import EVENTS, FRAMES
+from epvlm_ros.time_units import stamp_to_ns
 from event_camera_msgs.msg import EventPacket
 from geometry_msgs.msg import TransformStamped
 import numpy as np
@@ -163,7 +164,7 @@ def test_an_image_that_is_not_as_large_as_it_says_is_dropped_and_named(graph):
     for number, changes in enumerate(({}, size, {**size, 'step': 0}, {**size, 'step': 5000}, {})):
         cameras.send_image(50 * 10 ** 9 + number, **changes)
     wait_until(lambda: len(cameras.frames) >= 2, 10, 'the good frames')
-    assert [to_ns(frame.header.stamp) - 50 * 10 ** 9 for frame in cameras.frames] == [0, 4]
+    assert [stamp_to_ns(frame.header.stamp) - 50 * 10 ** 9 for frame in cameras.frames] == [0, 4]
     assert all(frame.image.height == HEIGHT for frame in cameras.frames)
     log = cameras.process.log.read_text()
     assert f'frame of /image dropped: image has {HEIGHT * WIDTH} bytes, 5000 x 4000 pixels' in log
@@ -205,7 +206,8 @@ def test_frames_have_no_events_until_both_calibrations_and_their_transform_are_k
     # Windows of the first frames still hold what was sent before.
     frame = wait_until(
         lambda: next((frame for frame in cameras.frames
-                      if to_ns(frame.header.stamp) > end_ns + 10 ** 8 and frame.num_events > 5),
+                      if stamp_to_ns(frame.header.stamp) > end_ns + 10 ** 8
+                      and frame.num_events > 5),
                      None), 10, 'a frame with events')
     counts = to_activity(frame).counts
     assert np.unravel_index(counts.argmax(), counts.shape) == (40 // 4, 65 // 4)

@@ -9,8 +9,9 @@ from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.bag.offline_sync import guided_frames
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.events.config import EventSyncConfig
-from epvlm_ros.ros.conversions import to_activity, to_ns
+from epvlm_ros.ros.conversions import to_activity
 from epvlm_ros.ros.qos import FRAMES
+from epvlm_ros.time_units import stamp_to_ns
 import numpy as np
 import pytest
 from rcl_interfaces.msg import Parameter, ParameterValue
@@ -63,7 +64,7 @@ def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider
     with BagReader(slider_bag) as bag:
         expected = list(guided_frames(bag, EventSyncConfig()))
     wait_until(lambda: len(received) >= len(expected), 5, 'all frames')
-    assert [to_ns(message.header.stamp) for message in received] == \
+    assert [stamp_to_ns(message.header.stamp) for message in received] == \
         [guided.frame.stamp_ns for guided in expected]
     # The last frames end after the last event; all others are complete and counted exactly.
     complete = [(message, guided) for message, guided in zip(received, expected)
@@ -87,7 +88,7 @@ def test_a_recording_that_loops_loses_and_repeats_no_frame(graph, slider_bag):
         stamps = [image.stamp_ns for image in bag.images()]
     wait_until(lambda: len(received) >= 2.5 * len(stamps), 30, 'two rounds and a half')
     assert node.is_running()
-    seen = [to_ns(message.header.stamp) for message in received[:2 * len(stamps)]]
+    seen = [stamp_to_ns(message.header.stamp) for message in received[:2 * len(stamps)]]
     assert seen == stamps * 2
     # a machine that stands still for a quarter of a second loses packets before the node sees them
     counts = collections.Counter(

@@ -8,7 +8,7 @@ import math
 from typing import Sequence
 
 import cv2
-from epvlm_ros.events.calibration.alignment_view import AlignmentView, WorkingSize
+from epvlm_ros.events.calibration.alignment_frame import AlignmentFrame, WorkingSize
 import numpy as np
 
 _SEARCH_SIDE = 120  # maps are reduced to this width or less for the search
@@ -17,7 +17,7 @@ _SEARCH_ANGLES = tuple(math.radians(angle) for angle in range(-8, 9, 2))
 MAX_SEARCH_OFFSET_S = 0.05
 _SEARCH_OFFSETS_S = tuple(share * MAX_SEARCH_OFFSET_S for share in (-1.0, -0.5, 0.0, 0.5, 1.0))
 _MAX_SEARCH_SHIFT = 0.25  # of the width
-_SEARCH_VIEWS = 6
+_SEARCH_FRAMES = 6
 _MAX_STEPS = 15
 _MIN_STEP_PX = 0.01
 _JUDGING_BLUR_PX = 1.5
@@ -37,16 +37,16 @@ class Alignment:
     inverse: np.ndarray
     offset_s: float
 
-    def warped(self, view: AlignmentView, blur_px: float) -> np.ndarray:
+    def warped(self, frame: AlignmentFrame, blur_px: float) -> np.ndarray:
         """Return the activity as float32 on the working image; NaN outside the sensor."""
-        return _warp(view.activity(self.offset_s, blur_px), self.inverse, view.expected.shape)
+        return _warp(frame.activity(self.offset_s, blur_px), self.inverse, frame.expected.shape)
 
-    def mean_correlation(self, views: Sequence[AlignmentView]) -> float:
-        """Return the mean over the views of the correlation of activity and edges, -1 to 1."""
-        return _objective(views, self, _JUDGING_BLUR_PX)
+    def mean_correlation(self, frames: Sequence[AlignmentFrame]) -> float:
+        """Return the mean over the frames of the correlation of activity and edges, -1 to 1."""
+        return _objective(frames, self, _JUDGING_BLUR_PX)
 
 
-def search(views: Sequence[AlignmentView], working: WorkingSize) -> Alignment:
+def search(frames: Sequence[AlignmentFrame], working: WorkingSize) -> Alignment:
     """
     Search shift, rotation, scale and time offset on a coarse grid.
 
@@ -54,7 +54,7 @@ def search(views: Sequence[AlignmentView], working: WorkingSize) -> Alignment:
 
     Parameters
     ----------
-    views : sequence of AlignmentView
+    frames : sequence of AlignmentFrame
         At least one.
     working : WorkingSize
         Their size.
@@ -65,7 +65,7 @@ def search(views: Sequence[AlignmentView], working: WorkingSize) -> Alignment:
         The best one of the grid.
 
     """
-    chosen = views[::-(-len(views) // _SEARCH_VIEWS)]
+    chosen = frames[::-(-len(frames) // _SEARCH_FRAMES)]
     reduction = min(1.0, _SEARCH_SIDE / max(working.image_size))
     blur_px = 1.5 / reduction
     size = tuple(max(round(side * reduction), 1) for side in working.image_size)
@@ -73,10 +73,10 @@ def search(views: Sequence[AlignmentView], working: WorkingSize) -> Alignment:
     shrink = np.diag([1 / reduction, 1 / reduction, 1.0])
     shrink[:2, 2] = 0.5 / reduction - 0.5
     targets = [
-        np.conj(_spectrum(_warp(view.target(blur_px), shrink, size), padded)) for view in chosen]
+        np.conj(_spectrum(_warp(frame.target(blur_px), shrink, size), padded)) for frame in chosen]
 
     def best_of(offset_s: float, step: int) -> tuple[float, Alignment]:
-        activities = [view.activity(offset_s, blur_px) for view in chosen]
+        activities = [frame.activity(offset_s, blur_px) for frame in chosen]
         best = (-math.inf, Alignment(np.eye(3), 0.0))
         for scale, angle in itertools.product(_SEARCH_SCALES[::step], _SEARCH_ANGLES[::step]):
             inverse = _similarity(working, scale, angle)
@@ -98,14 +98,14 @@ def search(views: Sequence[AlignmentView], working: WorkingSize) -> Alignment:
 
 
 def refine(
-    views: Sequence[AlignmentView], start: Alignment, blur_px: float, num_parameters: int,
+    frames: Sequence[AlignmentFrame], start: Alignment, blur_px: float, num_parameters: int,
 ) -> Alignment:
     """
     Maximise the correlation by damped Gauss-Newton steps.
 
     Parameters
     ----------
-    views : sequence of AlignmentView
+    frames : sequence of AlignmentFrame
         At least one.
     start : Alignment
         Where to start, a few times ``blur_px`` from the maximum at most.
@@ -121,18 +121,18 @@ def refine(
 
     """
     best, damping = start, 1e-3
-    best_value = _objective(views, best, blur_px)
-    hessian, gradient = _normal_equations(views, best, blur_px, num_parameters)
+    best_value = _objective(frames, best, blur_px)
+    hessian, gradient = _normal_equations(frames, best, blur_px, num_parameters)
     for _ in range(_MAX_STEPS):
         step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-9), gradient)
-        candidate = _moved(best, step, views[0].expected.shape)
-        value = _objective(views, candidate, blur_px)
+        candidate = _moved(best, step, frames[0].expected.shape)
+        value = _objective(frames, candidate, blur_px)
         if value > best_value:
-            moved_px = _mean_distance(best, candidate, views[0].expected.shape)
+            moved_px = _mean_distance(best, candidate, frames[0].expected.shape)
             best, best_value, damping = candidate, value, damping / 4
             if moved_px < _MIN_STEP_PX:
                 break
-            hessian, gradient = _normal_equations(views, best, blur_px, num_parameters)
+            hessian, gradient = _normal_equations(frames, best, blur_px, num_parameters)
         elif damping > 1e3:
             break
         else:
@@ -141,26 +141,26 @@ def refine(
 
 
 def _normal_equations(
-    views: Sequence[AlignmentView], alignment: Alignment, blur_px: float, num_parameters: int,
+    frames: Sequence[AlignmentFrame], alignment: Alignment, blur_px: float, num_parameters: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return Hessian and gradient of the mean correlation, by enhanced correlation."""
-    size = views[0].expected.shape
+    size = frames[0].expected.shape
     normalise = _normalisation(size)
     x, y = _normalised_grid(size)
     num = num_parameters + 1
     hessian, gradient = np.zeros((num, num)), np.zeros(num)
-    for view in views:
-        warped = alignment.warped(view, blur_px)
+    for frame in frames:
+        warped = alignment.warped(frame, blur_px)
         inside = np.isfinite(warped)
         if inside.sum() < 100:
             continue
         along_y, along_x = np.gradient(warped)
         inside &= np.isfinite(along_x) & np.isfinite(along_y)
         columns = _derivatives(
-            along_x[inside], along_y[inside], x[inside], y[inside], view.flow[inside],
+            along_x[inside], along_y[inside], x[inside], y[inside], frame.flow[inside],
             normalise, num_parameters)
         activity, norm = _unit(warped[inside])
-        target, _ = _unit(view.target(blur_px)[inside])
+        target, _ = _unit(frame.target(blur_px)[inside])
         # Each column without its mean and without its part along the activity itself, which
         # change no correlation, and divided by the norm: written out, to make no large arrays.
         rows = np.concatenate([columns, activity[None], target[None]])
@@ -168,8 +168,8 @@ def _normal_equations(
         mean, along = columns.mean(axis=1), products[:num, num] / norm
         square = products[:num, :num] / norm ** 2
         square -= np.outer(mean, mean) * (activity.size / norm ** 2) + np.outer(along, along)
-        hessian += square / len(views)
-        gradient += (products[:num, -1] / norm - along * products[num, -1]) / len(views)
+        hessian += square / len(frames)
+        gradient += (products[:num, -1] / norm - along * products[num, -1]) / len(frames)
     hessian[-1, -1] += _PRIOR_WEIGHT
     gradient[-1] -= _PRIOR_WEIGHT * alignment.offset_s / _OFFSET_PRIOR_S
     return hessian, gradient
@@ -208,15 +208,15 @@ def _moved(alignment: Alignment, step: np.ndarray, size: tuple[int, int]) -> Ali
     return Alignment(inverse / inverse[2, 2], offset_s)
 
 
-def _objective(views: Sequence[AlignmentView], alignment: Alignment, blur_px: float) -> float:
+def _objective(frames: Sequence[AlignmentFrame], alignment: Alignment, blur_px: float) -> float:
     total = 0.0
-    for view in views:
-        warped = alignment.warped(view, blur_px)
+    for frame in frames:
+        warped = alignment.warped(frame, blur_px)
         inside = np.isfinite(warped)
         if inside.mean() > 0.25:
-            total += _unit(warped[inside])[0] @ _unit(view.target(blur_px)[inside])[0]
+            total += _unit(warped[inside])[0] @ _unit(frame.target(blur_px)[inside])[0]
     prior = 0.5 * _PRIOR_WEIGHT * (alignment.offset_s / _OFFSET_PRIOR_S) ** 2
-    return float(total) / len(views) - prior
+    return float(total) / len(frames) - prior
 
 
 def _unit(values: np.ndarray) -> tuple[np.ndarray, float]:

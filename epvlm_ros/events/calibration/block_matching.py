@@ -7,7 +7,7 @@ from typing import Sequence
 
 import cv2
 from epvlm_ros.events.calibration.alignment import Alignment
-from epvlm_ros.events.calibration.alignment_view import AlignmentView
+from epvlm_ros.events.calibration.alignment_frame import AlignmentFrame
 import numpy as np
 
 _BLUR_PX = 1.0
@@ -40,17 +40,17 @@ class Blocks:
         return len(quarters) == 4
 
 
-def match_blocks(views: Sequence[AlignmentView], alignment: Alignment) -> Blocks:
+def match_blocks(frames: Sequence[AlignmentFrame], alignment: Alignment) -> Blocks:
     """
     Find the shift of every block of the image at which activity fits its edges best.
 
-    Each block is correlated on its own with the activity around it, the surfaces of all views are
+    Each block is correlated on its own with the activity around it, the surfaces of all frames are
     added, and the peak is found to a part of a pixel. Along a straight edge nothing is measured:
     there, only the shift across it counts.
 
     Parameters
     ----------
-    views : sequence of AlignmentView
+    frames : sequence of AlignmentFrame
         Frames, best those that the alignment was not fitted to.
     alignment : Alignment
         What is to be measured.
@@ -61,8 +61,8 @@ def match_blocks(views: Sequence[AlignmentView], alignment: Alignment) -> Blocks
         Where activity lies too far down and right, shifts are positive.
 
     """
-    activities = [alignment.warped(view, _BLUR_PX) for view in views]
-    targets = [view.target(_BLUR_PX) for view in views]
+    activities = [alignment.warped(frame, _BLUR_PX) for frame in frames]
+    targets = [frame.target(_BLUR_PX) for frame in frames]
     height, width = targets[0].shape
     shifts, places = [], []
     for row in range(_NUM_ROWS):
@@ -87,7 +87,7 @@ def _surface(
     activities: Sequence[np.ndarray], targets: Sequence[np.ndarray], top: int, bottom: int,
     left: int, right: int,
 ) -> np.ndarray | None:
-    """Return the mean correlation over all shifts, weighted by the texture of each view."""
+    """Return the mean correlation over all shifts, weighted by the texture of each frame."""
     total: np.ndarray | None = None
     weights = 0.0
     for activity, target in zip(activities, targets):

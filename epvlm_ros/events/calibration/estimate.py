@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Callable, Iterable, Sequence
 
 from epvlm_ros.events.calibration.alignment import Alignment, MAX_SEARCH_OFFSET_S, refine, search
-from epvlm_ros.events.calibration.alignment_view import AlignmentView, make_view, WorkingSize
+from epvlm_ros.events.calibration.alignment_frame import (
+    AlignmentFrame, make_alignment_frame, WorkingSize)
 from epvlm_ros.events.calibration.block_matching import match_blocks
 from epvlm_ros.events.calibration.frame import CalibrationFrame
 import numpy as np
@@ -97,35 +98,35 @@ def calibrate(
     if not frames:
         raise ValueError('no frames with events: record images and events together')
     working = WorkingSize.of(sensor_size, frames[0].grey.shape[:2])
-    views = [
-        view for frame in frames
-        if (view := make_view(frame, working, window_length_s)) is not None]
-    if len(views) < MIN_FRAMES:
+    moving = [
+        prepared for frame in frames
+        if (prepared := make_alignment_frame(frame, working, window_length_s)) is not None]
+    if len(moving) < MIN_FRAMES:
         raise ValueError(
-            f'{len(views)} of {len(frames)} frames have motion and events: move the camera in '
+            f'{len(moving)} of {len(frames)} frames have motion and events: move the camera in '
             f'front of a scene with texture, {MIN_FRAMES} frames or more')
-    held_out = views[_HOLD_OUT_EVERY // 2::_HOLD_OUT_EVERY]
-    fitted = [view for view in views if all(view is not other for other in held_out)]
+    held_out = moving[_HOLD_OUT_EVERY // 2::_HOLD_OUT_EVERY]
+    fitted = [frame for frame in moving if all(frame is not other for other in held_out)]
     alignment = _align(fitted, working, progress)
     return _judge(alignment, fitted, held_out, working)
 
 
 def _align(
-    views: Sequence[AlignmentView], working: WorkingSize, progress: Callable,
+    frames: Sequence[AlignmentFrame], working: WorkingSize, progress: Callable,
 ) -> Alignment:
     alignment: Alignment | None = None
     for stage in progress((None, *_STAGES)):
         if stage is None:
-            alignment = search(views, working)
+            alignment = search(frames, working)
         else:
             assert alignment is not None
-            alignment = refine(views, alignment, *stage)
+            alignment = refine(frames, alignment, *stage)
     assert alignment is not None
     return alignment
 
 
 def _judge(
-    alignment: Alignment, fitted: Sequence[AlignmentView], held_out: Sequence[AlignmentView],
+    alignment: Alignment, fitted: Sequence[AlignmentFrame], held_out: Sequence[AlignmentFrame],
     working: WorkingSize,
 ) -> Calibration:
     correlation = alignment.mean_correlation(held_out)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from epvlm_ros.compiled import compiled
 from epvlm_ros.events.config import FilterConfig
 from epvlm_ros.events.filters.event_filter import EventFilter
+from epvlm_ros.time_units import BACKWARD_JUMP_NS
 import numpy as np
 
 _BURST_S = 0.02
 _MAX_INTERVAL_NS = 1 << 50  # 13 days
-_BACKWARD_JUMP_NS = 100_000_000  # further back than this, time was set back
 
 
 class RateLimit(EventFilter):
@@ -56,7 +56,7 @@ def _drop_early(  # type: ignore[no-untyped-def]
 ):
     num_dropped = 0
     # Nothing is due later than this after the present, unless time was set back.
-    horizon_ns = early_ns + interval_ns + _BACKWARD_JUMP_NS
+    horizon_ns = early_ns + interval_ns + BACKWARD_JUMP_NS
     for i in range(records.size):
         run = records[i]
         t_ns = run.t_ns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import stamp_to_ns
 import numpy as np
 
 
@@ -155,9 +155,8 @@ def packet_from_message(message: Any) -> EventPacket:
         A message of rclpy or of rosbags; its payload is not copied.
 
     """
-    stamp = message.header.stamp
     return EventPacket(
-        stamp_ns=stamp.sec * SECOND + stamp.nanosec,
+        stamp_ns=stamp_to_ns(message.header.stamp),
         width=int(message.width), height=int(message.height), seq=int(message.seq),
         time_base=int(message.time_base), encoding=str(message.encoding),
         events=message.events, is_bigendian=bool(message.is_bigendian))

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Sequence, TYPE_CHECKING
+from typing import ClassVar, Protocol, Sequence
 
+from epvlm_ros.events.histogram.bin_kernels import PixelCounter
 from epvlm_ros.events.packet.event_packet import (
     DecodedPacket, DecoderCounters, EventPacket, NO_TRIGGERS, PacketTimes)
 from epvlm_ros.events.packet.pixel_runs import (
     PixelRuns, records_to_triggers, RUN_DTYPE, runs_to_events, TALLY_DTYPE, TRIGGER_DTYPE)
 import numpy as np
 
-if TYPE_CHECKING:
-    from epvlm_ros.events.filters import EventFilter
-    from epvlm_ros.events.histogram.activity_bins import ActivityBins
-    from epvlm_ros.events.histogram.bin_kernels import PixelCounter
-
 # A time base beyond this (the year 2116) is garbage; sums of times below it stay within int64.
 _MAX_TIME_BASE_NS = 1 << 62
 # Tables and filters have an entry for every pixel: a size that makes no sense must not fill the
 # memory. Sensors have up to 1632 x 1224 pixels today.
 MAX_SENSOR_SIDE = 4096
+
+
+class RunFilter(Protocol):
+    """Drops events of runs, as `epvlm_ros.events.filters` do."""
+
+    def apply(self, runs: PixelRuns) -> int:
+        """Clear the bits of dropped events in place and return their number."""
+
+
+class RunCounter(Protocol):
+    """Counts events, as `epvlm_ros.events.histogram.activity_bins.ActivityBins` does."""
+
+    def check_sensor_size(self, height: int, width: int) -> None:
+        """Raise ValueError if this counts the events of a sensor of another size."""
+
+    def advance(self, sensor_time_ns: int) -> None:
+        """Let time pass without events."""
+
+    def add_runs(self, runs: PixelRuns) -> None:
+        """Count the events of runs."""
+
+    def pixel_counter(self) -> PixelCounter:
+        """Return what a compiled loop over single events counts with."""
 
 
 class PacketDecoder(ABC):
@@ -89,7 +108,7 @@ class PacketDecoder(ABC):
         return DecodedPacket(runs_to_events(runs), records_to_triggers(triggers))
 
     def accumulate(
-        self, packet: EventPacket, bins: ActivityBins, filters: Sequence[EventFilter] = (),
+        self, packet: EventPacket, bins: RunCounter, filters: Sequence[RunFilter] = (),
     ) -> PacketTimes:
         """
         Count the events of the next packet of the stream, without making arrays of them.
@@ -98,9 +117,9 @@ class PacketDecoder(ABC):
         ----------
         packet : EventPacket
             The next packet of the stream.
-        bins : ActivityBins
+        bins : RunCounter
             Takes the counts, and is advanced to the sensor time at the end of the packet.
-        filters : sequence of EventFilter
+        filters : sequence of RunFilter
             Applied in this order to the events inside the sensor before they are counted.
 
         Returns

@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import is_set_back, SECOND
 
 _SLOT_NS = SECOND // 10  # of all packets in a slot only the one with the least delay is kept
 _MAX_RATE = 500e-6  # clocks of computers and sensors are far better than that
 _BASELINE_NS = 2 * SECOND  # the slope of a line over less than this says little
 _RELIABLE_BASELINE_NS = 5 * SECOND  # the slope over so much is kept when a clock is set
 _LEEWAY_NS = SECOND // 2  # how far from the middle of all points the line may rest on them
-# Sensor time steps back a little by disorder and decoder noise; further back is a new start.
-_BACKWARD_JUMP_NS = SECOND // 10
 # Delays that are higher than the line by more than this in all of so many slots, and by the same
 # in most, are no delays: one of the clocks was set.
 _STEP_NS = 20 * SECOND // 1000
@@ -99,8 +97,7 @@ class SensorClock:
         jumped = False
         if self._is_started:
             residual_ns = difference_ns - self._envelope(sensor_ns)
-            jumped = abs(residual_ns) > self._jump_ns or \
-                sensor_ns < self._latest_ns - _BACKWARD_JUMP_NS
+            jumped = abs(residual_ns) > self._jump_ns or is_set_back(sensor_ns, self._latest_ns)
         if jumped or not self._is_started:
             self._start(sensor_ns, difference_ns)
             return jumped

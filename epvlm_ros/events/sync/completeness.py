@@ -27,7 +27,7 @@ class _Gap(NamedTuple):
     why: Missing
 
 
-class StreamCoverage:
+class StreamCompleteness:
     """
     Remembers where the event stream began, how far it got and what was lost or shed on the way.
 

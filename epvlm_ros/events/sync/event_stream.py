@@ -18,13 +18,11 @@ from epvlm_ros.events.packet import DecoderCounters, EventPacket, PacketTimes
 from epvlm_ros.events.packet_codecs import make_decoder, PacketDecoder
 from epvlm_ros.events.registration import find_pixel_density, make_cell_lookup, Registration
 from epvlm_ros.events.sync.clock import SensorClock
-from epvlm_ros.events.sync.completeness import Missing, StreamCoverage
+from epvlm_ros.events.sync.completeness import Missing, StreamCompleteness
 from epvlm_ros.events.sync.triggers import TriggerMatcher
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.time_units import is_set_back, SECOND
 
 MAX_EARLY_PACKETS = 256  # about a second, kept until the size of the image is known
-# Stamps of one stream come in order but for jitter; further back means that time was set back.
-BACKWARD_JUMP_NS = SECOND // 10
 # A number further back than this is that of a driver that started again, not of a late packet.
 _MAX_REORDERED_PACKETS = 16
 
@@ -78,7 +76,7 @@ class EventStream:
         self._image_size: tuple[int, int] | None = None
         self._bins: ActivityBins | None = None
         self._early: deque[tuple[EventPacket, bool]] = deque(maxlen=MAX_EARLY_PACKETS)
-        self._coverage = StreamCoverage()
+        self._completeness = StreamCompleteness()
         self._last_seq: int | None = None
         self._after_loss = False
 
@@ -91,7 +89,7 @@ class EventStream:
     @property
     def latest_ns(self) -> int | None:
         """Return how far the stream got, in sensor time; None before the first packet."""
-        return self._coverage.latest_ns
+        return self._completeness.latest_ns
 
     @property
     def oldest_ns(self) -> int | None:
@@ -112,7 +110,7 @@ class EventStream:
 
     def is_set_back_by(self, packet: EventPacket) -> bool:
         """Return whether ``packet`` is of a time long before that of the last one."""
-        return _is_long_before(packet.stamp_ns, self.last_packet_ns)
+        return is_set_back(packet.stamp_ns, self.last_packet_ns)
 
     def add(self, packet: EventPacket, shed: bool = False) -> None:
         """
@@ -159,11 +157,11 @@ class EventStream:
         self._restart()
 
     def judge(self, start_ns: int, end_ns: int) -> tuple[Missing, float]:
-        """Say what a window of sensor time lacks, as `StreamCoverage.judge` does."""
+        """Say what a window of sensor time lacks, as `StreamCompleteness.judge` does."""
         oldest_ns = self.oldest_ns
         if oldest_ns is None:
             return Missing.NO_EVENT_STREAM, 0.0
-        return self._coverage.judge(start_ns, end_ns, oldest_ns)
+        return self._completeness.judge(start_ns, end_ns, oldest_ns)
 
     def find_start(self, start_ns: int, end_ns: int) -> int:
         """
@@ -235,7 +233,7 @@ class EventStream:
         self._bins = ActivityBins(
             *self._image_size, config.cell_size, round(config.bin_length * SECOND),
             round(config.history_length * SECOND), lookup)
-        self._coverage = StreamCoverage()
+        self._completeness = StreamCompleteness()
         return self._bins
 
     def _accumulate(self, packet: EventPacket, shed: bool) -> None:
@@ -265,10 +263,10 @@ class EventStream:
             # events went where the old time was.
             self.counters.num_resets += 1
             self._forget_sensor_time()
-            self._coverage.extend(times.last_ns, times.last_ns, False)
+            self._completeness.extend(times.last_ns, times.last_ns, False)
             bins.advance(times.last_ns)
         else:
-            self._coverage.extend(first_ns, times.last_ns, self._after_loss, shed)
+            self._completeness.extend(first_ns, times.last_ns, self._after_loss, shed)
             if shed:  # time passed there as well
                 bins.advance(first_ns)
                 bins.advance(times.last_ns)
@@ -278,10 +276,10 @@ class EventStream:
         """Return whether time began anew; events were counted up to ``latest_ns`` before."""
         jumped = self.clock.observe(first_ns, stamp_ns)
         if self._is_common_clock:  # then the stamps of packets say nothing
-            jumped = _is_long_before(first_ns, self._coverage.latest_ns)
+            jumped = is_set_back(first_ns, self._completeness.latest_ns)
         # One event of a corrupt time, anywhere in a packet, takes the bins to that time. All that
         # comes then would be too old for them, until time itself got there.
-        return jumped or _is_long_before(first_ns, latest_ns)
+        return jumped or is_set_back(first_ns, latest_ns)
 
     def _restart(self) -> None:
         self.counters.num_resets += 1
@@ -314,9 +312,5 @@ class EventStream:
             self._bins.reset()
         for event_filter in self.filters:
             event_filter.reset()
-        self._coverage = StreamCoverage()
+        self._completeness = StreamCompleteness()
         self.triggers.reset()
-
-
-def _is_long_before(time_ns: int, latest_ns: int | None) -> bool:
-    return latest_ns is not None and time_ns < latest_ns - BACKWARD_JUMP_NS

@@ -32,7 +32,7 @@ class GuidedFrame:
         Counts of the window; the window's bounds are ROS time in ns.
     missing : Missing
         What was missing or late.
-    coverage : float
+    completeness : float
         Share of the window that events were received for, 0 to 1; at 0 the counts are all zero
         and say nothing.
     wait_s : float
@@ -46,6 +46,6 @@ class GuidedFrame:
     frame: Frame
     activity: ActivityGrid
     missing: Missing
-    coverage: float
+    completeness: float
     wait_s: float
     sync_error_ns: int | None = None

@@ -35,7 +35,7 @@ class Kind(Enum):
     CALL = auto()
 
 
-class Turn(NamedTuple):
+class QueueItem(NamedTuple):
     """
     What is next.
 
@@ -50,7 +50,7 @@ class Turn(NamedTuple):
 
 
 @dataclass
-class BacklogCounters:
+class InputQueueCounters:
     """What was lost since the start."""
 
     num_dropped_packets: int = 0
@@ -64,7 +64,7 @@ class _Entry(NamedTuple):
     num_bytes: int
 
 
-class Backlog:
+class InputQueue:
     """
     A first-in first-out line of event packets, frames and calls; may be used from any thread.
 
@@ -95,11 +95,11 @@ class Backlog:
     def __init__(self, max_delay_s: float, max_bytes: int, max_frames: int) -> None:
         if not max_delay_s > 0.0 or min(max_bytes, max_frames) < 1:
             raise ValueError(
-                f'a backlog of {max_delay_s} s, {max_bytes} bytes and {max_frames} frames: give '
+                f'a queue of {max_delay_s} s, {max_bytes} bytes and {max_frames} frames: give '
                 'more than 0 s, and 1 or more of the others')
         self._max_delay_s = max_delay_s
         self._max_bytes, self._max_frames = max_bytes, max_frames
-        self.counters = BacklogCounters()
+        self.counters = InputQueueCounters()
         self._line: deque[_Entry] = deque()
         self._num_bytes = 0
         self._num_frames = 0
@@ -138,7 +138,7 @@ class Backlog:
         with self._changed:
             self._append(_Entry(Kind.CALL, call, 0.0, 0))
 
-    def get(self, timeout_s: float) -> Turn | None:
+    def get(self, timeout_s: float) -> QueueItem | None:
         """
         Take what has waited longest.
 
@@ -149,7 +149,7 @@ class Backlog:
 
         Returns
         -------
-        Turn or None
+        QueueItem or None
             None if nothing came in time.
 
         """
@@ -158,7 +158,7 @@ class Backlog:
                 return None
             entry = self._remove(0)
             shed = entry.kind is Kind.PACKET and self._sheds(entry)
-            return Turn(entry.kind, entry.item, entry.arrival_s, shed)
+            return QueueItem(entry.kind, entry.item, entry.arrival_s, shed)
 
     def _sheds(self, entry: _Entry) -> bool:
         """Whether a packet is shed for those that wait behind it."""

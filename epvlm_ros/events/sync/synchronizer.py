@@ -23,10 +23,10 @@ from epvlm_ros.events.packet_codecs import ENCODINGS, PacketDecoder
 from epvlm_ros.events.registration import IDENTITY, make_registration, Registration
 from epvlm_ros.events.sync.clock import SensorClock
 from epvlm_ros.events.sync.completeness import Missing
-from epvlm_ros.events.sync.event_stream import BACKWARD_JUMP_NS, EventStream, StreamCounters
+from epvlm_ros.events.sync.event_stream import EventStream, StreamCounters
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
-from epvlm_ros.events.sync.window import Moment, window_bounds
-from epvlm_ros.time_units import SECOND
+from epvlm_ros.events.sync.window import FrameTime, window_bounds
+from epvlm_ros.time_units import is_set_back, SECOND
 import numpy as np
 
 _TURNED = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, 1.0)  # a homography that turns
@@ -48,7 +48,7 @@ class SyncCounters(StreamCounters):
 class _Waiting:
     frame: Frame
     arrival_s: float
-    moment: Moment | None = None  # once its trigger edge was found, or found missing
+    time: FrameTime | None = None  # once its trigger edge was found, or found missing
 
 
 class FrameSynchronizer:
@@ -163,8 +163,7 @@ class FrameSynchronizer:
         if frame.height < 1 or frame.width < 1:
             raise ValueError(
                 f'a frame of {frame.width} x {frame.height} pixels: the camera must send images')
-        if self._last_frame_ns is not None and \
-                frame.stamp_ns < self._last_frame_ns - BACKWARD_JUMP_NS:
+        if is_set_back(frame.stamp_ns, self._last_frame_ns):
             self._release_all(now_s)
             self._round_lead = min(self._round_lead + 1, 1)
         self._last_frame_ns = frame.stamp_ns
@@ -202,55 +201,55 @@ class FrameSynchronizer:
         """Count events where this registration puts them; those counted so far are forgotten."""
         self._stream.set_registration(registration)
 
-    def _find_moment(self, waiting: _Waiting, must_be_settled: bool) -> Moment | None:
+    def _find_time(self, waiting: _Waiting, must_be_settled: bool) -> FrameTime | None:
         """Return when a frame was stamped; None if that cannot be known, or only later."""
         stream = self._stream
-        if waiting.moment is not None or not stream.has_time:
-            return waiting.moment
+        if waiting.time is not None or not stream.has_time:
+            return waiting.time
         stamp_ns = stream.to_sensor(waiting.frame.stamp_ns)
         if self.config.sync_mode != 'hardware_trigger':
             # Of the clock as it is now: not kept.
-            return Moment(stamp_ns, waiting.frame.stamp_ns, None)
+            return FrameTime(stamp_ns, waiting.frame.stamp_ns, None)
         if must_be_settled and not (
                 stream.latest_ns is not None
                 and stream.triggers.is_settled(stamp_ns, stream.latest_ns)):
             return None
         edge_ns = stream.triggers.match(stamp_ns)
         late_ns = stamp_ns - edge_ns if edge_ns is not None else stream.triggers.delay_ns or 0
-        waiting.moment = Moment(
+        waiting.time = FrameTime(
             stamp_ns - late_ns, waiting.frame.stamp_ns - late_ns,
             late_ns if edge_ns is not None else None)
-        return waiting.moment
+        return waiting.time
 
     def _has_seen(self, waiting: _Waiting) -> bool:
         """Whether events were seen up to the end of the window and are still remembered."""
         stream = self._stream
-        moment = self._find_moment(waiting, must_be_settled=True)
-        if moment is None or stream.oldest_ns is None or stream.latest_ns is None:
+        time = self._find_time(waiting, must_be_settled=True)
+        if time is None or stream.oldest_ns is None or stream.latest_ns is None:
             return False
         # A window from before what is remembered belongs to a time that was set back: the
         # packets of that time are still on their way.
-        end_ns = moment.sensor_ns + window_bounds(self.config)[1]
+        end_ns = time.sensor_ns + window_bounds(self.config)[1]
         return stream.oldest_ns < end_ns <= stream.latest_ns
 
     def _guide(self, waiting: _Waiting, now_s: float) -> GuidedFrame:
         frame, config = waiting.frame, self.config
-        moment = self._find_moment(waiting, must_be_settled=False)
-        missing, coverage = Missing.NO_EVENT_STREAM, 0.0
+        time = self._find_time(waiting, must_be_settled=False)
+        missing, completeness = Missing.NO_EVENT_STREAM, 0.0
         activity = self._make_silence(frame)
-        if moment is not None:
-            start_ns, end_ns = (moment.sensor_ns + bound for bound in window_bounds(config))
+        if time is not None:
+            start_ns, end_ns = (time.sensor_ns + bound for bound in window_bounds(config))
             start_ns = self._stream.find_start(start_ns, end_ns)
-            missing, coverage = self._stream.judge(start_ns, end_ns)
-            if coverage > 0.0:
+            missing, completeness = self._stream.judge(start_ns, end_ns)
+            if completeness > 0.0:
                 activity = self._stream.window(start_ns, end_ns)
                 if self._filter_config.ego_motion_filter:
                     activity = remove_ego_motion(activity)
-            to_ros_ns = moment.ros_ns - moment.sensor_ns
+            to_ros_ns = time.ros_ns - time.sensor_ns
             activity = replace(
                 activity, pixel_density=self._stream.pixel_density,
                 window_start_ns=start_ns + to_ros_ns, window_end_ns=end_ns + to_ros_ns)
-        sync_error_ns = moment.sync_error_ns if moment is not None else None
+        sync_error_ns = time.sync_error_ns if time is not None else None
         if sync_error_ns is not None:
             self._sync_errors_ns.append(sync_error_ns)
         elif config.sync_mode == 'hardware_trigger':
@@ -259,7 +258,7 @@ class FrameSynchronizer:
         self.counters.num_frames += 1
         self.counters.num_incomplete_frames += missing != Missing.COMPLETE
         return GuidedFrame(
-            frame, activity, missing, coverage, now_s - waiting.arrival_s, sync_error_ns)
+            frame, activity, missing, completeness, now_s - waiting.arrival_s, sync_error_ns)
 
     def _make_silence(self, frame: Frame) -> ActivityGrid:
         """Return the activity of a frame without events."""

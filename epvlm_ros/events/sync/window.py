@@ -8,7 +8,7 @@ from epvlm_ros.events.config import EventSyncConfig
 from epvlm_ros.time_units import SECOND
 
 
-class Moment(NamedTuple):
+class FrameTime(NamedTuple):
     """
     When a frame was stamped, in sensor time and in ROS time.
 

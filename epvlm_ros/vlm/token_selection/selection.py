@@ -1,4 +1,4 @@
-"""Token selection: a policy's ranking, the budget, and the fallback without events."""
+"""The rule: a policy's ranking, the budget, and what happens where events say nothing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.patch_grid import PatchGeometry, PatchGrid, token_activity
-from epvlm_ros.vlm.token_selection.features import image_detail, TokenFeatures
+from epvlm_ros.vlm.token_selection.features import image_detail, TokenScene
 from epvlm_ros.vlm.token_selection.policies import EVENT_POLICIES, IMAGE_SCORES, POLICIES
 from epvlm_ros.vlm.token_selection.saliency import image_saliency
 import numpy as np
 
 _NANOSECOND = 1e-9  # in seconds
 NO_FALLBACK = ''
-# Every value of Selection.fallback: what was used in place of an event policy, and why.
+# What was used in place of the event rule, and why; every value of Selection.fallback.
 STATIC_SCENE_POLICIES = ('dense', 'uniform', 'detail', 'saliency')
 STATIC_SCENE, NO_EVENT_DATA = 'static scene', 'no event data'
 FALLBACKS = (NO_FALLBACK, *(
@@ -30,9 +30,15 @@ class Selection:
     """
     The tokens to compute on.
 
-    ``kept_indices`` is int64, ascending, without repeats, at least one. ``policy`` is a key of
-    ``POLICIES``, or dense for all tokens. ``fallback`` is one of ``FALLBACKS``, empty if the
-    configured policy was used.
+    Parameters
+    ----------
+    kept_indices : numpy.ndarray
+        int64, ascending, row by row, without repeats, at least one.
+    policy : str
+        The ranking that chose them, a key of ``POLICIES``, or dense for all tokens.
+    fallback : str
+        One of ``FALLBACKS``; empty when the configured rule was used.
+
     """
 
     kept_indices: np.ndarray
@@ -56,7 +62,7 @@ def token_budget(keep_ratio: float, num_tokens: int) -> int:
 
 
 def select_tokens(
-    features: TokenFeatures,
+    scene: TokenScene,
     keep_ratio: float,
     *,
     policy: str = 'events',
@@ -68,10 +74,10 @@ def select_tokens(
 
     Parameters
     ----------
-    features : TokenFeatures
-        What the policy looks at; not changed.
+    scene : TokenScene
+        The grid and its activity; not changed.
     keep_ratio : float
-        In (0, 1]; 1 is the dense model.
+        Share of the tokens to keep, in (0, 1]; 1 is the dense model.
     policy : str
         A key of ``POLICIES``.
     static_scene_policy : str
@@ -91,20 +97,20 @@ def select_tokens(
         If a policy is unknown, the ratio is out of range or the activity has another shape.
 
     """
-    budget = token_budget(keep_ratio, features.num_tokens)
-    _check(features, policy, static_scene_policy)
-    if budget == features.num_tokens:
+    budget = token_budget(keep_ratio, scene.num_tokens)
+    _check(scene, policy, static_scene_policy)
+    if budget == scene.num_tokens:
         return Selection(np.arange(budget, dtype=np.int64), 'dense', NO_FALLBACK)
     fallback = NO_FALLBACK
-    if policy in EVENT_POLICIES and (features.activity is None or is_static):
-        reason = NO_EVENT_DATA if features.activity is None else STATIC_SCENE
+    if policy in EVENT_POLICIES and (scene.activity is None or is_static):
+        reason = NO_EVENT_DATA if scene.activity is None else STATIC_SCENE
         policy, fallback = static_scene_policy, f'{static_scene_policy}: {reason}'
     if policy == 'dense':
-        return Selection(np.arange(features.num_tokens, dtype=np.int64), policy, fallback)
+        return Selection(np.arange(scene.num_tokens, dtype=np.int64), policy, fallback)
     score = IMAGE_SCORES.get(policy)
-    if score and getattr(features, score) is None:
+    if score and getattr(scene, score) is None:
         raise ValueError(f'{policy} looks at the image: give its {score}, see image_{score}')
-    kept_indices = np.sort(POLICIES[policy](features)[:budget])
+    kept_indices = np.sort(POLICIES[policy](scene)[:budget])
     return Selection(kept_indices.astype(np.int64), policy, fallback)
 
 
@@ -113,20 +119,20 @@ def select_for_frame(
     seed: int = 0,
 ) -> Selection:
     """
-    Choose the visual tokens of a frame.
+    Choose the visual tokens of a frame as a configuration says.
 
     Parameters
     ----------
     image_rgb : numpy.ndarray
-        uint8, shape (height, width, 3), red first; read only by policies that need it.
+        uint8, shape (height, width, 3), red first; only looked at where the policy does so.
     grid : PatchGrid
         The tokens of this image.
     activity : ActivityGrid or None
-        Event counts of the frame; None if no event data came.
+        Event counts of the frame; None where no event data came.
     config : VlmConfig
-        Gives the ``SELECTION_PARAMETERS``.
+        Those of ``SELECTION_PARAMETERS`` are used.
     seed : int
-        Of the random policy.
+        Makes one random selection differ from another.
 
     Raises
     ------
@@ -142,12 +148,12 @@ def select_for_frame(
         floor, is_static = noise_floor(*limits), is_static_scene(per_token, *limits)
     needed = {IMAGE_SCORES.get(name) for name in (config.selection, config.static_scene_policy)
               if config.keep_ratio < 1.0}
-    features = TokenFeatures(
+    scene = TokenScene(
         grid.rows, grid.cols, per_token, seed, noise_floor=floor, still_share=config.still_share,
         detail=image_detail(image_rgb, grid) if 'detail' in needed else None,
         saliency=image_saliency(image_rgb, grid) if 'saliency' in needed else None)
     return select_tokens(
-        features, config.keep_ratio, policy=config.selection,
+        scene, config.keep_ratio, policy=config.selection,
         static_scene_policy=config.static_scene_policy, is_static=is_static)
 
 
@@ -172,13 +178,13 @@ def noise_floor(
     Parameters
     ----------
     grid : PatchGrid
-        Gives the area of a token.
+        The tokens.
     window_length_s : float
-        Of the event window, above 0.
+        Length of the event window, above 0.
     static_scene_rate : float
-        Events per sensor pixel and second up to which nothing moves.
+        Events per sensor pixel and second that a token may see without anything moving in it.
     pixel_density : float
-        Sensor pixels per pixel of the image, above 0.
+        Sensor pixels that see one pixel of the image, above 0.
 
     Raises
     ------
@@ -198,26 +204,37 @@ def is_static_scene(
     pixel_density: float = 1.0,
 ) -> bool:
     """
-    Tell whether no token has more events than ``noise_floor``, which explains the arguments.
+    Tell whether no token sees more than noise.
 
-    ``activity`` is float32, shape (rows, cols), events per token in the window.
+    Parameters
+    ----------
+    activity : numpy.ndarray
+        float32, shape (rows, cols), events per token in the window.
+    grid, window_length_s, static_scene_rate, pixel_density
+        As in ``noise_floor``.
+
+    Raises
+    ------
+    ValueError
+        If the window has no length.
+
     """
     floor = noise_floor(grid, window_length_s, static_scene_rate, pixel_density)
     return float(activity.max()) <= floor
 
 
-def _check(features: TokenFeatures, policy: str, static_scene_policy: str) -> None:
+def _check(scene: TokenScene, policy: str, static_scene_policy: str) -> None:
     if policy not in POLICIES:
         raise ValueError(f'selection is {policy!r}: give one of {", ".join(POLICIES)}')
     if static_scene_policy not in STATIC_SCENE_POLICIES:
         raise ValueError(
             f'static_scene_policy is {static_scene_policy!r}: give one of '
             + ', '.join(STATIC_SCENE_POLICIES))
-    for name in ('activity', 'detail', 'saliency'):
-        values = getattr(features, name)
-        if values is not None and values.shape != (features.rows, features.cols):
+    for name, values in (
+            ('activity', scene.activity), ('detail', scene.detail), ('saliency', scene.saliency)):
+        if values is not None and values.shape != (scene.rows, scene.cols):
             raise ValueError(
-                f'the {name} has shape {values.shape}: give ({features.rows}, {features.cols}), '
-                'one number per token')
-    if not 0.0 <= features.still_share <= 1.0:
-        raise ValueError(f'still_share is {features.still_share}: give 0 to 1')
+                f'the {name} has shape {values.shape}: give ({scene.rows}, {scene.cols}), one '
+                'number a token')
+    if not 0.0 <= scene.still_share <= 1.0:
+        raise ValueError(f'still_share is {scene.still_share}: give 0 to 1')

@@ -7,7 +7,7 @@ import cv2
 from epvlm_ros.events.calibration import calibrate, CalibrationFrame
 from epvlm_ros.events.calibration.alignment import (
     _moved, _normal_equations, _objective, Alignment, refine, search)
-from epvlm_ros.events.calibration.alignment_view import make_view, WorkingSize
+from epvlm_ros.events.calibration.alignment_frame import make_alignment_frame, WorkingSize
 from epvlm_ros.events.calibration.block_matching import match_blocks
 from epvlm_ros.events.calibration.picture import draw_calibration
 from moving_texture import IMAGE_SIZE, make_frames, SENSOR_SIZE, true_homography
@@ -91,7 +91,7 @@ def test_rounded_working_sides_do_not_shift_the_homography(sensor_size, image_si
 
 def test_the_residual_tells_how_far_off_an_alignment_is(frames):
     working = WorkingSize.of(SENSOR_SIZE, IMAGE_SIZE)
-    views = [make_view(frame, working, WINDOW_S) for frame in frames]
+    views = [make_alignment_frame(frame, working, WINDOW_S) for frame in frames]
     to_sensor = np.diag([working.sensor_scale] * 2 + [1.0])
     to_sensor[:2, 2] = 0.5 * working.sensor_scale - 0.5
     to_image = np.diag([working.image_scale] * 2 + [1.0])
@@ -114,7 +114,7 @@ def test_the_search_ends_near_the_truth(frames):
         replace(frame, x=frame.x[seen], y=frame.y[seen], t_s=frame.t_s[seen])
         for frame in moved for seen in [(frame.x < SENSOR_SIZE[1]) & (frame.y >= 0)]]
     working = WorkingSize.of(SENSOR_SIZE, IMAGE_SIZE)
-    found = search([make_view(frame, working, WINDOW_S) for frame in moved], working)
+    found = search([make_alignment_frame(frame, working, WINDOW_S) for frame in moved], working)
     back = np.array([[1.0, 0.0, -14.0], [0.0, 1.0, 9.0], [0.0, 0.0, 1.0]])
     # A step of scale is 4%, a step of angle 2 degrees.
     assert mean_error_px(
@@ -123,7 +123,7 @@ def test_the_search_ends_near_the_truth(frames):
 
 def test_the_gradient_is_that_of_the_correlation(frames):
     working = WorkingSize.of(SENSOR_SIZE, IMAGE_SIZE)
-    views = [make_view(frame, working, WINDOW_S) for frame in frames[:4]]
+    views = [make_alignment_frame(frame, working, WINDOW_S) for frame in frames[:4]]
     start = search(views, working)
     _, gradient = _normal_equations(views, start, 2.5, 8)
     for index in range(9):
@@ -141,7 +141,7 @@ def test_the_gradient_is_that_of_the_correlation(frames):
 
 def test_a_step_never_makes_it_worse(frames):
     working = WorkingSize.of(SENSOR_SIZE, IMAGE_SIZE)
-    views = [make_view(frame, working, WINDOW_S) for frame in frames]
+    views = [make_alignment_frame(frame, working, WINDOW_S) for frame in frames]
     start = search(views, working)
     assert start.offset_s in (0.0, 0.025)  # of the grid, the true one is 0.01
     before = start.mean_correlation(views)

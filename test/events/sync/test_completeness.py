@@ -1,14 +1,14 @@
 """What a window lacks, by hand."""
 
-from epvlm_ros.events.sync.completeness import Missing, StreamCoverage
+from epvlm_ros.events.sync.completeness import Missing, StreamCompleteness
 import pytest
 
 
 def stream(*packets):
-    coverage = StreamCoverage()
+    completeness = StreamCompleteness()
     for first_ns, last_ns, after_loss in packets:
-        coverage.extend(first_ns, last_ns, after_loss)
-    return coverage
+        completeness.extend(first_ns, last_ns, after_loss)
+    return completeness
 
 
 @pytest.mark.parametrize('start, end, missing, share', [
@@ -22,26 +22,26 @@ def stream(*packets):
     (900, 950, Missing.WINDOW_END_MISSING, 0.0),
 ])
 def test_a_window_against_a_stream_from_100_to_400(start, end, missing, share):
-    coverage = stream((100, 200, False), (200, 400, False))
-    assert coverage.judge(start, end, oldest_ns=0) == (missing, pytest.approx(share))
+    completeness = stream((100, 200, False), (200, 400, False))
+    assert completeness.judge(start, end, oldest_ns=0) == (missing, pytest.approx(share))
 
 
 def test_nothing_seen():
-    assert StreamCoverage().judge(0, 10, 0) == (Missing.NO_EVENT_STREAM, 0.0)
-    assert StreamCoverage().latest_ns is None
+    assert StreamCompleteness().judge(0, 10, 0) == (Missing.NO_EVENT_STREAM, 0.0)
+    assert StreamCompleteness().latest_ns is None
 
 
 def test_a_loss_between_packets_counts_by_its_overlap():
-    coverage = stream((0, 100, False), (150, 300, True))
-    assert coverage.judge(0, 100, 0) == (Missing.COMPLETE, 1.0)
-    assert coverage.judge(50, 250, 0) == (Missing.PACKETS_LOST, 0.75)
-    assert coverage.judge(140, 240, 0) == (Missing.PACKETS_LOST, 0.9)
+    completeness = stream((0, 100, False), (150, 300, True))
+    assert completeness.judge(0, 100, 0) == (Missing.COMPLETE, 1.0)
+    assert completeness.judge(50, 250, 0) == (Missing.PACKETS_LOST, 0.75)
+    assert completeness.judge(140, 240, 0) == (Missing.PACKETS_LOST, 0.9)
 
 
 def test_what_is_forgotten_is_missing():
-    coverage = stream((0, 400, False))
-    assert coverage.judge(100, 300, oldest_ns=200) == (Missing.WINDOW_START_MISSING, 0.5)
-    assert coverage.judge(100, 200, oldest_ns=300) == (Missing.WINDOW_START_MISSING, 0.0)
+    completeness = stream((0, 400, False))
+    assert completeness.judge(100, 300, oldest_ns=200) == (Missing.WINDOW_START_MISSING, 0.5)
+    assert completeness.judge(100, 200, oldest_ns=300) == (Missing.WINDOW_START_MISSING, 0.0)
 
 
 def test_a_window_around_the_one_time_that_was_seen():
@@ -50,44 +50,44 @@ def test_a_window_around_the_one_time_that_was_seen():
 
 
 def test_the_stream_reaches_its_latest_time_in_disorder():
-    coverage = stream((0, 100, False), (90, 95, False))
-    assert coverage.latest_ns == 100
+    completeness = stream((0, 100, False), (90, 95, False))
+    assert completeness.latest_ns == 100
 
 
 def test_a_shed_packet_counts_from_the_end_of_the_one_before():
-    coverage = stream((0, 100, False))
-    coverage.extend(120, 200, after_loss=False, shed=True)
-    coverage.extend(200, 300, after_loss=False)
-    assert coverage.judge(0, 100, 0) == (Missing.COMPLETE, 1.0)
-    assert coverage.judge(50, 250, 0) == (Missing.EVENTS_SHED, 0.5)
-    assert coverage.judge(200, 300, 0) == (Missing.COMPLETE, 1.0)
+    completeness = stream((0, 100, False))
+    completeness.extend(120, 200, after_loss=False, shed=True)
+    completeness.extend(200, 300, after_loss=False)
+    assert completeness.judge(0, 100, 0) == (Missing.COMPLETE, 1.0)
+    assert completeness.judge(50, 250, 0) == (Missing.EVENTS_SHED, 0.5)
+    assert completeness.judge(200, 300, 0) == (Missing.COMPLETE, 1.0)
 
 
 def test_loss_and_shedding_add_up():
-    coverage = stream((0, 100, False))
-    coverage.extend(200, 300, after_loss=True, shed=True)
-    coverage.extend(300, 400, after_loss=False)
-    assert coverage.judge(0, 400, 0) == (Missing.PACKETS_LOST | Missing.EVENTS_SHED, 0.5)
-    assert coverage.judge(100, 200, 0) == (Missing.PACKETS_LOST, 0.0)
-    assert coverage.judge(200, 300, 0) == (Missing.EVENTS_SHED, 0.0)
-    assert coverage.judge(290, 310, 0) == (Missing.EVENTS_SHED, 0.5)
+    completeness = stream((0, 100, False))
+    completeness.extend(200, 300, after_loss=True, shed=True)
+    completeness.extend(300, 400, after_loss=False)
+    assert completeness.judge(0, 400, 0) == (Missing.PACKETS_LOST | Missing.EVENTS_SHED, 0.5)
+    assert completeness.judge(100, 200, 0) == (Missing.PACKETS_LOST, 0.0)
+    assert completeness.judge(200, 300, 0) == (Missing.EVENTS_SHED, 0.0)
+    assert completeness.judge(290, 310, 0) == (Missing.EVENTS_SHED, 0.5)
 
 
 def test_a_stream_may_begin_with_a_shed_packet():
-    coverage = StreamCoverage()
-    coverage.extend(100, 200, after_loss=False, shed=True)
-    coverage.extend(200, 300, after_loss=False)
-    assert coverage.judge(100, 300, 0) == (Missing.EVENTS_SHED, 0.5)
+    completeness = StreamCompleteness()
+    completeness.extend(100, 200, after_loss=False, shed=True)
+    completeness.extend(200, 300, after_loss=False)
+    assert completeness.judge(100, 300, 0) == (Missing.EVENTS_SHED, 0.5)
 
 
 def test_every_second_packet_shed_for_seconds():
-    coverage = StreamCoverage()
+    completeness = StreamCompleteness()
     for index in range(1000):  # 4 s of packets of 4 ms
-        coverage.extend(index * 4, index * 4 + 4, after_loss=False, shed=index % 2 == 1)
-    assert coverage.judge(0, 4000, 0) == (Missing.EVENTS_SHED, 0.5)
+        completeness.extend(index * 4, index * 4 + 4, after_loss=False, shed=index % 2 == 1)
+    assert completeness.judge(0, 4000, 0) == (Missing.EVENTS_SHED, 0.5)
 
 
 def test_a_shed_packet_in_disorder_takes_nothing_back():
-    coverage = stream((0, 100, False), (100, 200, False))
-    coverage.extend(50, 90, after_loss=False, shed=True)
-    assert coverage.judge(0, 200, 0) == (Missing.COMPLETE, 1.0)
+    completeness = stream((0, 100, False), (100, 200, False))
+    completeness.extend(50, 90, after_loss=False, shed=True)
+    assert completeness.judge(0, 200, 0) == (Missing.COMPLETE, 1.0)

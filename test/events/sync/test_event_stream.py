@@ -70,8 +70,8 @@ def test_events_of_shed_packets_are_left_out_and_their_time_is_remembered():
     assert stream.counters.num_shed_packets == 2
     assert stream.counters.num_events == 8 and num_events(stream, 0, 24) == 8
     assert stream.judge(0, 7 * MS) == (Missing.COMPLETE, 1.0)
-    missing, coverage = stream.judge(4 * MS, 20 * MS)
-    assert missing == Missing.EVENTS_SHED and coverage == pytest.approx(0.5, abs=0.001)
+    missing, completeness = stream.judge(4 * MS, 20 * MS)
+    assert missing == Missing.EVENTS_SHED and completeness == pytest.approx(0.5, abs=0.001)
     assert stream.latest_ns == 23_999_000
     assert stream.clock.offset_ns == EPOCH
 
@@ -213,8 +213,8 @@ def test_silence_passes_without_a_complete_time_stamp():
     assert stream.judge(0, 40 * MS) == (Missing.COMPLETE, 1.0)
     time_high = np.array([0x8000 | 20], '<u2').view(np.uint8)  # 81.92 ms
     stream.add(evt3_packet(3, 8, events=time_high))
-    missing, coverage = stream.judge(0, 80 * MS)
-    assert missing == Missing.PACKETS_LOST and coverage == pytest.approx(0.512)
+    missing, completeness = stream.judge(0, 80 * MS)
+    assert missing == Missing.PACKETS_LOST and completeness == pytest.approx(0.512)
 
 
 @pytest.mark.parametrize('shed', [False, True])

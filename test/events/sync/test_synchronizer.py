@@ -50,7 +50,7 @@ def test_a_frame_waits_for_the_end_of_its_window_and_gets_its_events_only():
     guided, = sync.poll(0.02)
     # Packets 4 and on begin at 16 ms: the first millisecond of the window was not seen.
     assert guided.missing == Missing.WINDOW_START_MISSING
-    assert guided.coverage == pytest.approx(0.9)
+    assert guided.completeness == pytest.approx(0.9)
     expected = np.zeros((3, 4))
     expected[2, 1] = 4  # 16.5, 18.5, 23.5 and 24.5 ms
     np.testing.assert_array_equal(guided.activity.counts, expected)
@@ -76,7 +76,7 @@ def test_a_frame_without_events_leaves_when_its_patience_is_over():
     assert sync.poll(5.09) == []
     guided, = sync.poll(5.11)
     assert guided.missing == Missing.NO_EVENT_STREAM
-    assert guided.coverage == 0.0 and guided.activity.num_events == 0
+    assert guided.completeness == 0.0 and guided.activity.num_events == 0
     assert guided.activity.counts.shape == (3, 4)
 
 
@@ -87,7 +87,7 @@ def test_a_late_end_is_told_from_no_stream():
         sync.add_packet(packet(seq, [seq * 4]), 0.0)
     guided, = sync.poll(0.1)
     assert guided.missing == Missing.WINDOW_END_MISSING
-    assert guided.coverage == pytest.approx(0.5)
+    assert guided.completeness == pytest.approx(0.5)
 
 
 def test_packets_before_the_first_frame_count():
@@ -107,7 +107,7 @@ def test_a_lost_packet_is_named():
         sync.add_packet(packet(seq, [seq * 4, seq * 4 + 3.999]), 0.0)
     guided, = sync.poll(0.0)
     assert guided.missing == Missing.PACKETS_LOST
-    assert guided.coverage == pytest.approx(0.6, abs=0.001)
+    assert guided.completeness == pytest.approx(0.6, abs=0.001)
     assert sync.counters.num_lost_packets == 1
 
 
@@ -253,7 +253,7 @@ def test_a_window_of_so_many_events_says_that_the_stream_began_inside_it():
         sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
     guided, = sync.poll(0.0)
     assert guided.missing == Missing.WINDOW_START_MISSING
-    assert guided.coverage == pytest.approx(0.5)  # from 0 of -25 to 25 ms
+    assert guided.completeness == pytest.approx(0.5)  # from 0 of -25 to 25 ms
     assert guided.activity.num_events == 6
 
 
@@ -278,7 +278,7 @@ def test_a_frame_says_that_events_of_its_window_were_shed():
         sync.add_packet(packet(seq, [seq * 4, seq * 4 + 3.999]), 0.0, shed=seq == 4)
     guided, = sync.poll(0.0)
     assert guided.missing == Missing.EVENTS_SHED
-    assert guided.coverage == pytest.approx(0.6, abs=0.001)  # all but 16 to 20 ms
+    assert guided.completeness == pytest.approx(0.6, abs=0.001)  # all but 16 to 20 ms
     assert guided.activity.num_events == pytest.approx(1 + 2 + 1)
     assert sync.counters.num_shed_packets == 1 and sync.counters.num_late_frames == 0
 
@@ -303,7 +303,7 @@ def test_without_trigger_edges_a_frame_is_placed_by_its_stamp_and_says_so():
         sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
     guided, = sync.poll(0.0)
     assert guided.missing == Missing.NOT_TRIGGERED
-    assert guided.activity.num_events == 2 and guided.coverage == 1.0
+    assert guided.activity.num_events == 2 and guided.completeness == 1.0
     assert guided.sync_error_ns is None and sync.sync_error_ns is None
     assert sync.counters.num_unmatched_frames == 1
 
@@ -331,7 +331,7 @@ def test_frames_on_a_clock_that_is_as_far_off_as_may_be(window_mode, clock_offse
     guided, = sync.poll(1.0)
     assert guided.missing == (
         Missing.WINDOW_END_MISSING if clock_offset < 0 else Missing.WINDOW_START_MISSING)
-    assert guided.coverage == 0.0 and guided.activity.num_events == 0
+    assert guided.completeness == 0.0 and guided.activity.num_events == 0
 
 
 @pytest.mark.parametrize('ahead_ms, missing', [
@@ -343,7 +343,7 @@ def test_frames_of_a_clock_that_differs_are_told_from_no_stream(ahead_ms, missin
         sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
     guided, = sync.poll(0.2)
     assert guided.missing == missing
-    assert guided.coverage == 0.0 and guided.activity.num_events == 0
+    assert guided.completeness == 0.0 and guided.activity.num_events == 0
 
 
 @pytest.mark.parametrize('values', [

@@ -70,7 +70,7 @@ class WorkingSize:
 
 
 @dataclass(frozen=True, eq=False)
-class AlignmentView:
+class AlignmentFrame:
     """
     One frame as the alignment sees it, in working pixels.
 
@@ -127,15 +127,15 @@ class AlignmentView:
         return _blurred_root(self.expected, blur_px)
 
 
-def make_view(
+def make_alignment_frame(
     frame: CalibrationFrame, working: WorkingSize, window_length_s: float,
-) -> AlignmentView | None:
+) -> AlignmentFrame | None:
     """
     Prepare one frame for the alignment.
 
     Returns
     -------
-    AlignmentView or None
+    AlignmentFrame or None
         None if hardly anything moves or there are hardly any events.
 
     """
@@ -159,7 +159,7 @@ def make_view(
     is_near = np.abs(frame.t_s) < window_length_s / 2
     if is_near.sum() < _MIN_EVENTS_PER_PIXEL * height * width:
         return None
-    return AlignmentView(
+    return AlignmentFrame(
         _expected_activity(grey, flow), flow, y * width + x, np.asarray(frame.t_s),
         working.sensor_size, window_length_s)
 
