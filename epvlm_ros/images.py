@@ -17,6 +17,7 @@ from typing import Any, Callable
 import cv2
 import numpy as np
 
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 _logger = logging.getLogger(__name__)
 
 

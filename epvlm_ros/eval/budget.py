@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from epvlm_ros.vlm.flops import ModelShape, prefill_flops
-from epvlm_ros.vlm.token_selection import rank_uniformly, token_budget, TokenScene
+from epvlm_ros.vlm.token_selection import rank_uniformly, token_budget, TokenFeatures
 import numpy as np
 
 
@@ -87,6 +87,6 @@ def count_flops(
     In a model that attends within windows it matters where the tokens are: they are taken to
     be spread evenly, which is cheapest; what a policy's tokens cost is in the answer.
     """
-    kept = np.sort(rank_uniformly(TokenScene(rows, cols))[:num_kept])
+    kept = np.sort(rank_uniformly(TokenFeatures(rows, cols))[:num_kept])
     return prefill_flops(
         shape, num_kept, num_text_tokens, window_sizes=shape.window_sizes(kept, cols))

@@ -13,13 +13,13 @@ from dataclasses import fields
 import cv2
 from epvlm_ros.activity_grid import ActivityGrid, grid_shape
 from epvlm_ros.eval.question_set import ImageView
+from epvlm_ros.images import LUMA_WEIGHTS
 from epvlm_ros.vlm.config import VlmConfig
 import numpy as np
 
 DENSE = 'dense'
 RANDOM = 'random'
 _CELL_SIZE_PX = 4
-_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _SECOND_NS = 1_000_000_000
 
 ScoreMap = Callable[[ImageView, int], ActivityGrid]
@@ -28,7 +28,7 @@ ScoreMap = Callable[[ImageView, int], ActivityGrid]
 def score_by_frame_difference(view: ImageView, seed: int) -> ActivityGrid:
     """Score by the change of brightness since the frame before: no event camera needed."""
     assert view.previous_rgb is not None
-    before, now = (cv2.transform(rgb, _LUMA).astype(np.float32)
+    before, now = (cv2.transform(rgb, np.array([LUMA_WEIGHTS], np.float32)).astype(np.float32)
                    for rgb in (view.previous_rgb, view.rgb))
     return _sum_over_cells(np.abs(now - before))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import cv2
 from epvlm_ros.activity_grid import ActivityGrid, grid_shape
 from epvlm_ros.events.packet import Events
+from epvlm_ros.images import LUMA_WEIGHTS
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
 import numpy as np
 
@@ -22,7 +23,6 @@ SENSOR_LONG_SIDE_PX = 320
 _NUM_STEPS = 16  # views around the circle: 0.8 px from one to the next
 _CELL_SIZE_PX = 4
 _GAMMA = 2.2  # of the image; the simulated sensor sees linear light
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def still_image_activity(
@@ -55,7 +55,7 @@ def still_image_activity(
     height, width = rgb.shape[:2]
     scale = SENSOR_LONG_SIDE_PX / max(height, width)
     rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
-    light = (rgb.astype(np.float32) / 255.0) ** gamma @ np.array(_LUMA, np.float32)
+    light = (rgb.astype(np.float32) / 255.0) ** gamma @ np.array(LUMA_WEIGHTS, np.float32)
     small = cv2.resize(light, (cols, rows), interpolation=cv2.INTER_AREA)
     sensor = EventSimulator(rows, cols, config, seed)
     parts = []

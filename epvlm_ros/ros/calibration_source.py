@@ -1,4 +1,4 @@
-"""Registration from what a robot publishes anyway: two calibrations and a transform."""
+"""Registration from two CameraInfo and the transform between the cameras."""
 
 from __future__ import annotations
 
@@ -20,21 +20,11 @@ _SAME_SHIFT_M = 5e-4
 
 class CalibrationSource:
     """
-    Makes a registration of two ``CameraInfo`` and TF, and a new one whenever they change.
+    Makes a new registration whenever a ``CameraInfo`` or the transform changes.
 
     Subscribes to ``event_camera_info`` and ``image_camera_info`` (sensor_msgs/CameraInfo; names
-    relative to the node) and to ``/tf`` and ``/tf_static``. The callback runs in the executor of
-    the node. What cannot be used is logged once and leaves the last good registration.
-
-    Parameters
-    ----------
-    node : rclpy.node.Node
-        The node that subscribes.
-    scene_depth_m : float
-        Distance of the scene along the optical axis of the image camera, in metres.
-    on_registration : callable
-        Takes each new CameraRegistration.
-
+    relative to the node), ``/tf`` and ``/tf_static``. ``on_registration`` is called in the node's
+    executor. Unusable messages are logged once and leave the last good registration.
     """
 
     def __init__(
@@ -49,10 +39,10 @@ class CalibrationSource:
         self._messages: dict[str, CameraInfo] = {}
         self._transform: np.ndarray | None = None  # of the last registration
         self._is_stale = True  # a camera or the depth differs from the last registration
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self._subscriptions = [
             node.create_subscription(
-                CameraInfo, role, lambda message, role=role: self._take_info(role, message),
+                CameraInfo, role, lambda message, role=role: self._on_info(role, message),
                 qos_profile_sensor_data)
             for role in _ROLES]
         for topic, durability in (
@@ -61,11 +51,11 @@ class CalibrationSource:
             profile = QoSProfile(
                 depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
             self._subscriptions.append(
-                node.create_subscription(TFMessage, topic, self._take_transforms, profile))
+                node.create_subscription(TFMessage, topic, self._on_transforms, profile))
 
     @property
     def scene_depth_m(self) -> float:
-        """Return the distance of the scene in metres; setting it makes a new registration."""
+        """Return the scene depth in metres; setting it makes a new registration."""
         return self._scene_depth_m
 
     @scene_depth_m.setter
@@ -77,7 +67,7 @@ class CalibrationSource:
 
     @property
     def waiting_for(self) -> str:
-        """Return what is missing for a registration, '' once it is up to date."""
+        """Name what is missing for a registration; '' once it is up to date."""
         if not self._is_stale:
             return ''
         missing = [self._node.resolve_topic_name(role) for role in _ROLES
@@ -93,7 +83,7 @@ class CalibrationSource:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
-    def _take_info(self, role: str, message: CameraInfo) -> None:
+    def _on_info(self, role: str, message: CameraInfo) -> None:
         previous = self._messages.get(role)
         if previous is not None and _is_same_info(previous, message):
             return
@@ -103,19 +93,19 @@ class CalibrationSource:
                 raise ValueError('it has no frame_id: set the one that TF knows')
             self._cameras[role] = message.header.frame_id, camera_from_info(message)
         except ValueError as error:
-            self._say(f'{self._node.resolve_topic_name(role)} is unusable: {error}')
+            self._warn_once(f'{self._node.resolve_topic_name(role)} is unusable: {error}')
             return
         self._is_stale = True
         self._update()
 
-    def _take_transforms(self, message: TFMessage) -> None:
+    def _on_transforms(self, message: TFMessage) -> None:
         for stamped in message.transforms:
             try:
                 self._tree.set_pose(
                     stamped.header.frame_id, stamped.child_frame_id,
                     pose_from_message(stamped.transform))
             except ValueError as error:
-                self._say(f'a transform is unusable: {error}')
+                self._warn_once(f'a transform is unusable: {error}')
         self._update()
 
     def _update(self) -> None:
@@ -134,15 +124,15 @@ class CalibrationSource:
             registration = CameraRegistration(
                 event_camera, image_camera, transform, self._scene_depth_m)
         except ValueError as error:
-            self._say(f'no registration from camera_info: {error}')
+            self._warn_once(f'no registration from camera_info: {error}')
             return
         self._transform, self._is_stale = transform, False
         self._on_registration(registration)
 
-    def _say(self, text: str) -> None:
-        """Log a warning once; repeats come with every message."""
-        if text not in self._said and len(self._said) < 100:
-            self._said.add(text)
+    def _warn_once(self, text: str) -> None:
+        """Log a warning once: it would come again with every message."""
+        if text not in self._warned and len(self._warned) < 100:
+            self._warned.add(text)
             self._node.get_logger().warning(text)
 
 

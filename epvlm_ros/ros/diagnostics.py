@@ -1,4 +1,4 @@
-"""What the event side counted and measured, as diagnostic messages."""
+"""Diagnostics of event_sync_node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epvlm_ros.time_units import SECOND
 import numpy as np
 from std_msgs.msg import Header
 
-# Totals of which any more within a period makes the level a warning, and what the text says.
+# Counters whose growth within a period is a warning, and its text.
 _EVENT_FAULTS = {
     'num_lost_packets': 'packets were lost on the way',
     'num_bad_packets': 'packets are of no known encoding or size',
@@ -33,25 +33,17 @@ _FRAME_FAULTS = {
 
 
 class SyncDiagnostics:
-    """
-    Makes the report of a period: levels and rates are about it, numbers since the start.
+    """Makes periodic reports: levels and rates are about the period, counters since the start."""
 
-    Parameters
-    ----------
-    name : str
-        Full name of the node.
-
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name.lstrip('/')
+    def __init__(self, node_name: str) -> None:
+        self._name = node_name.lstrip('/')
         self._waits_s: list[float] = []
         self._latencies_s: list[float] = []
         self._totals: dict[str, int] = {}
         self._made_s: float | None = None
 
     def add_frame(self, guided: GuidedFrame, now_ns: int) -> None:
-        """Take a guided frame that left at ``now_ns``, in ns of ROS time."""
+        """Count a guided frame that was published at ``now_ns`` of ROS time."""
         self._waits_s.append(guided.wait_s)
         self._latencies_s.append((now_ns - guided.frame.stamp_ns) / SECOND)
 
@@ -59,7 +51,7 @@ class SyncDiagnostics:
         self, stamp: Time, now_s: float, synchronizer: FrameSynchronizer, input_queue: InputQueue,
         monitor: RegistrationMonitor,
     ) -> DiagnosticArray:
-        """Return what happened since the last call, in four parts."""
+        """Report what happened since the last call, in four parts."""
         totals = _totals(synchronizer, input_queue)
         news = {key: value - self._totals.get(key, 0) for key, value in totals.items()}
         period_s = now_s - self._made_s if self._made_s is not None else None
@@ -144,7 +136,7 @@ def _totals(synchronizer: FrameSynchronizer, input_queue: InputQueue) -> dict[st
 
 
 def _faults(texts: dict[str, str], news: dict[str, int]) -> list[str]:
-    """Return what went wrong in the period, each text once."""
+    """Return the faults of the period, each text once."""
     return list(dict.fromkeys(text for key, text in texts.items() if news.get(key)))
 
 

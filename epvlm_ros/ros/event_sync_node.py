@@ -1,4 +1,4 @@
-"""The node that gives every camera frame the events around it."""
+"""The node that combines every camera frame with the events around it."""
 
 from __future__ import annotations
 
@@ -41,12 +41,9 @@ class EventSyncNode(Node):
 
     Subscribes to ``events`` (event_camera_msgs/EventPacket) and ``image`` (sensor_msgs/Image, or
     CompressedImage with the parameter ``compressed``), and with registration ``camera_info`` to
-    two calibrations and their transform; publishes ``event_guided_frame`` and ``/diagnostics``.
-    Parameters are the fields of `epvlm_ros.events.config.EventSyncConfig` and ``FilterConfig``.
-    The start is over sooner once ``should_stop`` says so.
-
-    Callbacks only put what they get into a bounded line; one thread takes it from there and owns
-    everything else.
+    what `CalibrationSource` needs; publishes ``event_guided_frame`` and ``/diagnostics``.
+    Parameters are the fields of `EventSyncConfig` and `FilterConfig`. ``should_stop`` cuts the
+    warm-up short. Callbacks only append to a bounded queue; one thread owns everything else.
     """
 
     _thread: threading.Thread | None = None
@@ -65,7 +62,7 @@ class EventSyncNode(Node):
         self._monitor = RegistrationMonitor()
         self._report = SyncDiagnostics(self.get_fully_qualified_name())
         self._next_report_s = time.monotonic() + REPORT_PERIOD_S
-        self._watched_s = time.monotonic()  # when the registration was last looked at
+        self._last_check_s = time.monotonic()  # of the registration
         self._publisher = self.create_publisher(
             EventGuidedFrame, 'event_guided_frame',
             **publisher_options(self, 'event_guided_frame', FRAMES))
@@ -83,7 +80,7 @@ class EventSyncNode(Node):
             f'{config.window_length * 1e3:g} ms, {config.sync_mode}')
 
     def destroy_node(self) -> None:
-        """End the thread, if the node got as far as having one, then the node."""
+        """End the thread, which a failed constructor may not have started, then the node."""
         if self._thread is not None:
             self._stopping.set()
             self._thread.join()
@@ -103,7 +100,7 @@ class EventSyncNode(Node):
             self._calibration = CalibrationSource(
                 self, config.scene_depth, self._on_registration)
 
-    # On the executor's thread.
+    # Called on the executor's thread.
 
     def _on_packet(self, message: EventPacketMessage) -> None:
         self._input_queue.put_packet(packet_from_message(message), time.monotonic())
@@ -140,11 +137,11 @@ class EventSyncNode(Node):
             self._calibration.scene_depth_m = config.scene_depth
 
     def _raise_failure(self) -> None:
-        """Let an error of the thread end the node: it must not live on without its work."""
+        """End the node by an error of the thread: it must not go on without its work."""
         if self._failure is not None:
             raise self._failure
 
-    # On the thread that owns the synchronizer.
+    # Called on the thread that owns the synchronizer.
 
     def _run(self) -> None:
         try:
@@ -182,22 +179,22 @@ class EventSyncNode(Node):
         if guided.missing != Missing.COMPLETE:
             self.get_logger().warning(
                 self._explain(guided), throttle_duration_sec=LOG_PERIOD_S)
-        if time.monotonic() - self._watched_s >= REPORT_PERIOD_S:
-            self._watched_s = time.monotonic()
-            self._watch_registration(guided)
+        if time.monotonic() - self._last_check_s >= REPORT_PERIOD_S:
+            self._last_check_s = time.monotonic()
+            self._check_registration(guided)
 
-    def _watch_registration(self, guided: GuidedFrame) -> None:
+    def _check_registration(self, guided: GuidedFrame) -> None:
         try:
             rgb = image_to_rgb(guided.frame.payload)
         except ValueError:
-            return  # the node that uses the image will say so
+            return  # vlm_node answers INVALID
         self._monitor.observe(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), guided.activity)
         if self._monitor.warning:
             self.get_logger().warning(
                 self._monitor.warning, throttle_duration_sec=12 * LOG_PERIOD_S)
 
     def _explain(self, guided: GuidedFrame) -> str:
-        """Say what a frame lacked and where to look."""
+        """Say what a frame lacks and the likely cause."""
         names = ', '.join(str(flag.name) for flag in Missing if flag and flag in guided.missing)
         text = f'incomplete frame: {names}, {guided.completeness:.0%} of its window covered'
         packet_ns = self._synchronizer.last_packet_ns
@@ -209,7 +206,7 @@ class EventSyncNode(Node):
             return (f'{text}; events come faster than they can be processed: '
                     f'{self._synchronizer.counters.num_shed_packets} packets were skimmed and '
                     f'{self._input_queue.counters.num_dropped_packets} dropped so far')
-        # Packets came while the frame waited: it is compared with those that came with it.
+        # The latest packet came after the frame: compare with those that came together with it.
         ahead_s = (guided.frame.stamp_ns - packet_ns) / SECOND + guided.wait_s
         return (f'{text}; its stamp is {ahead_s:+.3f} s from that of the event packets that came '
                 'with it')

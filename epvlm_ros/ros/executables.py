@@ -1,8 +1,8 @@
 """
-How the executables start, run and end.
+Entry points of the executables.
 
-Nothing heavy is imported before the signal handlers are up, so that Ctrl-C ends an executable
-quietly at any moment, also while it loads its libraries and its model.
+Heavy imports come after the signal handlers, so that Ctrl-C ends an executable quietly at any
+moment, also while it loads its libraries and its model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 WAKE_PERIOD_S = 0.1
-SIGNAL_STATUS = 128  # and the signal's number: the status of what a signal ended, as in shells
+SIGNAL_STATUS = 128  # plus the signal's number: the exit status, as in shells
 NODES = {
     'event_sync_node': ('epvlm_ros.ros.event_sync_node', 'EventSyncNode'),
     'vlm_node': ('epvlm_ros.ros.vlm_node', 'VlmNode'),
@@ -24,12 +24,12 @@ NODES = {
 
 
 def event_sync_node() -> None:
-    """Run the node that gives every camera frame the events around it."""
+    """Run event_sync_node."""
     run_node('event_sync_node')
 
 
 def vlm_node() -> None:
-    """Run the node that answers questions about the latest guided frame."""
+    """Run vlm_node."""
     run_node('vlm_node')
 
 
@@ -45,7 +45,7 @@ def run_node(name: str, args: list[str] | None = None) -> None:
     """
     Spin one of ``NODES`` until SIGINT or SIGTERM, then destroy it.
 
-    A value that the node refuses at its start ends the process with one line and status 1.
+    A ValueError of the node's constructor ends the process with one line and status 1.
     """
     with _Signals() as signals:
         module, class_name = NODES[name]
@@ -55,21 +55,19 @@ def run_node(name: str, args: list[str] | None = None) -> None:
 
 
 class _Phase(Enum):
-    LOADING = auto()  # of libraries: nothing is open yet
-    STARTING = auto()  # the node is made and loads its model
+    LOADING = auto()  # libraries; nothing is open yet
+    STARTING = auto()  # the node is constructed and loads its model
     RUNNING = auto()
 
 
 class _Signals:
     """
-    What SIGINT and SIGTERM do.
+    A context manager that handles SIGINT and SIGTERM.
 
-    Never an exception: it would come out of whatever runs at that moment, and some C++ libraries
-    then end the process in a crash, others swallow it or make an error of their own of it. While
-    libraries are loaded there is nothing to close, and the process ends at once. From then on a
-    signal asks for the end, which comes between two callbacks: rclpy's own handlers pull the
-    context away from under whatever is running. A start can take minutes: whoever asks again
-    while it lasts ends it at once. Behind it, a context manager, nobody is asked any more.
+    No exceptions: raised inside of a C++ library they crash the process or are swallowed. While
+    libraries load the process ends at once. Later a signal sets a flag that is looked at between
+    two callbacks (rclpy's own handlers shut the context down under a running callback). A second
+    signal during the start, which can take minutes, ends the process at once.
     """
 
     def __init__(self) -> None:
@@ -82,7 +80,7 @@ class _Signals:
         return self
 
     def __exit__(self, *error: object) -> None:
-        # The interpreter takes handlers back while it ends, and the default is a violent death.
+        # The interpreter removes its handlers while it ends; the default would kill the process.
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signal_number, signal.SIG_IGN)
 
@@ -108,7 +106,7 @@ def _spin(name: str, node_class: Any, args: list[str] | None, signals: _Signals)
     try:
         node = node_class(should_stop=signals.stop_is_asked)
         signals.phase = _Phase.RUNNING
-        # Python sees a signal only when the executor comes back from waiting.
+        # Python handles signals only when the executor returns from waiting.
         node.create_timer(
             WAKE_PERIOD_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
         executor = SingleThreadedExecutor()
@@ -127,7 +125,7 @@ def _spin(name: str, node_class: Any, args: list[str] | None, signals: _Signals)
             node.destroy_node()
         rclpy.try_shutdown()
     if threading.active_count() > 1:
-        # A thread that is in C++ when the interpreter goes would end the process in a crash.
+        # A thread inside of C++ code while the interpreter ends would crash the process.
         sys.stdout.flush()
         os._exit(0)
 

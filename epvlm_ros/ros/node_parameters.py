@@ -22,22 +22,10 @@ class NodeParameters:
     """
     Declares the fields of configuration classes on a node and keeps their values.
 
-    Parameters
-    ----------
-    node : Node
-        The node.
-    config_classes : type
-        Frozen dataclasses of `epvlm_ros.events.config`; their field names must be distinct.
-    on_change : callable
-        Called without arguments after values have changed.
-    frozen : callable
-        Returns whether values that are not dynamic can no longer change.
-
-    Raises
-    ------
-    ValueError
-        If a value given from outside (command line, YAML) is not allowed.
-
+    The classes are frozen dataclasses of `config_fields.parameter`; their field names must be
+    distinct. ``on_change`` is called after values have changed; ``frozen`` returns whether values
+    that are not dynamic can no longer change. A value from outside (command line, YAML) that is
+    not allowed raises ValueError.
     """
 
     def __init__(
@@ -51,10 +39,10 @@ class NodeParameters:
         values = {name: self._declare(node, item) for name, item in self._fields.items()}
         for cls in config_classes:
             self._configs[cls] = cls(**{item.name: values[item.name] for item in fields(cls)})
-        node.add_on_set_parameters_callback(self._take)
+        node.add_on_set_parameters_callback(self._on_set_parameters)
 
     def get(self, config_class: type[Config]) -> Config:
-        """Return the values of one configuration class as they are now."""
+        """Return the current values of one configuration class."""
         return self._configs[config_class]
 
     def _declare(self, node: Node, item: Any) -> Any:
@@ -66,8 +54,8 @@ class NodeParameters:
             raise ValueError(
                 f'parameter {item.name}: {error}; {describe(item).description}') from error
 
-    def _take(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Accept all of the new values or, with a reason, none of them."""
+    def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Accept all new values, or none and say why."""
         changes: dict[str, Any] = {}
         try:
             for parameter in parameters:
@@ -78,7 +66,7 @@ class NodeParameters:
                     raise ValueError(f'{parameter.name} cannot change while the node runs: set '
                                      'it at the start or, on a lifecycle node, after cleanup')
                 changes[parameter.name] = check_value(item, parameter.value)
-            configs = {cls: self._replaced(config, changes)
+            configs = {cls: _replace_known(config, changes)
                        for cls, config in self._configs.items()}
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -87,10 +75,10 @@ class NodeParameters:
             self._on_change()
         return SetParametersResult(successful=True)
 
-    def _replaced(self, config: Any, changes: dict[str, Any]) -> Any:
-        names = {item.name for item in fields(config)}
-        return replace(config, **{name: value for name, value in changes.items()
-                                  if name in names})
+
+def _replace_known(config: Any, changes: dict[str, Any]) -> Any:
+    names = {item.name for item in fields(config)}
+    return replace(config, **{name: changes[name] for name in names & changes.keys()})
 
 
 def describe(item: Any) -> ParameterDescriptor:

@@ -1,4 +1,4 @@
-"""Nodes as processes of their own, for the demo and the tests."""
+"""Nodes as child processes, for the demo, benchmarks and tests."""
 
 from __future__ import annotations
 
@@ -14,19 +14,10 @@ STOP_TIMEOUT_S = 15.0
 
 class NodeProcess:
     """
-    An executable of this package that runs in a process; a context manager that ends it.
+    A child process; a context manager that ends it.
 
-    Parameters
-    ----------
-    name : str
-        A function of `epvlm_ros.ros.executables`.
-    arguments : list of str
-        Of the command line.
-    log : Path
-        Takes what the process prints.
-    environment : dict
-        Added to the environment of this process.
-
+    ``name`` is a function of `epvlm_ros.ros.executables`; ``environment`` is added to that of
+    this process; ``log`` gets stdout and stderr.
     """
 
     def __init__(
@@ -49,28 +40,20 @@ class NodeProcess:
         return self._process.poll() is None
 
     def handles_sigterm(self) -> bool:
-        """Whether the process has a handler for SIGTERM by now: a node's come first of all."""
+        """Whether the process has installed a handler for SIGTERM yet."""
         status = Path(f'/proc/{self.pid}/status').read_text()
         caught = next(line for line in status.splitlines() if line.startswith('SigCgt:'))
         return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
     def wait(self, timeout_s: float) -> int | None:
-        """Wait for the process to end by itself; its exit status, None if it has not ended."""
+        """Wait for the process to end; its exit status, None after the timeout."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def stop(self, signal_number: int = signal.SIGINT) -> int:
-        """
-        End the process as Ctrl-C does.
-
-        Returns
-        -------
-        int
-            The exit status; negative if it had to be killed.
-
-        """
+        """Send a signal, then wait; the exit status, negative if it had to be killed."""
         if self.is_running():
             self._process.send_signal(signal_number)
         status = self.wait(STOP_TIMEOUT_S)

@@ -70,7 +70,7 @@ class Answering:
             return refuse(query, Answer.DEADLINE, (
                 'the deadline came while the query waited: give a later one, or ask less often'))
         moments = _to_moments(query.frames)
-        self._engine.patch_grid(*moments[-1].image_rgb.shape[:2])
+        self._engine.check_image(moments[-1].image_rgb)
         try:
             result = self._engine.answer_about(
                 moments, query.question, seconds_between=mean_period_s(query.frames),

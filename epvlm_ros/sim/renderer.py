@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import math
 from typing import NamedTuple
 
+from epvlm_ros.images import LUMA_WEIGHTS
 from epvlm_ros.sim.ground import draw_ground
 from epvlm_ros.sim.scene import (
     MAX_CAMERA_ORBIT, MAX_OBJECTS, MAX_ZOOM, Scene, SCENE_FIELDS, SHAPES)
@@ -20,7 +21,6 @@ import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
-_LUMA = (0.299, 0.587, 0.114)
 _SHADOW_REACH = 1.4  # radii from the object's centre within which its shadow is drawn
 
 
@@ -264,4 +264,4 @@ class SceneRenderer:
 def luminance(rgb: Tensor) -> Tensor:
     """Return the brightness (..., height, width) of pictures (..., 3, height, width)."""
     red, green, blue = rgb.unbind(dim=-3)
-    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    return LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[1] * green + LUMA_WEIGHTS[2] * blue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from epvlm_ros.images import LUMA_WEIGHTS
 from epvlm_ros.sim.scene import (
     COLOUR_VALUES, COLOURS, GROUNDS, is_unseen, MAX_CAMERA_ORBIT, MAX_OBJECTS, MAX_ZOOM, Scene,
     SHAPES, SPLITS, SYMBOLS, UNSEEN_GROUNDS)
@@ -230,7 +231,7 @@ def _sample_writing(
 
 def choose_ink(paint: np.ndarray) -> np.ndarray:
     """Return the brightness float32 (objects,) of writing on paint (objects, 3): far from it."""
-    is_dark = paint @ np.array([0.299, 0.587, 0.114]) < 0.45
+    is_dark = paint @ np.array(LUMA_WEIGHTS) < 0.45
     return np.where(is_dark, 0.96, 0.03).astype(np.float32)
 
 

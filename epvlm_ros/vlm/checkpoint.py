@@ -29,19 +29,8 @@ class Checkpoint:
     """
     The parts of a loaded checkpoint.
 
-    Parameters
-    ----------
-    model : SparseQwenVl
-        The model on its device.
-    tokenizer : transformers.PreTrainedTokenizerBase
-        Text to token ids and back.
-    chat_template : str
-        Jinja template that places question and image in the prompt.
-    image_processor : transformers.Qwen2VLImageProcessorPil
-        Image to patches.
-    geometry : PatchGeometry
-        What ``image_processor`` does to the size of an image.
-
+    ``tokenizer`` is a ``transformers.PreTrainedTokenizerBase``, ``image_processor`` a
+    ``transformers.Qwen2VLImageProcessorPil``, ``geometry`` what it does to the size of an image.
     """
 
     model: SparseQwenVl
@@ -58,16 +47,10 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
     Never runs code that comes with a checkpoint, reads weights from safetensors only, and
     touches the network only if ``config.allow_download`` is true.
 
-    Parameters
-    ----------
-    config : VlmConfig
-        Model, device, dtype, attention, allow_download and max_pixels are used.
-
     Raises
     ------
     ValueError
-        If there is no such model or device, its family is not supported, or a part of it is
-        missing.
+        If there is no such model or device, its family is not supported, or a part is missing.
 
     """
     source = _find_source(config.model)
@@ -100,19 +83,9 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
 
 def find_folder(config: VlmConfig) -> Path:
     """
-    Return the folder that a checkpoint is loaded from.
+    Return the folder that a checkpoint is loaded from; a ValueError if there is none.
 
-    Parameters
-    ----------
-    config : VlmConfig
-        Model and allow_download are used. For a name on the hub it is the snapshot in the local
-        cache, whose name is the commit.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model.
-
+    For a hub name it is the snapshot in the local cache, whose name is the commit.
     """
     source = _find_source(config.model)
     if Path(source).is_dir():

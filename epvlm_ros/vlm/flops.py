@@ -1,13 +1,11 @@
 """
-Floating point operations of a prefill, counted from the shape of the model.
+FLOPs of a prefill, counted from the sizes of the model.
 
-Convention: 2 for each multiply-add of the matrix products (linear layers, patch embedding,
-attention scores and their weighted sum), nothing for norms, activations, position embeddings,
-softmax and table look-ups, as torch's FLOP counter does; the output layer on the last token
-only. Attention in the encoder counts as it is executed: all pairs of patches, in a layer with
-windows all pairs within each window. Attention in the language model counts as the full
-square, which is what torch counts, or as the lower triangle that causality needs
-(``causal=True``), the convention of published tables.
+As in torch's FLOP counter, each multiply-add of a matrix product counts 2 (linear layers, patch
+embedding, attention scores and their weighted sum), everything else 0; the output layer runs on
+the last token only. Encoder attention counts all pairs of patches, or all pairs within each
+window. Language model attention counts the full square, as torch does, or the lower triangle
+(``causal=True``), as published tables do.
 """
 
 from __future__ import annotations
@@ -23,27 +21,20 @@ import numpy as np
 @dataclass(frozen=True)
 class ModelShape:
     """
-    The sizes of a model that its FLOPs depend on; of the heads only their sums matter.
+    The sizes that the FLOPs of a model depend on.
 
     Parameters
     ----------
-    encoder_depth, encoder_dim, encoder_mlp_dim : int
-        Layers of the encoder, their width and that of their MLP.
     encoder_mlp_matrices : int
-        Matrices of that MLP: 2, or 3 if it is gated.
-    num_windowed_layers : int
-        Layers of the encoder that attend within windows.
+        2, or 3 if the MLP of the encoder is gated.
     window_size : int
-        Side of a window in visual tokens; 0 without windows.
+        Side of an attention window in visual tokens; 0 without windows.
     num_mergers : int
-        Patch mergers: one for the embeddings, and one for each feature of a middle layer.
+        Patch mergers: one for the embeddings, one for each DeepStack feature.
     patch_values, patches_per_token : int
-        Numbers of one patch, and patches of one visual token.
-    depth, dim, query_dim, key_value_dim, mlp_dim : int
-        Layers of the language model, their width, that of all queries, of all keys and of the
-        MLP.
-    vocabulary_size : int
-        Width of the output layer.
+        Numbers per patch, patches per visual token.
+    query_dim, key_value_dim : int
+        Width of all heads together.
 
     """
 
@@ -65,15 +56,7 @@ class ModelShape:
 
     @classmethod
     def from_config(cls, config: Any) -> ModelShape:
-        """
-        Read the sizes from a configuration of transformers.
-
-        Parameters
-        ----------
-        config : transformers.PreTrainedConfig
-            Of Qwen2-VL, Qwen2.5-VL or Qwen3-VL; not changed; no weights are needed.
-
-        """
+        """Read the sizes from a transformers configuration of any supported family."""
         vision, text = config.vision_config, config.text_config
         # only Qwen2-VL has embed_dim, and its hidden_size is that of the language model
         embed_dim = getattr(vision, 'embed_dim', None)
@@ -102,17 +85,11 @@ class ModelShape:
         """
         Return how many kept tokens lie in each window; None for a model without windows.
 
-        Parameters
-        ----------
-        kept_indices : numpy.ndarray
-            int64, ascending ``row * cols + col``; not changed.
-        cols : int
-            Columns of the grid of visual tokens.
-
+        ``kept_indices`` are int64, ascending ``row * cols + col``.
         """
         if not self.num_windowed_layers:
             return None
-        return order_by_window(kept_indices, cols, self.window_size)[1]
+        return order_by_window([kept_indices], cols, self.window_size)[1]
 
 
 def encoder_flops(
@@ -120,14 +97,14 @@ def encoder_flops(
     image_sizes: Iterable[int] | None = None,
 ) -> int:
     """
-    Count patch embedding, encoder blocks and patch mergers on so many visual tokens.
+    Count patch embedding, encoder blocks and patch mergers on the kept visual tokens.
 
     Parameters
     ----------
     shape : ModelShape
-        The model.
+        Sizes of the model.
     num_visual_tokens : int
-        Tokens that are computed on.
+        Kept ones, of all images.
     window_sizes : iterable of int, optional
         How many of them lie in each window, see ``ModelShape.window_sizes``.
     image_sizes : iterable of int, optional
@@ -162,18 +139,18 @@ def language_model_flops(
     shape: ModelShape, num_tokens: int, *, num_before: int = 0, causal: bool = False,
 ) -> int:
     """
-    Count the language model on so many visual and text tokens of a prompt.
+    Count the language model on a prompt.
 
     Parameters
     ----------
     shape : ModelShape
-        The model.
+        Sizes of the model.
     num_tokens : int
         Kept visual tokens and text tokens together.
     num_before : int
-        Tokens of the prompt that stand before them and were computed earlier.
+        Tokens before them in the prompt that were computed earlier.
     causal : bool
-        Count only pairs of a token with itself and those before it, not the full square.
+        Count the lower triangle of attention, not the full square.
 
     """
     dim = shape.dim
@@ -192,24 +169,7 @@ def prefill_flops(
     """
     Count everything up to the first token of an answer.
 
-    Parameters
-    ----------
-    shape : ModelShape
-        The model.
-    num_visual_tokens : int
-        Visual tokens that are computed on: all, or the kept ones.
-    num_text_tokens : int
-        All other tokens of the prompt.
-    window_sizes, image_sizes : iterable of int, optional
-        See ``encoder_flops``.
-    causal : bool
-        See ``language_model_flops``.
-
-    Raises
-    ------
-    ValueError
-        See ``encoder_flops``.
-
+    Arguments and errors are those of ``encoder_flops`` and ``language_model_flops``.
     """
     num_tokens = num_visual_tokens + num_text_tokens
     return (encoder_flops(shape, num_visual_tokens, window_sizes, image_sizes)

@@ -1,16 +1,13 @@
-"""A picture of what an answer was computed on: frame, event activity, kept tokens, caption."""
+"""The overlay image of an answer: frame, event activity, kept tokens, caption."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import unicodedata
 
 import cv2
+from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.vlm.patch_grid import PatchGrid
 import numpy as np
-
-if TYPE_CHECKING:
-    from epvlm_ros.activity_grid import ActivityGrid
 
 MIN_WIDTH_PX = 640  # smaller frames are enlarged, so that the caption can be read
 MIN_HEIGHT_PX = 360
@@ -37,20 +34,20 @@ def draw_overlay(
     answer: str = '',
 ) -> np.ndarray:
     """
-    Draw the frame with its events, with the kept tokens framed and the others darkened.
+    Draw the frame with its events as heat, kept tokens framed and dropped ones darkened.
 
     Parameters
     ----------
     image_rgb : numpy.ndarray
         uint8, shape (height, width, 3), red first; not changed.
     activity : ActivityGrid or None
-        Event counts of the frame, drawn as heat; None draws none.
+        Of the frame; None draws no heat.
     kept_indices : numpy.ndarray
-        int64, indices of the kept tokens; may be empty.
+        int64, may be empty.
     grid : PatchGrid
         The tokens of the image.
     question, answer : str
-        Text of the caption; letters that the font lacks become '?', empty text is left out.
+        The caption; letters that the font lacks become '?', empty text is left out.
 
     Returns
     -------

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 import math
-from typing import TYPE_CHECKING
 
+from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.compiled import compiled
 import numpy as np
-
-if TYPE_CHECKING:
-    from epvlm_ros.activity_grid import ActivityGrid
 
 MAX_ASPECT_RATIO = 200  # longer images are refused by the image processor of Qwen2-VL and later
 
@@ -21,20 +19,10 @@ class PatchGeometry:
     """
     What a checkpoint's image processor does to the size of an image.
 
-    Parameters
-    ----------
-    patch_size_px : int
-        Side of one patch of the encoder, in pixels of the resized image.
-    merge_size : int
-        Patches along one side of the group that becomes one visual token.
-    min_pixels, max_pixels : int
-        Bounds of the area of the resized image.
-
-    Raises
-    ------
-    ValueError
-        If a number is not positive or the bounds leave no room for one token.
-
+    ``patch_size_px`` is the side of an encoder patch in pixels of the resized image,
+    ``merge_size`` the patches along one side of a visual token, ``min_pixels`` and
+    ``max_pixels`` bound the area of the resized image. A ValueError says if a number is not
+    positive or the bounds leave no room for one token.
     """
 
     patch_size_px: int
@@ -61,10 +49,7 @@ class PatchGeometry:
 
     def grid(self, image_height: int, image_width: int) -> PatchGrid:
         """
-        Return the visual tokens of an image of this size, as the image processor cuts it.
-
-        The image is resized to whole tokens with about its own aspect ratio and an area within
-        ``[min_pixels, max_pixels]``.
+        Return the visual tokens of an image of this size, as the image processor makes them.
 
         Raises
         ------
@@ -79,7 +64,8 @@ class PatchGeometry:
             resized_height=height, resized_width=width,
             image_height=image_height, image_width=image_width)
 
-    def _resize(self, image_height: int, image_width: int) -> tuple[int, int]:
+    def check_size(self, image_height: int, image_width: int) -> None:
+        """Raise a ValueError if an image is empty or longer than 200 times its other side."""
         short, long = sorted((image_height, image_width))
         if short < 1:
             raise ValueError(
@@ -88,6 +74,9 @@ class PatchGeometry:
             raise ValueError(
                 f'the image is {image_width} x {image_height} pixels, longer than '
                 f'{MAX_ASPECT_RATIO} times its other side: crop it')
+
+    def _resize(self, image_height: int, image_width: int) -> tuple[int, int]:
+        self.check_size(image_height, image_width)
         token = self.token_size_px
         # round() rounds halves to even; so does the image processor, and it must be the same
         height = round(image_height / token) * token
@@ -143,14 +132,7 @@ def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
     Sum event counts over the visual tokens: S of EP-VLM (arXiv 2506.07627).
 
     A cell that several tokens share is divided among them by area, so that no event is lost or
-    counted twice. Resizing scales rows and columns apart, so the sums separate as well.
-
-    Parameters
-    ----------
-    activity : ActivityGrid
-        Event counts on cells of the image; not changed.
-    grid : PatchGrid
-        The tokens of the same image.
+    counted twice. Rows and columns separate.
 
     Returns
     -------
@@ -160,7 +142,7 @@ def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
     Raises
     ------
     ValueError
-        If both are not about an image of one size.
+        If activity and grid are not of one image size.
 
     """
     image_size = (grid.image_height, grid.image_width)
@@ -178,35 +160,37 @@ def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
 
 
 def order_by_window(
-    kept_indices: np.ndarray, cols: int, window_size: int,
+    kept_by_image: Sequence[np.ndarray], cols: int, window_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Group kept tokens by the windows that an encoder attends in.
+    Group the kept tokens of one or more images by the attention windows of an encoder.
 
-    Windows are squares that start in the upper left corner of the full image; those at its right
-    and lower edge may be cut off. Windows follow each other row by row, and so do the tokens
-    inside each.
+    Windows are squares from the upper left corner of each full image, cut off at its right and
+    lower edge. Windows follow each other row by row, and so do the tokens inside each.
 
     Parameters
     ----------
-    kept_indices : numpy.ndarray
-        int64, ascending ``row * cols + col`` of the kept tokens; not changed.
+    kept_by_image : sequence of numpy.ndarray
+        int64, ascending ``row * cols + col`` of the kept tokens of each image; not changed.
     cols : int
-        Columns of the grid of visual tokens.
+        Columns of the token grid of every image.
     window_size : int
         Side of a window in tokens, at least 1.
 
     Returns
     -------
     order : numpy.ndarray
-        int64, shape (kept,): ``kept_indices[order]`` lie window by window.
+        int64, shape (kept,): ``np.concatenate(kept_by_image)[order]`` lie window by window.
     sizes : numpy.ndarray
-        int64, shape (windows with a kept token,): kept tokens of each, at least 1.
+        int64, kept tokens of each window that has any.
 
     """
-    row, col = np.divmod(kept_indices, cols)
+    image = np.repeat(np.arange(len(kept_by_image)), [len(kept) for kept in kept_by_image])
+    row, col = np.divmod(np.concatenate(kept_by_image), cols)
     windows_across = -(-cols // window_size)
-    window = row // window_size * windows_across + col // window_size
+    window_row = row // window_size
+    rows_of_windows = window_row.max(initial=0) + 1
+    window = (image * rows_of_windows + window_row) * windows_across + col // window_size
     _, sizes = np.unique(window, return_counts=True)
     return np.argsort(window, kind='stable'), sizes
 

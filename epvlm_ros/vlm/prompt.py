@@ -1,4 +1,4 @@
-"""The text side of an answer: question -> token ids of the prompt, token ids -> text."""
+"""Question to token ids of the prompt, and token ids of the answer to text."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ UNFINISHED_CHARACTER = '\N{REPLACEMENT CHARACTER}'
 
 class PromptBuilder:
     """
-    Places questions in the chat template of a checkpoint.
+    Builds prompts with the chat template of a checkpoint.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
-        Of the checkpoint; not changed.
+        Not changed.
     chat_template : str
-        Of the checkpoint, in jinja.
-    image_token_id : int
-        The token that stands for one visual token of an image.
-    video_token_id : int, optional
-        The token that stands for one visual token of several moments.
+        In Jinja.
+    image_token_id, video_token_id : int
+        Placeholder of one visual token of an image, or of several moments.
     tells_times : bool
-        Whether the text tells the time of each moment, as Qwen3-VL wants it.
+        Whether the prompt gives the time of each moment in text (Qwen3-VL).
     system_prompt : str
-        What stands before every question; empty leaves it to the template.
+        Empty leaves it to the template.
 
     Raises
     ------
     ValueError
-        If the template does not place exactly one image or leaves the system prompt out, or if
-        that holds control tokens.
+        If the template does not place exactly one image, leaves the system prompt out, or that
+        holds control tokens.
 
     """
 
@@ -79,29 +77,24 @@ class PromptBuilder:
         seconds_between: float = 1.0,
     ) -> torch.Tensor:
         """
-        Return the prompt of a question, with one token for each visual token.
+        Return the prompt ids of a question, int64 on the CPU, shape (tokens,).
 
         Parameters
         ----------
         question : str
             Checked by ``check_question``.
         num_visual_tokens : int
-            Visual tokens of one whole image.
+            Placeholders per image: all its visual tokens, kept or not.
         num_moments : int
-            Images, one for each moment.
+            Images.
         seconds_between : float
-            Time from one moment to the next.
-
-        Returns
-        -------
-        torch.Tensor
-            int64 on the CPU, shape (tokens,).
+            From one moment to the next.
 
         Raises
         ------
         ValueError
             If the question holds a control token such as ``<|im_end|>`` or ``<|image_pad|>``,
-            with which it would break out of the user's turn or claim to be an image.
+            which would end the user's turn or claim to be an image.
 
         """
         self._check_control_tokens(question, 'the question')
@@ -131,7 +124,7 @@ class PromptBuilder:
             add_generation_prompt=True)
 
     def _place_moments(self, text: str, num_moments: int, seconds_between: float) -> str:
-        """Put moments in the place of the image: chat templates often know images only."""
+        """Replace the image by moments: chat templates often know images only."""
         ids = self._encode(text)
         place = ids.index(self._image_token_id)
         before, image, after = self._tokenizer.convert_ids_to_tokens(ids[place - 1:place + 2])
@@ -150,13 +143,7 @@ class AnswerText:
     """
     The text of an answer while its tokens come in.
 
-    Parameters
-    ----------
-    tokenizer : transformers.PreTrainedTokenizerBase
-        Of the checkpoint; not changed.
-    on_text : callable, optional
-        Gets the text in pieces of whole characters, never an empty one.
-
+    ``on_text`` gets it in pieces of whole characters, never an empty one.
     """
 
     def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None = None) -> None:
@@ -167,7 +154,7 @@ class AnswerText:
 
     @property
     def text(self) -> str:
-        """Return the text of all tokens so far, control tokens left out."""
+        """Return the text so far, without control tokens."""
         return self._tokenizer.decode(self.token_ids, skip_special_tokens=True)
 
     def append(self, token_id: int) -> None:
@@ -191,22 +178,7 @@ class AnswerText:
 
 
 def check_question(question: str, max_length: int) -> None:
-    """
-    Make sure that a question can be asked at all; cheap, needs no model.
-
-    Parameters
-    ----------
-    question : str
-        Any text.
-    max_length : int
-        Most characters.
-
-    Raises
-    ------
-    ValueError
-        If it is empty or blank, too long, or no valid text.
-
-    """
+    """Raise a ValueError if a question is blank, too long or no valid text; needs no model."""
     if not question.strip():
         raise ValueError('the question is empty: give one with words')
     if len(question) > max_length:

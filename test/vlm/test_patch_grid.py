@@ -148,9 +148,13 @@ def test_the_counts_stay_as_they_are() -> None:
 def test_windows_by_hand() -> None:
     # 3 x 5 tokens in windows of 2 x 2, which number 0 1 2 / 3 4 5; no token of window 4 is kept
     kept = np.array([0, 1, 3, 6, 9, 10, 14])  # in windows 0, 0, 1, 0, 2, 3, 5
-    order, sizes = order_by_window(kept, cols=5, window_size=2)
+    order, sizes = order_by_window([kept], cols=5, window_size=2)
     assert kept[order].tolist() == [0, 1, 6, 3, 9, 10, 14]
     assert sizes.tolist() == [3, 1, 1, 1, 1]
+    # a second image has windows of its own, although the tokens 0 and 1 lie in window 0 as well
+    order, sizes = order_by_window([kept, np.array([0, 1])], cols=5, window_size=2)
+    assert order.tolist() == [0, 1, 3, 2, 4, 5, 6, 7, 8]
+    assert sizes.tolist() == [3, 1, 1, 1, 1, 2]
 
 
 @settings(max_examples=100, deadline=None)
@@ -162,13 +166,13 @@ def test_windows_are_those_of_the_library(
 ) -> None:
     dense_order, ends = get_vision_window_index(
         torch.tensor([[1, 2 * rows, 2 * cols]]), 2, window_size * 28, 14)
-    order, sizes = order_by_window(np.arange(rows * cols), cols, window_size)
+    order, sizes = order_by_window([np.arange(rows * cols)], cols, window_size)
     assert order.tolist() == dense_order.tolist()
     assert (4 * np.cumsum(sizes)).tolist() == ends[1:].tolist()
 
     random = np.random.default_rng(seed)
     kept = np.flatnonzero(random.random(rows * cols) < 0.3)
-    order, sizes = order_by_window(kept, cols, window_size)
+    order, sizes = order_by_window([kept], cols, window_size)
     assert kept[order].tolist() == [token for token in dense_order.tolist() if token in kept]
     windows = np.split(dense_order.numpy(), ends[1:-1].numpy() // 4)
     inside = [int(np.isin(window, kept).sum()) for window in windows]

@@ -93,13 +93,8 @@ class CapturedEncoder:
         num_kept = sum(len(kept) for kept in of_images)
         if not self._weights.windowed:
             return np.arange(num_kept), []
-        orders, all_sizes, num_before = [], [], 0
-        for kept in of_images:  # no window reaches into another image
-            order, sizes = order_by_window(kept, cols, self._weights.window_size)
-            orders.append(order + num_before)
-            all_sizes.extend(sizes.tolist())
-            num_before += len(kept)
-        return np.concatenate(orders), all_sizes
+        order, sizes = order_by_window(of_images, cols, self._weights.window_size)
+        return order, sizes.tolist()
 
     def _make_function(self, size: int, num_images: int) -> FixedFunction:
         weights, device = self._weights, self._pool.device

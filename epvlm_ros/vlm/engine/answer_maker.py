@@ -47,7 +47,7 @@ class AnswerMaker:
             checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.image_token_id,
             checkpoint.model.video_token_id, tells_times=checkpoint.model.tells_times,
             system_prompt=system_prompt)
-        self.frames = FrameEncoder(checkpoint, remembers=self.image_comes_first)
+        self.frames = FrameEncoder(checkpoint, caches=self.image_comes_first)
         self._shape = ModelShape.from_config(checkpoint.model.config)
         self._end_token_ids = checkpoint.model.end_token_ids
         if not self._end_token_ids and checkpoint.tokenizer.eos_token_id is not None:

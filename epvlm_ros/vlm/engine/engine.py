@@ -163,6 +163,19 @@ class VlmEngine:
         """
         return self._maker.frames.patch_grid(image_height, image_width)
 
+    def check_image(self, image_rgb: np.ndarray) -> None:
+        """
+        Check an image without the model; any thread may do so.
+
+        Raises
+        ------
+        ValueError
+            If it is no uint8 array of shape (height, width, 3), smaller than one token, or too
+            long for its width.
+
+        """
+        self._maker.frames.check_image(image_rgb)
+
     def answer(
         self,
         image_rgb: np.ndarray,

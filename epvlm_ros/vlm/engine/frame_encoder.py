@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from epvlm_ros.vlm.checkpoint import Checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.moment import Moment, View
-from epvlm_ros.vlm.engine.prefix_cache import FrameMemory
+from epvlm_ros.vlm.engine.prefix_cache import PrefixCache
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.sparse_qwen import DecodingState, PromptPrefix, VisionInput, VisualFeatures
 from epvlm_ros.vlm.token_selection import select_for_frame
@@ -20,39 +20,40 @@ CheckLimits = Callable[[], None]
 
 class FrameEncoder:
     """
-    Chooses the tokens of frames, runs the model on them and remembers the last view.
+    Chooses the tokens of frames, runs the model on them and caches the prefix of the last view.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         The loaded model.
-    remembers : bool
-        Whether the last view is remembered; of no use where the question comes first.
+    caches : bool
+        Whether the prefix is cached; of no use where the question comes before the image.
 
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, remembers: bool = True) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, caches: bool = True) -> None:
         self._model = checkpoint.model
         self._image_processor = checkpoint.image_processor
         self._geometry = checkpoint.geometry
-        self._memory = FrameMemory(remembers)
+        self._cache = PrefixCache(caches)
 
     def patch_grid(self, image_height: int, image_width: int) -> PatchGrid:
-        """
-        Return the visual tokens of an image of this size.
-
-        Raises
-        ------
-        ValueError
-            If the image is smaller than one token or too long for its width.
-
-        """
-        smallest = self._geometry.token_size_px
-        if min(image_height, image_width) < smallest:
-            raise ValueError(
-                f'the image is {image_width} x {image_height} pixels: give one of at least '
-                f'{smallest} x {smallest}')
+        """Return the visual tokens of an image of this size; raises as ``check_image``."""
+        self._check_size(image_height, image_width)
         return self._geometry.grid(image_height, image_width)
+
+    def check_image(self, image_rgb: np.ndarray) -> None:
+        """
+        Raise a ValueError if the model cannot look at this image.
+
+        It may be no uint8 array of shape (height, width, 3), smaller than one token, or too long
+        for its width.
+        """
+        if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3:
+            raise ValueError(
+                f'the image is {image_rgb.dtype} of shape {image_rgb.shape}: give uint8 of shape '
+                '(height, width, 3), red first')
+        self._check_size(*image_rgb.shape[:2])
 
     def look_at(
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
@@ -83,11 +84,17 @@ class FrameEncoder:
             If an image cannot be used, or an activity is about another one.
 
         """
-        _check_images(moments)
-        known = self._memory.find(moments, seconds_between, config)
+        for moment in moments:
+            self.check_image(moment.image_rgb)
+        shapes = {moment.image_rgb.shape for moment in moments}
+        if len(shapes) != 1:
+            raise ValueError(
+                f'the moments have images of shapes {sorted(shapes)}: give at least one moment, '
+                'and images of one size')
+        known = self._cache.find(moments, seconds_between, config)
         if known is not None:
             return known
-        self._memory.forget()  # before the next view needs the room
+        self._cache.forget()  # before the next view needs the room
         grid = self.patch_grid(*moments[0].image_rgb.shape[:2])
         selections = tuple(
             select_for_frame(moment.image_rgb, grid, moment.activity, config, seed + place)
@@ -96,7 +103,7 @@ class FrameEncoder:
 
     def forget(self) -> None:
         """Let go of what was computed of the last view."""
-        self._memory.forget()
+        self._cache.forget()
 
     def prefill(
         self, view: View, prompt_ids: torch.Tensor, check_limits: CheckLimits,
@@ -116,7 +123,7 @@ class FrameEncoder:
         """
         vision, features = self._encode(view, check_limits)
         state = self._model.prefill(prompt_ids, vision, features)
-        self._memory.keep(view, state.prefix)
+        self._cache.keep(view, state.prefix)
         return state
 
     def prefill_image(
@@ -125,7 +132,7 @@ class FrameEncoder:
         """Run a prompt up to the end of its images, and remember the view; as ``prefill``."""
         vision, features = self._encode(view, check_limits)
         prefix = self._model.prefill_image(prompt_ids, vision, features)
-        self._memory.keep(view, prefix)
+        self._cache.keep(view, prefix)
         return prefix
 
     def _encode(
@@ -147,16 +154,10 @@ class FrameEncoder:
             processed['pixel_values'], grid.rows, grid.cols, view.kept_indices,
             len(view.moments), view.seconds_between)
 
-
-def _check_images(moments: Sequence[Moment]) -> None:
-    shapes = {moment.image_rgb.shape for moment in moments}
-    for moment in moments:
-        image_rgb = moment.image_rgb
-        if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3:
+    def _check_size(self, image_height: int, image_width: int) -> None:
+        smallest = self._geometry.token_size_px
+        if min(image_height, image_width) < smallest:
             raise ValueError(
-                f'the image is {image_rgb.dtype} of shape {image_rgb.shape}: give uint8 of shape '
-                '(height, width, 3), red first')
-    if len(shapes) != 1:
-        raise ValueError(
-            f'the moments have images of shapes {sorted(shapes)}: give at least one moment, and '
-            'images of one size')
+                f'the image is {image_width} x {image_height} pixels: give one of at least '
+                f'{smallest} x {smallest}')
+        self._geometry.check_size(image_height, image_width)

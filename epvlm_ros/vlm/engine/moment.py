@@ -26,14 +26,21 @@ class Moment:
     activity : ActivityGrid or None
         Event counts of the frame; None where no event data came, which is a static scene with a
         name of its own.
+    key : int or None
+        Identity of frame and events, such as a counter that is assigned on arrival. An engine
+        takes moments with the same key for the same, whatever their arrays hold; moments
+        without one are compared by content.
 
     """
 
     image_rgb: np.ndarray
     activity: ActivityGrid | None
+    key: int | None = None
 
     def shows_the_same(self, other: Moment) -> bool:
-        """Whether frame and events are equal, in whatever arrays."""
+        """Whether both have the same key or, if neither has one, the same content."""
+        if self.key is not None or other.key is not None:
+            return self.key == other.key
         return (np.array_equal(self.image_rgb, other.image_rgb)
                 and _is_same_activity(self.activity, other.activity))
 

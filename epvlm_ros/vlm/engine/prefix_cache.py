@@ -1,4 +1,4 @@
-"""What was computed of the last view, so that the next question about it is cheap."""
+"""Keys and values of the last view, so that the next question about it is cheap."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from epvlm_ros.vlm.token_selection import SELECTION_PARAMETERS
 import numpy as np
 
 
-class FrameMemory:
+class PrefixCache:
     """
-    The last view that was computed, recognised by what it shows.
+    The last view and the prompt prefix that was computed of it.
 
-    Frames are compared with copies, which takes less than a millisecond each: whoever writes into
-    an array that was used before gets no answer about its old content.
+    Moments are recognised by their keys. Those without a key are compared with copies, under a
+    millisecond each: whoever writes into an array again gets no answer about its old content.
 
     Parameters
     ----------
-    remembers : bool
-        False for one that forgets everything at once.
+    enabled : bool
+        False keeps nothing.
 
     """
 
-    def __init__(self, remembers: bool = True) -> None:
-        self._remembers = remembers
-        self._images: list[np.ndarray] = []  # filled again and again: new arrays are slow
+    def __init__(self, enabled: bool = True) -> None:
+        self._enabled = enabled
+        self._buffers: dict[int, np.ndarray] = {}  # for copies; a new array each time is slow
         self._view: View | None = None
         self._prefix: PromptPrefix | None = None
 
@@ -36,21 +36,13 @@ class FrameMemory:
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
     ) -> tuple[View, PromptPrefix] | None:
         """
-        Return what is known of a view, if it was the last one.
+        Return the last view and its prefix if these moments, oldest first, are the same view.
 
-        Parameters
-        ----------
-        moments : sequence of Moment
-            Oldest first.
-        seconds_between : float
-            Time from one to the next.
-        config : VlmConfig
-            By which tokens are chosen.
-
+        Never with random selection, which draws anew for each question.
         """
         view, prefix = self._view, self._prefix
         if view is None or prefix is None or config.selection == 'random':
-            return None  # a random selection is to be another one each time
+            return None
         is_same = (
             len(moments) == len(view.moments) and seconds_between == view.seconds_between
             and all(getattr(config, name) == getattr(view.config, name)
@@ -59,21 +51,23 @@ class FrameMemory:
         return (view, prefix) if is_same else None
 
     def keep(self, view: View, prefix: PromptPrefix) -> None:
-        """Remember a view in place of the last one."""
-        if not self._remembers:
+        """Keep a view in place of the last one."""
+        if not self._enabled:
             return
-        shape = view.moments[0].image_rgb.shape
-        if len(self._images) != len(view.moments) or self._images[0].shape != shape:
-            self._images = [np.empty(shape, np.uint8) for _ in view.moments]
-        copies = []
-        for moment, image in zip(view.moments, self._images):
-            np.copyto(image, moment.image_rgb)
-            activity = moment.activity
-            if activity is not None:
-                activity = replace(activity, counts=activity.counts.copy())
-            copies.append(Moment(image, activity))
-        self._view, self._prefix = replace(view, moments=tuple(copies)), prefix
+        moments = tuple(
+            moment if moment.key is not None else self._copy(moment, place)
+            for place, moment in enumerate(view.moments))
+        self._view, self._prefix = replace(view, moments=moments), prefix
 
     def forget(self) -> None:
         """Let go of the last view."""
         self._view = self._prefix = None
+
+    def _copy(self, moment: Moment, place: int) -> Moment:
+        image, activity = self._buffers.get(place), moment.activity
+        if image is None or image.shape != moment.image_rgb.shape:
+            image = self._buffers[place] = np.empty(moment.image_rgb.shape, np.uint8)
+        np.copyto(image, moment.image_rgb)
+        if activity is not None:
+            activity = replace(activity, counts=activity.counts.copy())
+        return Moment(image, activity)

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 from epvlm_ros.vlm.patch_grid import order_by_window
 from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput, VisualFeatures
-import numpy as np
 import torch
 from torch import Tensor
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights
@@ -88,16 +87,11 @@ class Qwen25Vl(ModelFamily):
         """Return the order of the kept tokens by window and where each window ends."""
         merge_size: int = encoder.spatial_merge_size
         window_size = encoder.window_size // merge_size // encoder.patch_size
-        orders, all_sizes, num_before = [], [], 0
-        for kept_indices in vision.split_by_moment():  # no window reaches into another image
-            order, sizes = order_by_window(kept_indices, vision.cols, window_size)
-            orders.append(order + num_before)
-            all_sizes.append(sizes)
-            num_before += len(order)
-        lengths = torch.from_numpy(np.concatenate(all_sizes)) * merge_size ** 2  # in patches
+        order, sizes = order_by_window(vision.split_by_moment(), vision.cols, window_size)
+        lengths = torch.from_numpy(sizes) * merge_size ** 2  # in patches
         ends = lengths.cumsum(0, dtype=torch.int32)
         return {
-            'window_index': torch.from_numpy(np.concatenate(orders)),
+            'window_index': torch.from_numpy(order),
             'cu_window_seqlens': torch.cat([ends.new_zeros(1), ends]),
             'max_window_seqlen': int(lengths.max())}
 

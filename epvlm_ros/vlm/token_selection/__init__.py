@@ -5,7 +5,7 @@ A policy is a ranking of the tokens, best first; the budget keeps the head of it
 kept tokens is exact, and a smaller budget keeps a part of what a larger one keeps.
 """
 
-from epvlm_ros.vlm.token_selection.features import image_detail, TokenScene
+from epvlm_ros.vlm.token_selection.features import image_detail, TokenFeatures
 from epvlm_ros.vlm.token_selection.policies import IMAGE_SCORES, POLICIES, rank_uniformly
 from epvlm_ros.vlm.token_selection.saliency import image_saliency
 from epvlm_ros.vlm.token_selection.selection import (
@@ -15,4 +15,4 @@ from epvlm_ros.vlm.token_selection.selection import (
 __all__ = [
     'FALLBACKS', 'IMAGE_SCORES', 'image_detail', 'image_saliency', 'is_static_scene',
     'noise_floor', 'POLICIES', 'rank_uniformly', 'select_for_frame', 'select_tokens', 'Selection',
-    'SELECTION_PARAMETERS', 'token_budget', 'TokenScene', 'warm_up']
+    'SELECTION_PARAMETERS', 'token_budget', 'TokenFeatures', 'warm_up']

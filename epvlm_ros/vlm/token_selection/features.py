@@ -1,39 +1,34 @@
-"""What a policy may look at."""
+"""The inputs of the selection policies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import cv2
+from epvlm_ros.images import LUMA_WEIGHTS
 from epvlm_ros.vlm.patch_grid import PatchGrid
 import numpy as np
 
 _DETAIL_SIDE = 14  # samples along the side of a token: enough for edges, few for speed
-_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
 
 @dataclass(frozen=True)
-class TokenScene:
+class TokenFeatures:
     """
-    What a policy may look at.
+    The inputs of the selection policies, for a grid of (rows, cols) visual tokens.
 
     Parameters
     ----------
-    rows, cols : int
-        The grid of visual tokens.
     activity : numpy.ndarray or None
-        float32, shape (rows, cols), events per token; None where no event data came.
+        float32, shape (rows, cols), events per token; None if no event data came.
     seed : int
-        Makes one random selection differ from another.
-    detail : numpy.ndarray or None
-        float32, shape (rows, cols), see ``image_detail``; None where it was not looked at.
+        Of the random policy.
+    detail, saliency : numpy.ndarray or None
+        float32, shape (rows, cols), see ``image_detail`` and ``image_saliency``.
     noise_floor : float
         Most events of a token in which nothing moves.
     still_share : float
-        Share of the budget that is kept for what stands still, 0 to 1, under the policies that
-        have such a share.
-    saliency : numpy.ndarray or None
-        float32, shape (rows, cols), see ``image_saliency``; None where it was not looked at.
+        Share of the budget for the still scene, 0 to 1, in policies that have one.
 
     """
 
@@ -54,31 +49,26 @@ class TokenScene:
 
 def image_detail(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
     """
-    Return how much there is to see in each token: the energy of the gradient of the brightness.
+    Return the gradient energy of the brightness in each token.
 
     Parameters
     ----------
     image_rgb : numpy.ndarray
         uint8, shape (height, width, 3), red first; not changed.
     grid : PatchGrid
-        The tokens of this image.
+        The tokens of this image; another size is a ValueError.
 
     Returns
     -------
     numpy.ndarray
         float32, shape (grid.rows, grid.cols), at least 0, 0 for a token of one colour.
 
-    Raises
-    ------
-    ValueError
-        If the tokens are those of an image of another size.
-
     """
     grid.check_image(image_rgb)
     # resized first: the mean of the colours is the colour of the mean
     size = (grid.cols * _DETAIL_SIDE, grid.rows * _DETAIL_SIDE)
     small = cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA)
-    brightness = cv2.transform(small, _LUMA).astype(np.float32)
+    brightness = cv2.transform(small, np.array([LUMA_WEIGHTS], np.float32)).astype(np.float32)
     along_x, along_y = (
         cv2.Sobel(brightness, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     energy = along_x * along_x + along_y * along_y

@@ -1,4 +1,4 @@
-"""The policies: each ranks the tokens of a scene, best first."""
+"""Selection policies: each ranks all visual tokens of an image, best first."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
-from epvlm_ros.vlm.token_selection.features import TokenScene
+from epvlm_ros.vlm.token_selection.features import TokenFeatures
 from epvlm_ros.vlm.token_selection.saliency import combine, event_contrast
 import numpy as np
 
 
-def rank_by_events(scene: TokenScene) -> np.ndarray:
+def rank_by_events(features: TokenFeatures) -> np.ndarray:
     """
     Rank tokens by motion intensity, the quantile rule of EP-VLM (arXiv 2506.07627) as a budget.
 
     Keeping the k first is the mask ``S >= Q_(1 - k/N)(S)`` wherever the k-th and the following
-    intensity differ. Equal ones, such as all the still tokens, follow in even coverage, so
-    that a budget beyond the moving parts takes samples of the whole still scene.
+    intensity differ. Equal ones, such as all still tokens, follow in even coverage.
     """
-    assert scene.activity is not None
-    return _rank_by_score(scene, scene.activity)
+    assert features.activity is not None
+    return _rank_by_score(features, features.activity)
 
 
-def rank_by_events_and_coverage(scene: TokenScene) -> np.ndarray:
+def rank_by_events_and_coverage(features: TokenFeatures) -> np.ndarray:
     """
     Rank moving regions by intensity, and give a share of every budget to even coverage.
 
@@ -31,61 +30,60 @@ def rank_by_events_and_coverage(scene: TokenScene) -> np.ndarray:
     somewhere in it (hysteresis); what it encloses belongs to it (hole filling), because events
     come from the edges of a uniform surface only.
     """
-    assert scene.activity is not None
-    intensity = _fill_regions(scene.activity, scene.noise_floor)
-    return _interleave(scene, intensity, rank_uniformly(scene))
+    assert features.activity is not None
+    intensity = _fill_regions(features.activity, features.noise_floor)
+    return _interleave(features, intensity, rank_uniformly(features))
 
 
-def rank_by_events_and_detail(scene: TokenScene) -> np.ndarray:
+def rank_by_events_and_detail(features: TokenFeatures) -> np.ndarray:
     """
     Rank moving tokens by intensity, and give a share of every budget to detail of the image.
 
-    Tokens up to the noise floor do not move. What is left of a budget when the moving ones are
-    all in goes to detail as well: to the still objects rather than to the empty ground.
+    Tokens up to the noise floor do not move. A budget beyond the moving ones goes to detail.
     """
-    assert scene.activity is not None
-    intensity = np.where(scene.activity > scene.noise_floor, scene.activity, 0.0)
-    return _interleave(scene, intensity, rank_by_detail(scene))
+    assert features.activity is not None
+    intensity = np.where(features.activity > features.noise_floor, features.activity, 0.0)
+    return _interleave(features, intensity, rank_by_detail(features))
 
 
-def rank_by_detail(scene: TokenScene) -> np.ndarray:
+def rank_by_detail(features: TokenFeatures) -> np.ndarray:
     """Rank tokens by the detail of the image alone."""
-    assert scene.detail is not None
-    return _rank_by_score(scene, scene.detail)
+    assert features.detail is not None
+    return _rank_by_score(features, features.detail)
 
 
-def rank_by_saliency(scene: TokenScene) -> np.ndarray:
-    """Rank tokens by how far their colour is from the ground of the image, see saliency.py."""
-    assert scene.saliency is not None
-    return _rank_by_score(scene, scene.saliency)
+def rank_by_saliency(features: TokenFeatures) -> np.ndarray:
+    """Rank tokens by colour contrast with the background, see saliency.py."""
+    assert features.saliency is not None
+    return _rank_by_score(features, features.saliency)
 
 
-def rank_by_events_and_saliency(scene: TokenScene) -> np.ndarray:
-    """Rank tokens by a colour that stands out, or events in them or beside, see saliency.py."""
-    assert scene.activity is not None and scene.saliency is not None
-    contrast = event_contrast(scene.activity, scene.noise_floor)
-    return _rank_by_score(scene, combine(scene.saliency, contrast))
+def rank_by_events_and_saliency(features: TokenFeatures) -> np.ndarray:
+    """Rank tokens by colour contrast and by events in or beside them, see saliency.py."""
+    assert features.activity is not None and features.saliency is not None
+    contrast = event_contrast(features.activity, features.noise_floor)
+    return _rank_by_score(features, combine(features.saliency, contrast))
 
 
-def rank_by_centre(scene: TokenScene) -> np.ndarray:
-    """Rank tokens by their distance from the middle of the image, in shares of its sides."""
-    row, col = np.divmod(np.arange(scene.num_tokens), scene.cols)
-    down = (row + 0.5) / scene.rows - 0.5
-    right = (col + 0.5) / scene.cols - 0.5
-    return _rank_by_score(scene, -np.round(down * down + right * right, 9))
+def rank_by_centre(features: TokenFeatures) -> np.ndarray:
+    """Rank tokens by distance from the image centre, in shares of its sides."""
+    row, col = np.divmod(np.arange(features.num_tokens), features.cols)
+    down = (row + 0.5) / features.rows - 0.5
+    right = (col + 0.5) / features.cols - 0.5
+    return _rank_by_score(features, -np.round(down * down + right * right, 9))
 
 
-def rank_uniformly(scene: TokenScene) -> np.ndarray:
+def rank_uniformly(features: TokenFeatures) -> np.ndarray:
     """Rank tokens so that the first k cover the image evenly, for every k."""
-    return _even_coverage_order(scene.rows, scene.cols)
+    return _even_coverage_order(features.rows, features.cols)
 
 
-def rank_randomly(scene: TokenScene) -> np.ndarray:
+def rank_randomly(features: TokenFeatures) -> np.ndarray:
     """Rank tokens at random; the same seed gives the same order."""
-    return np.random.default_rng(scene.seed).permutation(scene.num_tokens)
+    return np.random.default_rng(features.seed).permutation(features.num_tokens)
 
 
-POLICIES: dict[str, Callable[[TokenScene], np.ndarray]] = {
+POLICIES: dict[str, Callable[[TokenFeatures], np.ndarray]] = {
     'events': rank_by_events,
     'events_and_coverage': rank_by_events_and_coverage,
     'events_and_detail': rank_by_events_and_detail,
@@ -97,24 +95,23 @@ POLICIES: dict[str, Callable[[TokenScene], np.ndarray]] = {
     'random': rank_randomly,
 }
 EVENT_POLICIES = frozenset(name for name in POLICIES if name.startswith('events'))
-# What a policy has to know of the image: a field of TokenScene.
+# The field of TokenFeatures that a policy needs of the image.
 IMAGE_SCORES = {
     'events_and_detail': 'detail', 'detail': 'detail', 'events_and_saliency': 'saliency',
     'saliency': 'saliency'}
 
 
-def _rank_by_score(scene: TokenScene, score: np.ndarray) -> np.ndarray:
+def _rank_by_score(features: TokenFeatures, score: np.ndarray) -> np.ndarray:
     """Rank tokens by a score each in float32, equal ones in even coverage."""
-    order = rank_uniformly(scene)
+    order = rank_uniformly(features)
     return order[_places_by_size(score.ravel()[order].astype(np.float32))]
 
 
 def _places_by_size(values: np.ndarray) -> np.ndarray:
     """
-    Return the places of float32 values, the largest first and equal ones in their order.
+    Return ``numpy.argsort(-values, kind='stable')`` of float32 values, several times as fast.
 
-    It is what ``numpy.argsort(-values, kind='stable')`` returns, several times as fast: whole
-    numbers that hold a value in their upper and its place in their lower half are sorted.
+    It sorts integers that hold a value in their upper and its place in their lower half.
     """
     bits = (np.float32(0.0) - values).view(np.int32)  # not -values: both zeros become one
     bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)  # negative ones are stored largest first
@@ -124,33 +121,25 @@ def _places_by_size(values: np.ndarray) -> np.ndarray:
 
 
 def _interleave(
-    scene: TokenScene, intensity: np.ndarray, still_order: np.ndarray,
+    features: TokenFeatures, intensity: np.ndarray, still_order: np.ndarray,
 ) -> np.ndarray:
     """
-    Merge the moving tokens with all tokens in another order, of which every head gets its share.
+    Merge moving tokens with ``still_order``, which gets its share of every prefix.
 
-    Parameters
-    ----------
-    scene : TokenScene
-        Gives the share of ``still_order``.
-    intensity : numpy.ndarray
-        Shape (rows, cols); 0 where nothing moves.
-    still_order : numpy.ndarray
-        int64, all tokens.
-
+    ``intensity`` has shape (rows, cols), 0 where nothing moves; ``still_order`` holds all tokens.
     """
-    moving = _rank_by_score(scene, intensity)[:np.count_nonzero(intensity)]
+    moving = _rank_by_score(features, intensity)[:np.count_nonzero(intensity)]
     # The n-th of the still order is due when the ranking is n / share long, the n-th moving one
     # when it is n / (1 - share) long; a token is in at the earlier of its two places.
-    due = np.full(scene.num_tokens, np.inf)
-    place = np.arange(1, scene.num_tokens + 1)
-    if scene.still_share < 1.0:
-        due[moving] = place[:len(moving)] / (1.0 - scene.still_share)
-    if scene.still_share > 0.0:
-        still_due = np.empty(scene.num_tokens)
-        still_due[still_order] = place / scene.still_share
+    due = np.full(features.num_tokens, np.inf)
+    place = np.arange(1, features.num_tokens + 1)
+    if features.still_share < 1.0:
+        due[moving] = place[:len(moving)] / (1.0 - features.still_share)
+    if features.still_share > 0.0:
+        still_due = np.empty(features.num_tokens)
+        still_due[still_order] = place / features.still_share
         due = np.minimum(due, still_due)
-    still_rank = np.empty(scene.num_tokens, np.int64)
+    still_rank = np.empty(features.num_tokens, np.int64)
     still_rank[still_order] = place
     return np.lexsort((still_rank, due))
 
@@ -177,8 +166,7 @@ def _even_coverage_order(rows: int, cols: int) -> np.ndarray:
     """
     Return all tokens in the order of an ordered-dither (Bayer) matrix that covers the grid.
 
-    Every head of a quarter of a power of two is a regular lattice, and between those the
-    lattice is refined by its diagonal first, which keeps it even.
+    Prefixes of 1 / 4 ** n of the tokens are regular lattices, refined along the diagonal first.
     """
     num_bits = max(rows - 1, cols - 1).bit_length()
     row, col = np.divmod(np.arange(rows * cols), cols)

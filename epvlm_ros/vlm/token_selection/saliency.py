@@ -1,15 +1,16 @@
-"""What stands out: a colour from the ground of the image, events from those about them."""
+"""Saliency of tokens: colour contrast with the background, and local contrast of events."""
 
 from __future__ import annotations
 
 import cv2
 from epvlm_ros.compiled import compiled
+from epvlm_ros.images import LUMA_WEIGHTS
 from epvlm_ros.vlm.patch_grid import PatchGrid
 import numpy as np
 
 SAMPLES_PER_SIDE = 4  # of a token: finer ones see noise, coarser ones miss the rim of objects
 # Rows: brightness, red less green, blue less yellow, of red, green and blue from 0 to 1.
-OPPONENT_COLOURS = ((0.299, 0.587, 0.114), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
+OPPONENT_COLOURS = (LUMA_WEIGHTS, (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))
 LEAST_SPREAD = 0.03  # of a channel: noise and shading of a ground of one colour
 LEAST_DISTANCE = 1e-3  # in spreads: what is less may be rounding alone
 HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is one half
@@ -20,32 +21,25 @@ EVENT_WEIGHT = 0.5  # of its contrast, and of the largest beside it, against sal
 
 def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
     """
-    Return how far the most unusual colour in each token is from the ground of the image.
+    Return how far the most unusual colour in each token is from the background.
 
-    The image is reduced to 4 x 4 samples a token, o = opponent colours of a sample, m = mean o of
-    a token. Ground g = median of m over the tokens, spread s = median of |m - g| + 0.03, each by
-    channel. Distance d = |(o - g) / s|, the length over the channels, so that a channel in which
-    the ground varies much counts little: brightness in clutter, or colour in a colourful scene.
-    Of each token the largest d counts, since a rim of an object is needed as much as its middle.
-    Saliency is d / (d + 3).
+    The image is reduced to 4 x 4 samples per token; o = opponent colours of a sample, m = mean o
+    of a token. Background g = median of m over the tokens, spread s = median of |m - g| + 0.03,
+    each by channel. Distance d = |(o - g) / s|, the norm over the channels, so that a channel
+    that varies much in the background counts little. The largest d of a token counts, since the
+    rim of an object is needed as much as its middle. Saliency is d / (d + 3).
 
     Parameters
     ----------
     image_rgb : numpy.ndarray
         uint8, shape (height, width, 3), red first; not changed.
     grid : PatchGrid
-        The tokens of this image.
+        The tokens of this image; another size is a ValueError.
 
     Returns
     -------
     numpy.ndarray
-        float32, shape (grid.rows, grid.cols), from 0 up to, not including, 1; 0 everywhere in an
-        image of one colour.
-
-    Raises
-    ------
-    ValueError
-        If the tokens are those of an image of another size.
+        float32, shape (grid.rows, grid.cols), in [0, 1), all 0 for an image of one colour.
 
     """
     grid.check_image(image_rgb)
@@ -119,7 +113,7 @@ def _largest_squares(samples, to_unusual, rows, cols):  # type: ignore[no-untype
 
 
 def _median_of_rows(values: np.ndarray) -> np.ndarray:
-    """Return what numpy.median does, which looks for three places at once: ten times slower."""
+    """Return ``numpy.median(values, axis=1)``, ten times as fast."""
     middle = values.shape[1] // 2
     parted = np.partition(values, middle, axis=1)
     upper = parted[:, middle]
@@ -130,24 +124,12 @@ def _median_of_rows(values: np.ndarray) -> np.ndarray:
 
 def event_contrast(activity: np.ndarray, noise_floor: float) -> np.ndarray:
     """
-    Return how far the events of each token stand out from noise and from those about it.
+    Return the contrast of the events of each token with noise and with its surroundings.
 
-    With e = max(0, activity - noise floor) and a = the mean activity of the 7 x 7 tokens about it
-    (at the edges the outermost tokens are repeated): e / (e + noise floor + 2 a). A moving camera
-    makes events everywhere; where all tokens have the same many, none gets more than 1/3.
-
-    Parameters
-    ----------
-    activity : numpy.ndarray
-        float32, shape (rows, cols), events per token, at least 0; not changed.
-    noise_floor : float
-        Most events of a token in which nothing moves.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, like ``activity``, from 0 up to, not including, 1.
-
+    With e = max(0, activity - noise floor) and a = the mean activity of the 7 x 7 tokens around
+    (edges are repeated): e / (e + noise floor + 2 a), in [0, 1). A moving camera makes events
+    everywhere; where all tokens have equally many, none gets more than 1/3. ``activity`` is
+    float32, shape (rows, cols), at least 0, and not changed.
     """
     above = np.maximum(activity - np.float32(noise_floor), 0.0)
     side = (AROUND_TOKENS, AROUND_TOKENS)
@@ -158,16 +140,10 @@ def event_contrast(activity: np.ndarray, noise_floor: float) -> np.ndarray:
 
 def combine(saliency: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     """
-    Return one score of both: saliency + (contrast + largest contrast of the 3 x 3 tokens) / 2.
+    Return saliency + (contrast + largest contrast of the 3 x 3 tokens) / 2, both (rows, cols).
 
-    So what a moving edge encloses counts as moving, and so does the ground about a moving object,
-    while that about one at rest does not: which tokens were kept tells a model what moves.
-
-    Parameters
-    ----------
-    saliency, contrast : numpy.ndarray
-        float32, shape (rows, cols), from ``image_saliency`` and ``event_contrast``.
-
+    So what a moving edge encloses counts as moving, and so does the background beside a moving
+    object, but not that beside one at rest: which tokens are kept tells a model what moves.
     """
     nearby = cv2.dilate(contrast, np.ones((3, 3), np.uint8))
     return saliency + np.float32(EVENT_WEIGHT) * (contrast + nearby)

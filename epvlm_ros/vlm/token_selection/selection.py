@@ -1,4 +1,4 @@
-"""The rule: a policy's ranking, the budget, and what happens where events say nothing."""
+"""Token selection: a policy's ranking, the budget, and the fallback without events."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.patch_grid import PatchGeometry, PatchGrid, token_activity
-from epvlm_ros.vlm.token_selection.features import image_detail, TokenScene
+from epvlm_ros.vlm.token_selection.features import image_detail, TokenFeatures
 from epvlm_ros.vlm.token_selection.policies import EVENT_POLICIES, IMAGE_SCORES, POLICIES
 from epvlm_ros.vlm.token_selection.saliency import image_saliency
 import numpy as np
 
 _NANOSECOND = 1e-9  # in seconds
 NO_FALLBACK = ''
-# What was used in place of the event rule, and why; every value of Selection.fallback.
+# Every value of Selection.fallback: what was used in place of an event policy, and why.
 STATIC_SCENE_POLICIES = ('dense', 'uniform', 'detail', 'saliency')
 STATIC_SCENE, NO_EVENT_DATA = 'static scene', 'no event data'
 FALLBACKS = (NO_FALLBACK, *(
@@ -30,15 +30,9 @@ class Selection:
     """
     The tokens to compute on.
 
-    Parameters
-    ----------
-    kept_indices : numpy.ndarray
-        int64, ascending, row by row, without repeats, at least one.
-    policy : str
-        The ranking that chose them, a key of ``POLICIES``, or dense for all tokens.
-    fallback : str
-        One of ``FALLBACKS``; empty when the configured rule was used.
-
+    ``kept_indices`` is int64, ascending, without repeats, at least one. ``policy`` is a key of
+    ``POLICIES``, or dense for all tokens. ``fallback`` is one of ``FALLBACKS``, empty if the
+    configured policy was used.
     """
 
     kept_indices: np.ndarray
@@ -62,7 +56,7 @@ def token_budget(keep_ratio: float, num_tokens: int) -> int:
 
 
 def select_tokens(
-    scene: TokenScene,
+    features: TokenFeatures,
     keep_ratio: float,
     *,
     policy: str = 'events',
@@ -74,10 +68,10 @@ def select_tokens(
 
     Parameters
     ----------
-    scene : TokenScene
-        The grid and its activity; not changed.
+    features : TokenFeatures
+        What the policy looks at; not changed.
     keep_ratio : float
-        Share of the tokens to keep, in (0, 1]; 1 is the dense model.
+        In (0, 1]; 1 is the dense model.
     policy : str
         A key of ``POLICIES``.
     static_scene_policy : str
@@ -97,20 +91,20 @@ def select_tokens(
         If a policy is unknown, the ratio is out of range or the activity has another shape.
 
     """
-    budget = token_budget(keep_ratio, scene.num_tokens)
-    _check(scene, policy, static_scene_policy)
-    if budget == scene.num_tokens:
+    budget = token_budget(keep_ratio, features.num_tokens)
+    _check(features, policy, static_scene_policy)
+    if budget == features.num_tokens:
         return Selection(np.arange(budget, dtype=np.int64), 'dense', NO_FALLBACK)
     fallback = NO_FALLBACK
-    if policy in EVENT_POLICIES and (scene.activity is None or is_static):
-        reason = NO_EVENT_DATA if scene.activity is None else STATIC_SCENE
+    if policy in EVENT_POLICIES and (features.activity is None or is_static):
+        reason = NO_EVENT_DATA if features.activity is None else STATIC_SCENE
         policy, fallback = static_scene_policy, f'{static_scene_policy}: {reason}'
     if policy == 'dense':
-        return Selection(np.arange(scene.num_tokens, dtype=np.int64), policy, fallback)
+        return Selection(np.arange(features.num_tokens, dtype=np.int64), policy, fallback)
     score = IMAGE_SCORES.get(policy)
-    if score and getattr(scene, score) is None:
+    if score and getattr(features, score) is None:
         raise ValueError(f'{policy} looks at the image: give its {score}, see image_{score}')
-    kept_indices = np.sort(POLICIES[policy](scene)[:budget])
+    kept_indices = np.sort(POLICIES[policy](features)[:budget])
     return Selection(kept_indices.astype(np.int64), policy, fallback)
 
 
@@ -119,20 +113,20 @@ def select_for_frame(
     seed: int = 0,
 ) -> Selection:
     """
-    Choose the visual tokens of a frame as a configuration says.
+    Choose the visual tokens of a frame.
 
     Parameters
     ----------
     image_rgb : numpy.ndarray
-        uint8, shape (height, width, 3), red first; only looked at where the policy does so.
+        uint8, shape (height, width, 3), red first; read only by policies that need it.
     grid : PatchGrid
         The tokens of this image.
     activity : ActivityGrid or None
-        Event counts of the frame; None where no event data came.
+        Event counts of the frame; None if no event data came.
     config : VlmConfig
-        Those of ``SELECTION_PARAMETERS`` are used.
+        Gives the ``SELECTION_PARAMETERS``.
     seed : int
-        Makes one random selection differ from another.
+        Of the random policy.
 
     Raises
     ------
@@ -148,12 +142,12 @@ def select_for_frame(
         floor, is_static = noise_floor(*limits), is_static_scene(per_token, *limits)
     needed = {IMAGE_SCORES.get(name) for name in (config.selection, config.static_scene_policy)
               if config.keep_ratio < 1.0}
-    scene = TokenScene(
+    features = TokenFeatures(
         grid.rows, grid.cols, per_token, seed, noise_floor=floor, still_share=config.still_share,
         detail=image_detail(image_rgb, grid) if 'detail' in needed else None,
         saliency=image_saliency(image_rgb, grid) if 'saliency' in needed else None)
     return select_tokens(
-        scene, config.keep_ratio, policy=config.selection,
+        features, config.keep_ratio, policy=config.selection,
         static_scene_policy=config.static_scene_policy, is_static=is_static)
 
 
@@ -178,13 +172,13 @@ def noise_floor(
     Parameters
     ----------
     grid : PatchGrid
-        The tokens.
+        Gives the area of a token.
     window_length_s : float
-        Length of the event window, above 0.
+        Of the event window, above 0.
     static_scene_rate : float
-        Events per sensor pixel and second that a token may see without anything moving in it.
+        Events per sensor pixel and second up to which nothing moves.
     pixel_density : float
-        Sensor pixels that see one pixel of the image, above 0.
+        Sensor pixels per pixel of the image, above 0.
 
     Raises
     ------
@@ -204,37 +198,26 @@ def is_static_scene(
     pixel_density: float = 1.0,
 ) -> bool:
     """
-    Tell whether no token sees more than noise.
+    Tell whether no token has more events than ``noise_floor``, which explains the arguments.
 
-    Parameters
-    ----------
-    activity : numpy.ndarray
-        float32, shape (rows, cols), events per token in the window.
-    grid, window_length_s, static_scene_rate, pixel_density
-        As in ``noise_floor``.
-
-    Raises
-    ------
-    ValueError
-        If the window has no length.
-
+    ``activity`` is float32, shape (rows, cols), events per token in the window.
     """
     floor = noise_floor(grid, window_length_s, static_scene_rate, pixel_density)
     return float(activity.max()) <= floor
 
 
-def _check(scene: TokenScene, policy: str, static_scene_policy: str) -> None:
+def _check(features: TokenFeatures, policy: str, static_scene_policy: str) -> None:
     if policy not in POLICIES:
         raise ValueError(f'selection is {policy!r}: give one of {", ".join(POLICIES)}')
     if static_scene_policy not in STATIC_SCENE_POLICIES:
         raise ValueError(
             f'static_scene_policy is {static_scene_policy!r}: give one of '
             + ', '.join(STATIC_SCENE_POLICIES))
-    for name, values in (
-            ('activity', scene.activity), ('detail', scene.detail), ('saliency', scene.saliency)):
-        if values is not None and values.shape != (scene.rows, scene.cols):
+    for name in ('activity', 'detail', 'saliency'):
+        values = getattr(features, name)
+        if values is not None and values.shape != (features.rows, features.cols):
             raise ValueError(
-                f'the {name} has shape {values.shape}: give ({scene.rows}, {scene.cols}), one '
-                'number a token')
-    if not 0.0 <= scene.still_share <= 1.0:
-        raise ValueError(f'still_share is {scene.still_share}: give 0 to 1')
+                f'the {name} has shape {values.shape}: give ({features.rows}, {features.cols}), '
+                'one number per token')
+    if not 0.0 <= features.still_share <= 1.0:
+        raise ValueError(f'still_share is {features.still_share}: give 0 to 1')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine import EngineAnswer, VlmEngine
+from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
 import numpy as np
 import pytest
 from qwen_checkpoints import (
@@ -136,6 +136,22 @@ def test_other_frames_and_no_events_are_computed_anew(folder: Path, image: np.nd
                               (image[:100], None), (image, make_activity(4))):
         engine.answer(picture, '?', activity)
     assert len(frames) == 5
+
+
+def test_frames_with_keys_are_known_by_them(folder: Path, image: np.ndarray) -> None:
+    engine = make_engine(folder)
+    frames = count_frames(engine)
+    black = np.zeros_like(image)
+    counts = []
+    for moment in (Moment(image, make_activity(), 7), Moment(image, make_activity(), 7),
+                   Moment(black, None, 7),  # the contents of a known frame are not looked at
+                   Moment(image, make_activity(), 8), Moment(image, make_activity()),
+                   Moment(image, make_activity()), Moment(image, make_activity(), 8),
+                   Moment(image, make_activity(), 0)):
+        reused = engine.answer_about([moment], '?').flops_reused > 0
+        counts.append((len(frames), reused))
+    assert counts == [(1, False), (1, True), (1, True), (2, False), (3, False), (3, True),
+                      (4, False), (5, False)]
 
 
 def test_a_longer_answer_about_the_same_frame_reuses_it(folder: Path, image: np.ndarray) -> None:

@@ -225,13 +225,16 @@ def test_the_arguments_stay_as_they_are(engine: VlmEngine, image: np.ndarray) ->
     (np.zeros((28, 5601, 3), np.uint8), 'crop it'),
 ])
 def test_bad_images_are_refused(engine: VlmEngine, image_rgb: np.ndarray, remedy: str) -> None:
-    with pytest.raises(ValueError, match=remedy):
-        engine.answer(image_rgb, QUESTION, None)
+    for use in (engine.check_image, lambda bad: engine.answer(bad, QUESTION, None)):
+        with pytest.raises(ValueError, match=remedy):
+            use(image_rgb)
 
 
 @pytest.mark.parametrize('height, width', [(28, 28), (28, 400), (400, 28), (97, 31)])
 def test_small_and_long_images_are_answered(engine: VlmEngine, height: int, width: int) -> None:
-    answer = engine.answer(np.zeros((height, width, 3), np.uint8), QUESTION, None)
+    picture = np.zeros((height, width, 3), np.uint8)
+    engine.check_image(picture)
+    answer = engine.answer(picture, QUESTION, None)
     grid = engine.patch_grid(height, width)
     assert (answer.rows, answer.cols) == (grid.rows, grid.cols)
 

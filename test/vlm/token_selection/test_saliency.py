@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 from epvlm_ros.vlm.patch_grid import PatchGeometry
-from epvlm_ros.vlm.token_selection import image_saliency, select_tokens, TokenScene
+from epvlm_ros.vlm.token_selection import image_saliency, select_tokens, TokenFeatures
 from epvlm_ros.vlm.token_selection.saliency import combine, event_contrast, OPPONENT_COLOURS
 import numpy as np
 import pytest
@@ -134,10 +134,10 @@ def test_what_a_moving_edge_encloses_is_kept():
     activity = 1000.0 * contrast
     saliency = np.zeros((7, 9), np.float32)
     saliency[1:4, 1:4] = 0.5
-    scene = TokenScene(7, 9, activity, saliency=saliency)
-    kept = select_tokens(scene, 9 / 63, policy='events_and_saliency').kept_indices
+    features = TokenFeatures(7, 9, activity, saliency=saliency)
+    kept = select_tokens(features, 9 / 63, policy='events_and_saliency').kept_indices
     assert kept.tolist() == [row * 9 + col for row in (1, 2, 3) for col in (1, 2, 3)]
-    by_events = select_tokens(scene, 8 / 63).kept_indices
+    by_events = select_tokens(features, 8 / 63).kept_indices
     assert 20 not in by_events
 
 
@@ -146,8 +146,8 @@ def test_kept_ground_about_an_object_tells_that_it_moves():
     saliency[3, 3] = saliency[3, 10] = 0.8  # two objects
     activity = np.zeros((7, 14), np.float32)
     activity[3, 3] = 300.0  # one of which moves
-    scene = TokenScene(7, 14, activity, noise_floor=5.0, saliency=saliency)
-    kept = select_tokens(scene, 10 / 98, policy='events_and_saliency').kept_indices
+    features = TokenFeatures(7, 14, activity, noise_floor=5.0, saliency=saliency)
+    kept = select_tokens(features, 10 / 98, policy='events_and_saliency').kept_indices
     beside = [row * 14 + col for row in (2, 3, 4) for col in (2, 3, 4)]
     assert kept.tolist() == sorted([*beside, 3 * 14 + 10])
 
@@ -157,14 +157,15 @@ def test_events_and_saliency_sees_what_moves_and_what_has_another_colour():
     activity[1, 1] = 400.0  # moves, in the colour of the ground
     saliency = np.full((8, 8), 0.1, np.float32)
     saliency[6, 6] = 0.8  # is at rest
-    scene = TokenScene(8, 8, activity, noise_floor=5.0, saliency=saliency)
-    kept = select_tokens(scene, 2 / 64, policy='events_and_saliency').kept_indices
+    features = TokenFeatures(8, 8, activity, noise_floor=5.0, saliency=saliency)
+    kept = select_tokens(features, 2 / 64, policy='events_and_saliency').kept_indices
     assert kept.tolist() == [9, 54]
     with pytest.raises(ValueError, match='give its saliency, see image_saliency'):
-        select_tokens(TokenScene(8, 8, activity), 0.5, policy='events_and_saliency')
+        select_tokens(TokenFeatures(8, 8, activity), 0.5, policy='events_and_saliency')
 
 
 def test_equal_colours_share_a_budget_evenly():
-    scene = TokenScene(8, 8, saliency=np.zeros((8, 8), np.float32))
-    saliency = select_tokens(scene, 0.25, policy='saliency').kept_indices
-    assert saliency.tolist() == select_tokens(scene, 0.25, policy='uniform').kept_indices.tolist()
+    features = TokenFeatures(8, 8, saliency=np.zeros((8, 8), np.float32))
+    saliency = select_tokens(features, 0.25, policy='saliency').kept_indices
+    uniform = select_tokens(features, 0.25, policy='uniform').kept_indices
+    assert saliency.tolist() == uniform.tolist()

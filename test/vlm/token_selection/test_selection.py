@@ -7,7 +7,7 @@ from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.patch_grid import PatchGeometry
 from epvlm_ros.vlm.token_selection import (
     FALLBACKS, image_detail, is_static_scene, noise_floor, POLICIES, rank_uniformly,
-    select_for_frame, select_tokens, token_budget, TokenScene)
+    select_for_frame, select_tokens, token_budget, TokenFeatures)
 from hypothesis import given, settings, strategies
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ GRIDS = strategies.tuples(strategies.integers(1, 12), strategies.integers(1, 12)
 RATIOS = strategies.floats(0.01, 1.0)
 
 
-def make_scene(rows: int, cols: int, seed: int = 0) -> TokenScene:
+def make_features(rows: int, cols: int, seed: int = 0) -> TokenFeatures:
     """Return a scene in which every token has another activity."""
     random = np.random.default_rng(seed)
     values = random.permutation(rows * cols).astype(np.float32).reshape(rows, cols)
     detail = random.random((rows, cols)).astype(np.float32)
-    return TokenScene(
+    return TokenFeatures(
         rows, cols, values, seed, detail, noise_floor=rows * cols / 2, saliency=1.0 - detail)
 
 
@@ -30,20 +30,20 @@ def make_scene(rows: int, cols: int, seed: int = 0) -> TokenScene:
 def test_distinct_activities_give_the_quantile_mask(
     grid: tuple[int, int], keep_ratio: float, seed: int,
 ) -> None:
-    scene = make_scene(*grid, seed)
-    selection = select_tokens(scene, keep_ratio)
-    assert scene.activity is not None
+    features = make_features(*grid, seed)
+    selection = select_tokens(features, keep_ratio)
+    assert features.activity is not None
     # M = 1 where S >= Q_(1 - tau)(S), tau being the share that the budget comes to
-    share = len(selection.kept_indices) / scene.num_tokens
-    threshold = np.quantile(scene.activity.astype(np.float64), 1 - share)
-    expected = np.flatnonzero(scene.activity >= threshold)
+    share = len(selection.kept_indices) / features.num_tokens
+    threshold = np.quantile(features.activity.astype(np.float64), 1 - share)
+    expected = np.flatnonzero(features.activity >= threshold)
     assert selection.kept_indices.tolist() == expected.tolist()
     assert selection.fallback == ''
 
 
 def test_by_hand() -> None:
     activity = np.array([[5, 0, 1, 9], [2, 7, 0, 3]], dtype=np.float32)
-    selection = select_tokens(TokenScene(2, 4, activity), 0.5)
+    selection = select_tokens(TokenFeatures(2, 4, activity), 0.5)
     assert selection.kept_indices.tolist() == [0, 3, 5, 7]  # 5, 9, 7 and 3
     assert selection.kept_indices.dtype == np.int64
     assert (selection.policy, selection.fallback) == ('events', '')
@@ -57,25 +57,25 @@ def test_the_budget_is_exact_and_the_order_is_row_by_row(
     grid: tuple[int, int], keep_ratio: float, policy: str, num_levels: int, seed: int,
 ) -> None:
     activity = np.random.default_rng(seed).integers(0, num_levels, grid).astype(np.float32)
-    scene = TokenScene(
+    features = TokenFeatures(
         *grid, activity, seed, activity[::-1], num_levels / 2, seed / 99, activity[:, ::-1])
-    kept = select_tokens(scene, keep_ratio, policy=policy).kept_indices
-    assert len(kept) == token_budget(keep_ratio, scene.num_tokens)
-    assert np.all(np.diff(kept) > 0) and kept[0] >= 0 and kept[-1] < scene.num_tokens
-    again = select_tokens(scene, keep_ratio, policy=policy).kept_indices
+    kept = select_tokens(features, keep_ratio, policy=policy).kept_indices
+    assert len(kept) == token_budget(keep_ratio, features.num_tokens)
+    assert np.all(np.diff(kept) > 0) and kept[0] >= 0 and kept[-1] < features.num_tokens
+    again = select_tokens(features, keep_ratio, policy=policy).kept_indices
     assert np.array_equal(kept, again)
     if policy == 'events':
         values = activity.ravel()
-        dropped = np.setdiff1d(np.arange(scene.num_tokens), kept)
+        dropped = np.setdiff1d(np.arange(features.num_tokens), kept)
         assert not len(dropped) or values[kept].min() >= values[dropped].max()
 
 
 @pytest.mark.parametrize('policy', sorted(POLICIES))
 def test_a_smaller_budget_keeps_a_part_of_a_larger_one(policy: str) -> None:
-    scene = make_scene(7, 9)
+    features = make_features(7, 9)
     previous: set[int] = set()
     for keep_ratio in np.linspace(0.02, 0.98, 20):
-        kept = set(select_tokens(scene, float(keep_ratio), policy=policy).kept_indices.tolist())
+        kept = set(select_tokens(features, float(keep_ratio), policy=policy).kept_indices.tolist())
         assert previous <= kept
         previous = kept
 
@@ -86,16 +86,16 @@ def test_a_smaller_budget_keeps_a_part_of_a_larger_one(policy: str) -> None:
     min_size=1, max_size=60))
 def test_the_largest_come_first_and_equal_ones_in_even_coverage(values: list[float]) -> None:
     activity = np.array([values], np.float32)
-    scene = TokenScene(1, len(values), activity)
-    order = rank_uniformly(scene)
+    features = TokenFeatures(1, len(values), activity)
+    order = rank_uniformly(features)
     expected = sorted(order.tolist(), key=lambda token: -activity[0, token])  # sorted is stable
-    assert POLICIES['events'](scene).tolist() == expected
+    assert POLICIES['events'](features).tolist() == expected
 
 
 def test_leftover_budget_covers_the_still_scene() -> None:
     activity = np.zeros((8, 8), dtype=np.float32)
     activity[0, 0] = 3.0  # one moving token, 16 more in the budget
-    kept = select_tokens(TokenScene(8, 8, activity), 17 / 64).kept_indices
+    kept = select_tokens(TokenFeatures(8, 8, activity), 17 / 64).kept_indices
     per_quarter = np.zeros((4, 4), dtype=int)
     np.add.at(per_quarter, (kept // 8 // 2, kept % 8 // 2), 1)
     assert per_quarter.min() >= 1  # one in every 2 x 2 neighbourhood
@@ -104,7 +104,7 @@ def test_leftover_budget_covers_the_still_scene() -> None:
 def test_uniform_order_is_the_ordered_dither_matrix() -> None:
     # The 4 x 4 matrix of ordered dithering, written as the places of ranks 0 to 15.
     expected = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
-    order = rank_uniformly(TokenScene(4, 4))
+    order = rank_uniformly(TokenFeatures(4, 4))
     ranks = np.empty(16, dtype=int)
     ranks[order] = np.arange(16)
     assert ranks.reshape(4, 4).tolist() == expected.tolist()
@@ -113,9 +113,9 @@ def test_uniform_order_is_the_ordered_dither_matrix() -> None:
 @settings(max_examples=60, deadline=None)
 @given(rows=strategies.integers(2, 30), cols=strategies.integers(2, 30), budget=RATIOS)
 def test_uniform_covers_any_grid(rows: int, cols: int, budget: float) -> None:
-    scene = TokenScene(rows, cols)
-    kept = select_tokens(scene, budget, policy='uniform').kept_indices
-    places = np.stack(np.divmod(np.arange(scene.num_tokens), cols), axis=1)
+    features = TokenFeatures(rows, cols)
+    kept = select_tokens(features, budget, policy='uniform').kept_indices
+    places = np.stack(np.divmod(np.arange(features.num_tokens), cols), axis=1)
     to_kept = np.abs(places[:, None] - places[kept][None]).max(axis=2).min(axis=1)
     # a lattice of side 2^n holds fewer tokens than the budget, so no token is farther than that
     side = 1
@@ -126,7 +126,7 @@ def test_uniform_covers_any_grid(rows: int, cols: int, budget: float) -> None:
 
 def test_random_differs_by_seed_only() -> None:
     kept = [
-        select_tokens(TokenScene(9, 9, None, seed), 0.4, policy='random').kept_indices.tolist()
+        select_tokens(TokenFeatures(9, 9, None, seed), 0.4, policy='random').kept_indices.tolist()
         for seed in (0, 0, 1)]
     assert kept[0] == kept[1] != kept[2]
 
@@ -139,12 +139,12 @@ def test_random_differs_by_seed_only() -> None:
 def test_still_scenes_fall_back_by_name(
     policy: str, static_scene_policy: str, num_kept: int,
 ) -> None:
-    scores = {'detail': make_scene(8, 8).detail, 'saliency': make_scene(8, 8).saliency}
-    silent = TokenScene(8, 8, np.zeros((8, 8), np.float32), **scores)
+    scores = {'detail': make_features(8, 8).detail, 'saliency': make_features(8, 8).saliency}
+    silent = TokenFeatures(8, 8, np.zeros((8, 8), np.float32), **scores)
     names = {'policy': policy, 'static_scene_policy': static_scene_policy}
     static = select_tokens(silent, 0.25, is_static=True, **names)
     assert static.fallback == f'{static_scene_policy}: static scene'
-    no_data = select_tokens(TokenScene(8, 8, **scores), 0.25, **names)
+    no_data = select_tokens(TokenFeatures(8, 8, **scores), 0.25, **names)
     assert no_data.fallback == f'{static_scene_policy}: no event data'
     for selection in (static, no_data):
         assert selection.fallback in FALLBACKS
@@ -156,15 +156,15 @@ def test_still_scenes_fall_back_by_name(
 def test_policies_without_events_never_fall_back(policy: str) -> None:
     for is_static in (False, True):
         ones = np.ones((4, 4), np.float32)
-        scene = TokenScene(4, 4, detail=ones, saliency=ones)
-        selection = select_tokens(scene, 0.5, policy=policy, is_static=is_static)
+        features = TokenFeatures(4, 4, detail=ones, saliency=ones)
+        selection = select_tokens(features, 0.5, policy=policy, is_static=is_static)
         assert (selection.policy, selection.fallback) == (policy, '')
         assert len(selection.kept_indices) == 8
 
 
 @pytest.mark.parametrize('policy', sorted(POLICIES))
 def test_keeping_all_is_dense_and_no_fallback(policy: str) -> None:
-    selection = select_tokens(make_scene(3, 2), 1.0, policy=policy, is_static=True)
+    selection = select_tokens(make_features(3, 2), 1.0, policy=policy, is_static=True)
     assert selection.kept_indices.tolist() == [0, 1, 2, 3, 4, 5]
     assert (selection.policy, selection.fallback) == ('dense', '')
 
@@ -178,25 +178,25 @@ def test_budget(keep_ratio: float, num_tokens: int, budget: int) -> None:
 @pytest.mark.parametrize('keep_ratio', [0.0, -0.5, 1.01, float('nan')])
 def test_impossible_ratios_are_refused(keep_ratio: float) -> None:
     with pytest.raises(ValueError, match='keep_ratio'):
-        select_tokens(make_scene(2, 2), keep_ratio)
+        select_tokens(make_features(2, 2), keep_ratio)
 
 
 def test_unknown_names_and_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match='events, events_and_coverage, .*, uniform, random'):
-        select_tokens(make_scene(2, 2), 0.5, policy='attention')
+        select_tokens(make_features(2, 2), 0.5, policy='attention')
     with pytest.raises(ValueError, match='dense, uniform, detail, saliency'):
-        select_tokens(make_scene(2, 2), 0.5, static_scene_policy='memory')
+        select_tokens(make_features(2, 2), 0.5, static_scene_policy='memory')
     with pytest.raises(ValueError, match=r'give \(2, 3\)'):
-        select_tokens(TokenScene(2, 3, np.zeros((3, 2), np.float32)), 0.5)
+        select_tokens(TokenFeatures(2, 3, np.zeros((3, 2), np.float32)), 0.5)
     with pytest.raises(ValueError, match='detail has shape'):
-        select_tokens(TokenScene(2, 3, detail=np.zeros((3, 2), np.float32)), 0.5)
+        select_tokens(TokenFeatures(2, 3, detail=np.zeros((3, 2), np.float32)), 0.5)
     for names in ({'policy': 'detail'}, {'static_scene_policy': 'detail'}):
         with pytest.raises(ValueError, match='detail looks at the image: give its detail'):
-            select_tokens(TokenScene(2, 3), 0.5, **names)
-        all_kept = select_tokens(TokenScene(2, 3), 1.0, **names)  # nothing to look for
+            select_tokens(TokenFeatures(2, 3), 0.5, **names)
+        all_kept = select_tokens(TokenFeatures(2, 3), 1.0, **names)  # nothing to look for
         assert len(all_kept.kept_indices) == 6
     with pytest.raises(ValueError, match='still_share is 1.5'):
-        select_tokens(TokenScene(2, 3, still_share=1.5), 0.5)
+        select_tokens(TokenFeatures(2, 3, still_share=1.5), 0.5)
 
 
 def test_static_rule_counts_events_per_pixel_and_second() -> None:
@@ -223,10 +223,10 @@ def test_the_policies_are_those_of_the_parameter() -> None:
 def test_noise_does_not_outrank_silence_and_detail_of_the_still_scene_gets_its_share() -> None:
     activity = np.array([[0, 3, 40, 60], [2, 1, 50, 0]], dtype=np.float32)
     detail = np.array([[9, 0, 1, 2], [3, 8, 0, 7]], dtype=np.float32)
-    scene = TokenScene(2, 4, activity, detail=detail, noise_floor=3.0, still_share=0.5)
+    features = TokenFeatures(2, 4, activity, detail=detail, noise_floor=3.0, still_share=0.5)
     # by events alone 3, 6, 2, then the noise 1, 4, 5; by detail 0, 5, 7, 4, 3, 2, ...
-    assert select_tokens(scene, 0.5).kept_indices.tolist() == [1, 2, 3, 6]
-    kept = [set(select_tokens(scene, k / 8, policy='events_and_detail').kept_indices.tolist())
+    assert select_tokens(features, 0.5).kept_indices.tolist() == [1, 2, 3, 6]
+    kept = [set(select_tokens(features, k / 8, policy='events_and_detail').kept_indices.tolist())
             for k in range(1, 9)]
     order = [(kept[0] | set()).pop()] + [(b - a).pop() for a, b in zip(kept, kept[1:])]
     # the first of both orders are due at once, and detail goes first among equals; 3, 6 and 2
@@ -240,8 +240,8 @@ def test_the_share_of_the_still_scene_by_hand(share: float, moving: int) -> None
     activity[:2, :3] = 9.0  # six tokens move; all detail is in the lower half
     detail = np.zeros((4, 4), np.float32)
     detail[2:] = 1.0
-    scene = TokenScene(4, 4, activity, detail=detail, still_share=share)
-    kept = select_tokens(scene, 0.5, policy='events_and_detail').kept_indices
+    features = TokenFeatures(4, 4, activity, detail=detail, still_share=share)
+    kept = select_tokens(features, 0.5, policy='events_and_detail').kept_indices
     # 8 tokens: the shares of 0.25 and 0.5 leave room for 6 and 4 moving ones
     assert np.isin(kept, [0, 1, 2, 4, 5, 6]).sum() == moving
     assert (kept >= 8).sum() == 8 - moving
@@ -253,18 +253,18 @@ def test_what_a_moving_edge_encloses_moves_and_lone_weak_tokens_do_not() -> None
     activity[2:4, 2:4] = 0.0  # the inside of a uniform surface
     activity[5, 4] = 6.0  # above half of the floor, beside the region: belongs to it
     activity[6, 0] = 6.0  # the same by itself: noise
-    scene = TokenScene(7, 7, activity, noise_floor=10.0, still_share=0.0)
-    kept = select_tokens(scene, 17 / 49, policy='events_and_coverage').kept_indices
+    features = TokenFeatures(7, 7, activity, noise_floor=10.0, still_share=0.0)
+    kept = select_tokens(features, 17 / 49, policy='events_and_coverage').kept_indices
     expected = np.zeros((7, 7), bool)
     expected[1:5, 1:5] = expected[5, 4] = True
     assert kept.tolist() == np.flatnonzero(expected).tolist()
     # the events alone keep the lone one and leave the inside to chance
-    by_events = select_tokens(scene, 14 / 49).kept_indices
+    by_events = select_tokens(features, 14 / 49).kept_indices
     assert 42 in by_events and not np.isin([16, 17, 23, 24], by_events).any()
 
 
 def test_centre_by_hand() -> None:
-    order = [set(select_tokens(TokenScene(3, 5), k / 15, policy='centre').kept_indices.tolist())
+    order = [set(select_tokens(TokenFeatures(3, 5), k / 15, policy='centre').kept_indices.tolist())
              for k in (1, 3)]
     assert order == [{7}, {6, 7, 8}]  # a step to the side is a smaller share than one down
 
