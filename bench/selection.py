@@ -20,10 +20,10 @@ import time
 
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.eval.policies import activity_for, CONTROLS, POLICIES
-from epvlm_ros.eval.question_set import ImageView
+from epvlm_ros.eval.question_set import Observation
 from epvlm_ros.eval.report import format_table
 from epvlm_ros.eval.settings import configure
-from epvlm_ros.eval.simulated import SimulationConfig, take_view
+from epvlm_ros.eval.simulated import observe_scene, SimulationConfig
 from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.vlm.config import VlmConfig
@@ -41,19 +41,19 @@ GROUPS = ('all', 'moving', 'still, camera still', 'still, camera moving')
 NUM_RUNS = 200
 
 
-def make_views(
+def make_observations(
     split: str, num_images: int, first_scene: int,
-) -> Iterator[tuple[ImageView, np.ndarray, np.ndarray, bool]]:
-    """Yield views, owners (height, width) of pixels, which objects move and whether all do."""
+) -> Iterator[tuple[Observation, np.ndarray, np.ndarray, bool]]:
+    """Yield observations, owners (height, width) of pixels, which objects move, if all do."""
     config = SimulationConfig(split=split)
     height, width = config.image_height, config.image_width
     for index in range(first_scene, first_scene + num_images):
         scene = sample_scene(split, index, aspect_ratio=width / height)
         time_s = float(np.random.default_rng([27, index]).uniform(0.1, 3.0))
-        view = take_view(scene, time_s, config, seed=index)
+        observation = observe_scene(scene, time_s, config, seed=index)
         camera = SceneRenderer(stack_scenes([scene]), height, width)
         owner = camera.render(torch.tensor([[time_s]])).owner[0, 0].numpy()
-        yield view, owner, scene.moves, scene.camera_moves
+        yield observation, owner, scene.moves, scene.camera_moves
 
 
 def object_areas(owner: np.ndarray, grid: PatchGrid) -> np.ndarray:
@@ -73,18 +73,18 @@ def object_areas(owner: np.ndarray, grid: PatchGrid) -> np.ndarray:
 def kept_shares(options: argparse.Namespace) -> dict[str, list[tuple[str, float]]]:
     """Return, for each policy and budget, the group of each object and its kept share."""
     shares: dict[str, list[tuple[str, float]]] = {}
-    views = make_views(options.split, options.images, options.first_scene)
-    for number, (view, owner, moves, camera_moves) in enumerate(views):
+    observations = make_observations(options.split, options.images, options.first_scene)
+    for number, (observation, owner, moves, camera_moves) in enumerate(observations):
         grid = GEOMETRY.grid(*owner.shape)
         areas = object_areas(owner, grid)
         seen = np.flatnonzero(areas.sum(axis=1) >= MIN_AREA)
         still = GROUPS[3] if camera_moves else GROUPS[2]
         groups = [GROUPS[1] if moves[item] else still for item in seen]
         for policy in options.policies:
-            activity = activity_for(policy, view, number)
+            activity = activity_for(policy, observation, number)
             for budget in options.keep:
                 config = configure(VlmConfig(), policy, budget)
-                kept = select_for_frame(view.rgb, grid, activity, config).kept_indices
+                kept = select_for_frame(observation.rgb, grid, activity, config).kept_indices
                 found = areas[seen][:, kept].sum(axis=1) / areas[seen].sum(axis=1)
                 shares.setdefault(f'{policy}, keep {budget:g}', []).extend(zip(groups, found))
     return shares

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from epvlm_ros.sim.question_maker import draw_questions
-from epvlm_ros.sim.questions import FAMILIES, MOTION, Question, RELATIONS, SceneView, view_scene
+from epvlm_ros.sim.questions import (
+    FAMILIES, MOTION, Question, RELATIONS, SceneSnapshot, snapshot_scene)
 from epvlm_ros.sim.renderer import stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.sim.scene import SPLITS
@@ -88,7 +89,9 @@ def encode_block(
     return None if len(tokens) > BLOCK_LENGTH else (tokens, len(asked))
 
 
-def find_mentions(question: Question, view: SceneView) -> list[tuple[int, np.ndarray] | None]:
+def find_mentions(
+    question: Question, snapshot: SceneSnapshot,
+) -> list[tuple[int, np.ndarray] | None]:
     """
     Return where the names of single objects end, and where the objects are.
 
@@ -104,13 +107,13 @@ def find_mentions(question: Question, view: SceneView) -> list[tuple[int, np.nda
     if question.about not in ('colour', 'shape', 'place', 'relation', 'symbol'):
         return found
     for role, name in enumerate((question.subject, question.other)):
-        if name is None or len(view.find(name)) != 1:
+        if name is None or len(snapshot.find(name)) != 1:
             continue
         texts = [name.text(), name.text().replace('object', 'thing')]
         ends = [end for end in range(len(words) + 1) for text in texts
                 if words[max(0, end - len(text.split())):end] == text.split()]
         place = ends[0] if role == 0 else ends[-1]  # 1 more than the index: <|vision_end|> leads
-        found[role] = (place, view.centres[view.find(name)[0]])
+        found[role] = (place, snapshot.centres[snapshot.find(name)[0]])
     return found
 
 
@@ -160,15 +163,15 @@ class BatchDataset(Dataset[Batch]):
                 self._split, number * size + row, aspect_ratio=grid[1] / grid[0])
             if not has_names[row]:
                 scene = paint_freely(scene, random)
-            view = view_scene(scene, float(times_s[row]))
+            snapshot = snapshot_scene(scene, float(times_s[row]))
             for column in range(questions):
-                question, words, start = self._make_block(view, random, has_names[row])
+                question, words, start = self._make_block(snapshot, random, has_names[row])
                 tokens[row, column, :len(words)] = words
                 is_answer[row, column, start:len(words)] = True
                 family[row, column] = FAMILIES.index(question.family)
                 if question.relation:
                     relation[row, column] = RELATIONS.index(question.relation)
-                for role, found in enumerate(find_mentions(question, view)):
+                for role, found in enumerate(find_mentions(question, snapshot)):
                     if found is not None:
                         mention[row, column, role], mention_centre[row, column, role] = found
             scenes.append(scene)
@@ -176,11 +179,11 @@ class BatchDataset(Dataset[Batch]):
         return Batch(grid, stack_scenes(scenes), *(torch.from_numpy(item) for item in arrays))
 
     def _make_block(
-        self, view: SceneView, random: np.random.Generator, has_names: bool,
+        self, snapshot: SceneSnapshot, random: np.random.Generator, has_names: bool,
     ) -> tuple[Question, list[int], int]:
         while True:  # some family always has a question, 'existence' for one
             family = int(random.choice(len(FAMILIES), p=self._weights))
-            for made in draw_questions(FAMILIES[family], view, random, _ATTEMPTS):
+            for made in draw_questions(FAMILIES[family], snapshot, random, _ATTEMPTS):
                 if not has_names and names_a_colour(*made):
                     continue
                 answer = MOTION if made[0].family == _NOT_TO_BE_SEEN else made[1]

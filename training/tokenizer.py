@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epvlm_ros.sim.question_maker import vocabulary
+from epvlm_ros.sim.wording import vocabulary
 from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers, Regex, Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast

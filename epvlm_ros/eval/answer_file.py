@@ -1,8 +1,7 @@
 """
-The file ``answers.jsonl``: what a run depends on, then a line for each question.
+The file ``answers.jsonl``: what a run depends on, then one line for each question.
 
-A line holds the answers to one question under all settings. A second run with equal settings goes
-on where the first one ended, however it ended.
+A line holds the answers to a question under all settings, so an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ Record = dict[str, Any]
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 checksum of what is in a file, in hexadecimal digits."""
+    """Return the SHA-256 checksum of a file in hexadecimal digits."""
     checksum = hashlib.sha256()
     with path.open('rb') as file:
         while chunk := file.read(1 << 20):
@@ -29,13 +28,8 @@ class AnswerFile:
     """
     The file of answers of a run.
 
-    Parameters
-    ----------
-    path : Path
-        Is made, or gone on with if it holds answers of the same run. Half a line at its end, of
-        a run that was stopped while it wrote, is cut off.
-    description : dict
-        What the run depends on, in JSON.
+    It is created, or resumed if it holds answers of the same run; an incomplete last line is cut
+    off. ``description``, in JSON, is what the run depends on.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """
 Accuracies with paired bootstrap confidence intervals.
 
-All settings answer the same questions, so differences are taken within each resample. What is
-drawn again and again are images, with all their questions: answers about one image are not
-independent (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; percentile intervals).
+All settings answer the same questions, so differences are taken within each resample. Images are
+resampled, with all their questions: answers about one image are not independent (Efron and
+Tibshirani, "An Introduction to the Bootstrap", 1993; percentile intervals).
 """
 
 from __future__ import annotations
@@ -33,16 +33,9 @@ class PairedBootstrap:
     Parameters
     ----------
     images : numpy.ndarray
-        int64 (questions,), the number of the image of each question, from 0 on.
-    num_resamples : int
-        More are more exact: 10,000 give the bounds to about 2% of their width.
-    seed : int
-        Equal seeds give equal intervals.
-
-    Raises
-    ------
-    ValueError
-        If there are no questions.
+        int64 (questions,), the number of the image of each question, from 0; not empty.
+    num_resamples, seed : int
+        10,000 give the bounds to about 2% of their width; equal seeds give equal intervals.
 
     """
 
@@ -61,17 +54,7 @@ class PairedBootstrap:
         self._known: dict[bytes, tuple[float, np.ndarray]] = {}
 
     def accuracy(self, right: np.ndarray, chosen: np.ndarray | None = None) -> Estimate:
-        """
-        Return the share of right answers.
-
-        Parameters
-        ----------
-        right : numpy.ndarray
-            bool (questions,).
-        chosen : numpy.ndarray, optional
-            bool (questions,), those that count.
-
-        """
+        """Return the share of right answers among the chosen ones; masks are bool (questions,)."""
         value, resampled = self._means(right, self._all(chosen))
         return _interval(value, resampled)
 
@@ -111,7 +94,7 @@ class PairedBootstrap:
         return self._known[key]
 
     def _draw(self, mask: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return how many questions a mask holds, in all images and in each resample of them."""
+        """Return how many questions a mask holds, in all images and in each resample."""
         counts = np.bincount(
             self._images[mask], minlength=self._times_drawn.shape[1]).astype(np.float32)
         return float(counts.sum()), self._times_drawn @ counts

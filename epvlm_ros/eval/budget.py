@@ -1,4 +1,4 @@
-"""How many tokens a budget leaves: a share of the tokens, or of the FLOPs."""
+"""Budgets of visual tokens: a share of the tokens, or of the FLOPs."""
 
 from __future__ import annotations
 
@@ -11,22 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Budget:
-    """
-    What a policy may spend: ``keep`` of the tokens, or all but ``saved`` of the FLOPs.
-
-    Parameters
-    ----------
-    kind : str
-        'keep' or 'saved'.
-    value : float
-        A share: of the tokens in (0, 1], or of the FLOPs of encoder and prefill in [0, 1).
-
-    Raises
-    ------
-    ValueError
-        If the share is out of its range.
-
-    """
+    """A budget: 'keep' a share of the tokens, (0, 1], or 'saved', of the FLOPs, [0, 1)."""
 
     kind: str
     value: float
@@ -44,21 +29,14 @@ class Budget:
 
     def num_tokens(self, shape: ModelShape, rows: int, cols: int, num_text_tokens: int) -> int:
         """
-        Return how many visual tokens may be kept, at least one.
+        Return how many visual tokens of a grid may be kept, at least one.
 
-        Parameters
-        ----------
-        shape : ModelShape
-            The model.
-        rows, cols : int
-            The grid of visual tokens.
-        num_text_tokens : int
-            All other tokens of the prompt; they are computed on in any case.
+        ``num_text_tokens`` are all other tokens of the prompt, which are always computed on.
 
         Raises
         ------
         ValueError
-            If not even one token is that cheap.
+            If not even one token fits the budget.
 
         """
         if self.kind == 'keep':
@@ -82,10 +60,10 @@ def count_flops(
     shape: ModelShape, rows: int, cols: int, num_kept: int, num_text_tokens: int,
 ) -> int:
     """
-    Count encoder and prefill on so many visual tokens.
+    Count encoder and prefill on ``num_kept`` visual tokens.
 
-    In a model that attends within windows it matters where the tokens are: they are taken to
-    be spread evenly, which is cheapest; what a policy's tokens cost is in the answer.
+    With window attention the FLOPs depend on where the tokens are: here they are spread evenly,
+    which is cheapest; answers have the FLOPs of the actual tokens.
     """
     kept = np.sort(rank_uniformly(TokenFeatures(rows, cols))[:num_kept])
     return prefill_flops(

@@ -25,28 +25,16 @@ _NUM_OPTIONS = 4
 
 def export_questions(questions: QuestionSet, path: Path) -> int:
     """
-    Write questions as RealWorldQA is published: image, question and answer.
+    Write simulated questions as RealWorldQA is published and return the number of rows.
 
-    The image is ``{'bytes': png, 'path': name}``, base64 in JSON lines. Questions whose answer is
-    one of a few have up to four options inline and a letter as their answer, the others a text.
-    A column ``family`` is added.
-
-    Parameters
-    ----------
-    questions : QuestionSet
-        Simulated ones.
-    path : Path
-        A file that ends in .jsonl or .parquet; an old one is replaced.
-
-    Returns
-    -------
-    int
-        Rows written.
+    The columns are image, ``{'bytes': png, 'path': name}``, base64 in JSON lines; question;
+    answer; and ``family``. Questions with few possible answers have up to four options inline and
+    a letter as their answer, the others a text. An existing file is replaced.
 
     Raises
     ------
     ValueError
-        If the file is of another kind, or pyarrow is missing for parquet.
+        If ``path`` does not end in .jsonl or .parquet, or pyarrow is missing for parquet.
 
     """
     if path.suffix == '.jsonl':
@@ -82,9 +70,9 @@ def _rows(questions: QuestionSet) -> Iterator[dict[str, Any]]:
     name, png = '', b''
     for case in questions:
         if case.image != name:
-            view = questions.view(case)
-            assert view is not None
-            name, png = case.image, cv2.imencode('.png', view.rgb[:, :, ::-1])[1].tobytes()
+            observation = questions.observe(case)
+            assert observation is not None
+            name, png = case.image, cv2.imencode('.png', observation.rgb[:, :, ::-1])[1].tobytes()
         question, answer = _put_into_words(case)
         yield {'image': {'bytes': png, 'path': f'{name}.png'}, 'question': question,
                'answer': answer, 'family': case.family}

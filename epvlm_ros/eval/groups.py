@@ -1,4 +1,4 @@
-"""Questions that are reported together, and apart from the others."""
+"""Groups of questions that are reported separately."""
 
 from __future__ import annotations
 
@@ -15,14 +15,6 @@ GROUPS = (*FAMILY_GROUPS, STILL_GROUP)
 
 
 def groups_of(family: str, group: str) -> tuple[str, ...]:
-    """
-    Return the groups that a question belongs to, some of ``GROUPS``.
-
-    Parameters
-    ----------
-    family, group : str
-        Of its case. A family that the simulator does not know is in none.
-
-    """
+    """Return which of ``GROUPS`` a case of this family and group belongs to."""
     found = tuple(name for name, families in FAMILY_GROUPS.items() if family in families)
     return (*found, group) if group else found

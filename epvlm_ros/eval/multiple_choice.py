@@ -1,5 +1,5 @@
 """
-Questions with their options inline, as in RealWorldQA's published rows.
+Questions with inline options, as in RealWorldQA's published rows.
 
 Such a question reads 'In which direction ... ?', then each option on a line of its own ('A. left')
 or all of them on one, then 'Please answer directly with only the letter ...'.
@@ -30,14 +30,10 @@ class AskedText(NamedTuple):
 
 def split_question(text: str) -> AskedText:
     """
-    Take a question apart.
+    Split a text into question, options and instruction.
 
-    Parameters
-    ----------
-    text : str
-        Options are told by letters from A on, two at least, each with a full stop or a bracket
-        behind it: those that start lines, or else the last run of them anywhere.
-
+    Options are marked by letters from A on, two at least, each followed by a full stop or a
+    bracket: those that start lines, or else the last run of them anywhere.
     """
     found = _INSTRUCTION.search(text)
     if found:
@@ -82,17 +78,8 @@ def read_options(value: Any) -> tuple[tuple[str, str], ...]:
     """
     Read a column of options.
 
-    Parameters
-    ----------
-    value : list of str, dict or None
-        Texts, which get the letters from A on, or a text for each letter, where empty ones and
-        those that are no number (a gap in a table) are no options.
-
-    Raises
-    ------
-    ValueError
-        If it is something else.
-
+    ``value`` is a list of texts, which get the letters from A on, or a text for each letter; empty
+    texts and NaN (a gap in a table) are no options. Anything else is a ``ValueError``.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return ()
@@ -110,15 +97,7 @@ def read_options(value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def as_text(value: str | int | float) -> str:
-    """
-    Return an answer or an option as a text; tables turn whole numbers into 3.0.
-
-    Raises
-    ------
-    ValueError
-        If it is no number: how tables fill a gap.
-
-    """
+    """Return an answer or an option as text: tables turn whole numbers into 3.0, gaps into NaN."""
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f'{value} stands where an answer or an option should: give a text')
@@ -131,18 +110,8 @@ def read_truth(answer: str, options: tuple[tuple[str, str], ...]) -> str:
     """
     Return the letter of the right option, or the answer itself where there are no options.
 
-    Parameters
-    ----------
-    answer : str
-        A letter, with or without marks, or the text of an option.
-    options : tuple of (str, str)
-        Letter and text of each option.
-
-    Raises
-    ------
-    ValueError
-        If there is no such option, or no answer.
-
+    ``answer`` is a letter, with or without marks, or the text of an option; one that is empty or
+    none of the options is a ``ValueError``.
     """
     text = answer.strip()
     if not text:

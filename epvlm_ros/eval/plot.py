@@ -21,22 +21,10 @@ _BARS_APART = 0.25  # points of FLOPs
 
 def draw_plot(summary: dict[str, Any], path: Path) -> None:
     """
-    Draw accuracy against the FLOPs used, a line for each policy, bars for the 95% intervals.
+    Draw accuracy against FLOPs as a PNG: a line for each policy, bars for the 95% intervals.
 
-    Of simulated questions those count that one frame can answer, of others all.
-
-    Parameters
-    ----------
-    summary : dict
-        Of ``report.summarise``.
-    path : Path
-        PNG to write.
-
-    Raises
-    ------
-    ValueError
-        If matplotlib is missing.
-
+    Of simulated questions those count that one frame can answer, of others all. ``ValueError`` if
+    matplotlib is missing.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,8 +1,8 @@
 """
-The policies of an evaluation: those of the robot, and controls that only an evaluation has.
+The policies of an evaluation: those of the nodes, and controls.
 
-A control is a map of scores on the image that takes the place of the events: the engine
-keeps the tokens with the highest sums, by the same rule and at the same budget as with events.
+A control is a map of scores that takes the place of the events: the tokens with the highest sums
+are kept, by the same rule and at the same budget as with events.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import fields
 
 import cv2
 from epvlm_ros.activity_grid import ActivityGrid, grid_shape
-from epvlm_ros.eval.question_set import ImageView
+from epvlm_ros.eval.question_set import Observation
 from epvlm_ros.images import LUMA_WEIGHTS
 from epvlm_ros.vlm.config import VlmConfig
 import numpy as np
@@ -22,26 +22,26 @@ RANDOM = 'random'
 _CELL_SIZE_PX = 4
 _SECOND_NS = 1_000_000_000
 
-ScoreMap = Callable[[ImageView, int], ActivityGrid]
+ScoreMap = Callable[[Observation, int], ActivityGrid]
 
 
-def score_by_frame_difference(view: ImageView, seed: int) -> ActivityGrid:
+def score_by_frame_difference(observation: Observation, seed: int) -> ActivityGrid:
     """Score by the change of brightness since the frame before: no event camera needed."""
-    assert view.previous_rgb is not None
+    assert observation.previous_rgb is not None
     before, now = (cv2.transform(rgb, np.array([LUMA_WEIGHTS], np.float32)).astype(np.float32)
-                   for rgb in (view.previous_rgb, view.rgb))
+                   for rgb in (observation.previous_rgb, observation.rgb))
     return _sum_over_cells(np.abs(now - before))
 
 
-def score_by_objects(view: ImageView, seed: int) -> ActivityGrid:
+def score_by_objects(observation: Observation, seed: int) -> ActivityGrid:
     """Score by how much of the true objects is covered: what no robot knows, a ceiling."""
-    assert view.object_mask is not None
-    return _sum_over_cells(view.object_mask.astype(np.float32))
+    assert observation.object_mask is not None
+    return _sum_over_cells(observation.object_mask.astype(np.float32))
 
 
-def score_at_random(view: ImageView, seed: int) -> ActivityGrid:
+def score_at_random(observation: Observation, seed: int) -> ActivityGrid:
     """Score at random, the same way for an image in every run."""
-    height, width = view.rgb.shape[:2]
+    height, width = observation.rgb.shape[:2]
     shape = grid_shape(height, width, _CELL_SIZE_PX)
     scores = np.random.default_rng([25, seed]).random(shape)
     # What of the last row and column lies outside of the image counts for no token.
@@ -67,9 +67,9 @@ def selection_of(policy: str) -> str:
     return 'events' if policy in CONTROLS or policy == DENSE else policy
 
 
-def activity_for(policy: str, view: ImageView, seed: int) -> ActivityGrid:
+def activity_for(policy: str, observation: Observation, seed: int) -> ActivityGrid:
     """Return what the engine is to take for the events of an image with a seed of its own."""
-    return CONTROLS[policy](view, seed) if policy in CONTROLS else view.activity
+    return CONTROLS[policy](observation, seed) if policy in CONTROLS else observation.activity
 
 
 def _sum_over_cells(values: np.ndarray) -> ActivityGrid:

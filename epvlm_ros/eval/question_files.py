@@ -1,11 +1,10 @@
 """
 Question sets in files: JSON lines or parquet with the columns image, question and answer.
 
-``image`` is a path (from the folder of the file), or the bytes of a picture and a path, as
-``{'bytes': ..., 'path': ...}``: how RealWorldQA and others are published; in JSON lines the bytes
-are base64. ``options``, where there is such a column, is a list of texts or a text per letter;
-otherwise options are looked for in the question. ``answer`` is the letter of an option or a text.
-``family`` or ``category``, where there is such a column, is what tables are split by.
+``image`` is a path (from the folder of the file), or ``{'bytes': ..., 'path': ...}`` as
+RealWorldQA and others are published; in JSON lines the bytes are base64. ``options`` (optional) is
+a list of texts or a text per letter; without it options are looked for in the question. ``answer``
+is the letter of an option or a text. Tables are split by ``family`` or ``category`` (optional).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import cv2
 from epvlm_ros.eval.answer_file import hash_file
 from epvlm_ros.eval.multiple_choice import (
     as_text, join_question, LETTER_INSTRUCTION, read_options, read_truth, split_question)
-from epvlm_ros.eval.question_set import Case, ImageView, Problem
+from epvlm_ros.eval.question_set import Case, Observation, Problem
 from epvlm_ros.eval.still_image_events import still_image_activity
 import numpy as np
 
@@ -37,18 +36,17 @@ class FileSet:
     Parameters
     ----------
     path : Path
-        A file that ends in .jsonl or .parquet, or a folder of such files, read in the order of
-        their names as one: data sets are published in several.
+        A .jsonl or .parquet file, or a folder of such files, read in the order of their names.
     wording : str
-        'options' asks as the file does, with options and instruction; 'question' asks the
-        question alone, for models that know no options, and the answer is read by its text.
+        'options' asks as the file does; 'question' asks without options and instruction, for
+        models that know no options, and the answer is scored by its text.
     limit : int
         Most rows to read; 0 for all.
 
     Raises
     ------
     ValueError
-        If there is no such file, it is of another kind or cannot be read as a whole.
+        If there is no such file or it cannot be read as a whole.
 
     """
 
@@ -102,14 +100,14 @@ class FileSet:
                     if (self._files[0].parent / path).is_file():
                         yield self._files[0].parent / path
 
-    def view(self, case: Case) -> ImageView | None:
+    def observe(self, case: Case) -> Observation | None:
         """Return image and events of a case of the last image, or of the one before it."""
         try:
             rgb = _read_image(self._pictures[case.image], self._files[0].parent)
         except ValueError as error:
             self.problems.append(Problem(case.number, str(error)))
             return None
-        return ImageView(rgb, still_image_activity(rgb))
+        return Observation(rgb, still_image_activity(rgb))
 
 
 def _find_files(path: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What is asked in an evaluation: questions, the images they are about, and what went wrong."""
+"""Question sets: questions, their images, and rows with problems."""
 
 from __future__ import annotations
 
@@ -17,23 +17,10 @@ class Case:
     """
     One question.
 
-    Parameters
-    ----------
-    number : int
-        Names it in its question set, from 1; in a file its row.
-    image : str
-        Names the image: cases of one image have the same one and follow one another.
-    question : str
-        What the model is asked, options and instructions included.
-    answer : str
-        The right answer: the letter of an option, or a text where there are no options.
-    family : str
-        Kind of question, for tables.
-    options : tuple of (str, str)
-        Letter and text of each option; empty for a free answer.
-    group : str
-        A further group to report apart, such as ``STILL_GROUP``; empty for none.
-
+    ``number``, from 1, identifies it in its question set (in a file: its row). Cases with equal
+    ``image`` are about one image and follow one another. ``question`` includes options and
+    instruction. ``answer`` is the letter of an option, or a text where there are no ``options``
+    (letter and text of each). Tables are split by ``family``; ``group`` is reported separately.
     """
 
     number: int
@@ -46,21 +33,13 @@ class Case:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageView:
+class Observation:
     """
     One image and what a policy may choose its tokens by.
 
-    Parameters
-    ----------
-    rgb : numpy.ndarray
-        uint8 (height, width, 3), red first.
-    activity : ActivityGrid
-        Events in the window around the image.
-    previous_rgb : numpy.ndarray or None
-        The frame before, like ``rgb``; None for a still image.
-    object_mask : numpy.ndarray or None
-        bool (height, width), true where an object is; None where that is not known.
-
+    ``rgb`` and ``previous_rgb`` (the frame before; None for a still image) are uint8 (height,
+    width, 3); ``activity`` are the events in the window of the image; ``object_mask`` is bool
+    (height, width), true on objects, or None if unknown.
     """
 
     rgb: np.ndarray
@@ -71,7 +50,7 @@ class ImageView:
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that cannot be asked about: its number, from 1, and why."""
+    """A row that cannot be asked about: its number, from 1, and the reason."""
 
     row: int
     reason: str
@@ -81,7 +60,7 @@ class QuestionSet(Protocol):
     """
     Questions in order, those about one image together.
 
-    ``problems`` holds what was found so far, complete once all cases were looked at and viewed.
+    ``problems`` is complete once all cases were iterated over and viewed.
     """
 
     problems: list[Problem]
@@ -95,5 +74,5 @@ class QuestionSet(Protocol):
     def __iter__(self) -> Iterator[Case]:
         """Yield the cases."""
 
-    def view(self, case: Case) -> ImageView | None:
+    def observe(self, case: Case) -> Observation | None:
         """Return the image of a case, or None, and a problem more, where there is none."""

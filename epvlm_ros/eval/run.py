@@ -1,4 +1,4 @@
-"""A whole run: images one after the other or shared out to processes, and times on a sample."""
+"""A whole run: images in turn or spread over processes, and times of a sample."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Answered = tuple[int, list[list[Record]]]
 
 @dataclass(frozen=True)
 class Job:
-    """What every process has to know: the model, what to compare, and the questions."""
+    """What every process needs: the model, what to compare, and the questions."""
 
     config: VlmConfig
     settings: list[Setting]
@@ -49,23 +49,23 @@ def run_job(
     num_processes: int = 1,
 ) -> list[Record]:
     """
-    Ask what is not known yet, write it down as it comes, and return all answers in order.
+    Ask what is not known yet, write it down at once, and return all answers in order.
 
     Parameters
     ----------
     job : Job
         The problems of its questions are complete afterwards.
     answers : AnswerFile
-        Gets the new answers, those of one image after those of the image before.
+        Gets the new answers, in the order of the images.
     show_progress : callable
         Passes on what it is given, such as ``tqdm``.
     num_processes : int
-        More than 1 share out the images; each loads the model.
+        More than 1 share the images; each loads the model.
 
     Raises
     ------
     ValueError
-        If there are no processes to do it.
+        For less than one process.
     RuntimeError
         If a process fails.
 
@@ -90,22 +90,10 @@ def measure_times(
     job: Job, num_images: int, show_progress: Callable[[Iterable[Any]], Iterable[Any]],
 ) -> dict[str, list[float]]:
     """
-    Measure times to the first token of questions asked alone, one about each of some images.
+    Return times to the first token in ms by setting, of questions that are asked alone.
 
-    Parameters
-    ----------
-    job : Job
-        Of its questions the first one about each image is asked; its problems are left alone.
-    num_images : int
-        So many, the first ones.
-    show_progress : callable
-        See ``run_job``.
-
-    Returns
-    -------
-    dict of str to list of float
-        Milliseconds by the name of the setting.
-
+    They are the first question about each of the first ``num_images`` images. The problems of the
+    questions of the job are left alone.
     """
     if not num_images:
         return {}
@@ -113,11 +101,11 @@ def measure_times(
     runner = job.make_runner()
     times: dict[str, list[float]] = {setting.name: [] for setting in job.settings}
     for _, cases in show_progress(zip(range(num_images), group_by_image(questions))):
-        view = questions.view(cases[0])
-        if view is None:
+        observation = questions.observe(cases[0])
+        if observation is None:
             continue
         try:
-            found = runner.time_alone(cases[0], view, cases[0].number)
+            found = runner.time_alone(cases[0], observation, cases[0].number)
         except (ValueError, OutOfMemory):
             continue  # a problem, which the run has reported
         for name, time_s in zip(times, found):
@@ -140,8 +128,8 @@ def _ask_images(
         if number % num_shares != share:
             continue
         new = [case for case in cases if case.number not in known]
-        view = job.questions.view(new[0]) if new else None
-        if view is None:
+        observation = job.questions.observe(new[0]) if new else None
+        if observation is None:
             job.questions.problems += [
                 Problem(case.number, f'the image {case.image} failed in a row before')
                 for case in new[1:]]
@@ -149,7 +137,7 @@ def _ask_images(
             continue
         runner = runner or job.make_runner(num_threads)
         try:
-            records, problems = runner.ask(new, view, cases[0].number)
+            records, problems = runner.ask(new, observation, cases[0].number)
         except OutOfMemory as error:  # all settings answer the same questions, or none
             records, problems = {}, [Problem(case.number, str(error)) for case in new]
         job.questions.problems += problems

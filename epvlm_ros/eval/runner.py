@@ -2,8 +2,8 @@
 Asks all questions about an image under every setting.
 
 For each set of kept tokens the encoder and the visual part of the prefill run once, and all
-questions about the image are answered together; settings that keep the same tokens share their
-answers. Each answer is the one that the engine gives to the question asked alone.
+questions about the image are answered together. Settings that keep the same tokens share their
+answers. Each answer is the one that the engine gives to the question alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from epvlm_ros.eval.answer_file import Record
 from epvlm_ros.eval.policies import activity_for
-from epvlm_ros.eval.question_set import Case, ImageView, Problem
+from epvlm_ros.eval.question_set import Case, Observation, Problem
 from epvlm_ros.eval.scoring import find_letter, is_right
 from epvlm_ros.eval.settings import configure, Setting
 from epvlm_ros.vlm.checkpoint import Checkpoint
@@ -29,19 +29,7 @@ _TEXT_STEP = 16  # tokens: a budget of FLOPs is that of a text rounded up to a m
 
 
 class Runner:
-    """
-    Runs a model over images and their questions.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        The model.
-    config : VlmConfig
-        What the engine goes by; selection and keep_ratio are set by the settings.
-    settings : list of Setting
-        What to compare.
-
-    """
+    """Runs a model over images and their questions, once for each setting."""
 
     def __init__(
         self, checkpoint: Checkpoint, config: VlmConfig, settings: list[Setting],
@@ -59,24 +47,17 @@ class Runner:
         self._engine.warm_up()
 
     def ask(
-        self, cases: Sequence[Case], view: ImageView, seed: int,
+        self, cases: Sequence[Case], observation: Observation, seed: int,
     ) -> tuple[dict[int, list[Record]], list[Problem]]:
         """
         Ask questions about one image.
 
-        Parameters
-        ----------
-        cases : sequence of Case
-            The questions.
-        view : ImageView
-            The image.
-        seed : int
-            Makes one random selection differ from another; for an image always the same.
+        ``seed`` makes one random selection differ from another; it is fixed for an image.
 
         Returns
         -------
         dict of int to list of dict
-            By the number of the case its answers, one for each setting.
+            The answers by the number of the case, one for each setting.
         list of Problem
             The cases that cannot be asked, and why.
 
@@ -85,7 +66,7 @@ class Runner:
         problems = []
         for case in cases:
             try:
-                budgets[case.number] = self._budgets(case, view)
+                budgets[case.number] = self._budgets(case, observation)
             except ValueError as error:
                 problems.append(Problem(case.number, str(error)))
         asked = [case for case in cases if case.number in budgets]
@@ -94,54 +75,55 @@ class Runner:
         for place, setting in enumerate(self._settings):
             for num_kept in sorted({found[place] for found in budgets.values()}):
                 chosen = [case for case in asked if budgets[case.number][place] == num_kept]
-                found, fallback = self._answer(chosen, view, seed, setting, num_kept, answers)
+                found, fallback = self._answer(
+                    chosen, observation, seed, setting, num_kept, answers)
                 for case in chosen:
                     records[case.number].append(
                         _make_record(case, setting, found[case.number], fallback))
         return records, problems
 
-    def time_alone(self, case: Case, view: ImageView, seed: int) -> list[float]:
+    def time_alone(self, case: Case, observation: Observation, seed: int) -> list[float]:
         """
-        Ask a question alone and return the times to the first token, one for each setting.
+        Ask a question alone and return the time to the first token in seconds for each setting.
 
-        In seconds, with the preparation of the image, the selection, the encoder and the prefill.
+        Preparation of the image, selection, encoder and prefill are included.
         """
         times_s = []
-        for setting, num_kept in zip(self._settings, self._budgets(case, view)):
-            self._configure(setting, view, num_kept)
-            answer = self._engine.answer(
-                view.rgb.copy(), case.question, activity_for(setting.policy, view, seed))
+        for setting, num_kept in zip(self._settings, self._budgets(case, observation)):
+            self._configure(setting, observation, num_kept)
+            activity = activity_for(setting.policy, observation, seed)
+            answer = self._engine.answer(observation.rgb.copy(), case.question, activity)
             times_s.append(answer.time_to_first_token_s)
         return times_s
 
-    def _budgets(self, case: Case, view: ImageView) -> list[int]:
+    def _budgets(self, case: Case, observation: Observation) -> list[int]:
         """Return how many visual tokens each setting keeps for a question."""
         self._engine.check_query(case.question)
-        grid = self._engine.patch_grid(*view.rgb.shape[:2])
+        grid = self._engine.patch_grid(*observation.rgb.shape[:2])
         num_text_tokens = (
             len(self._prompts.prompt_ids(case.question, grid.num_tokens)) - grid.num_tokens)
         rounded = -(-num_text_tokens // _TEXT_STEP) * _TEXT_STEP
         return [setting.budget.num_tokens(self._shape, grid.rows, grid.cols, rounded)
                 for setting in self._settings]
 
-    def _configure(self, setting: Setting, view: ImageView, num_kept: int) -> VlmConfig:
-        num_tokens = self._engine.patch_grid(*view.rgb.shape[:2]).num_tokens
+    def _configure(self, setting: Setting, observation: Observation, num_kept: int) -> VlmConfig:
+        num_tokens = self._engine.patch_grid(*observation.rgb.shape[:2]).num_tokens
         config = configure(self._config, setting.policy, num_kept / num_tokens)
         self._engine.reconfigure(config)
         return config
 
     def _answer(
-        self, cases: list[Case], view: ImageView, seed: int, setting: Setting, num_kept: int,
-        known: dict[bytes, dict[int, EngineAnswer]],
+        self, cases: list[Case], observation: Observation, seed: int, setting: Setting,
+        num_kept: int, known: dict[bytes, dict[int, EngineAnswer]],
     ) -> tuple[dict[int, EngineAnswer], str]:
         """Return the answers by the numbers of cases, and the fallback of the selection."""
-        config = self._configure(setting, view, num_kept)
-        activity = activity_for(setting.policy, view, seed)
+        config = self._configure(setting, observation, num_kept)
+        activity = activity_for(setting.policy, observation, seed)
         selection = select_for_frame(
-            view.rgb, self._engine.patch_grid(*view.rgb.shape[:2]), activity, config)
+            observation.rgb, self._engine.patch_grid(*observation.rgb.shape[:2]), activity, config)
         answers = known.setdefault(selection.kept_indices.tobytes(), {})
         new = [case for case in cases if case.number not in answers]
-        found = self._engine.answer_all(view.rgb, [case.question for case in new], activity)
+        found = self._engine.answer_all(observation.rgb, [case.question for case in new], activity)
         for case, answer in zip(new, found):
             assert np.array_equal(answer.kept_indices, selection.kept_indices)
             answers[case.number] = answer

@@ -31,22 +31,7 @@ _FOLLOWING = re.compile(
 
 
 def find_letter(answer: str, options: Options) -> str | None:
-    """
-    Return the letter of the option that an answer names.
-
-    Parameters
-    ----------
-    answer : str
-        What the model said.
-    options : tuple of (str, str)
-        Letter, a capital, and text of each option.
-
-    Returns
-    -------
-    str or None
-        None where it names none, or a text that several options have.
-
-    """
+    """Return the letter of the option that an answer names; None for none, or for several."""
     letters = {letter for letter, _ in options}
     text = ' '.join(unicodedata.normalize('NFKC', answer).replace('*', ' ').split())
     for pattern in (_ALONE, _LEADING, _FOLLOWING):
@@ -65,19 +50,7 @@ def normalise(text: str) -> str:
 
 
 def is_right(answer: str, truth: str, options: Options) -> bool:
-    """
-    Tell whether an answer is right.
-
-    Parameters
-    ----------
-    answer : str
-        What the model said.
-    truth : str
-        Letter of the right option, or the right text where there are no options.
-    options : tuple of (str, str)
-        Letter and text of each option; empty for a free answer.
-
-    """
+    """Tell whether an answer is right; with options ``truth`` is a letter, else a text."""
     if options:
         return find_letter(answer, options) == truth
     return _are_same(answer, truth)

@@ -1,4 +1,4 @@
-"""What is compared: a policy at a budget, and what the engine goes by under it."""
+"""Settings of an evaluation: a policy at a budget, and the engine's configuration for it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,10 @@ def make_settings(policies: Iterable[str], budgets: Iterable[Budget]) -> list[Se
 
 def configure(config: VlmConfig, policy: str, keep_ratio: float = 1.0) -> VlmConfig:
     """
-    Return what the engine goes by under a policy.
+    Return the configuration of the engine for a policy.
 
-    In a static scene every policy stays within its budget: one that looks at the image goes on
-    with that, the others with even coverage. The scores of a control are no events, so that
-    none of them is noise.
+    In a static scene every policy stays within its budget: one that scores the image falls back to
+    these scores, the others to even coverage. The scores of a control have no noise level.
     """
     selection = selection_of(policy)
     return replace(

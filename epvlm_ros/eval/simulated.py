@@ -1,10 +1,9 @@
 """
 The simulated benchmark: held-out scenes with their images, events and questions.
 
-An image is what the recorder of ``epvlm_ros.sim.recording`` would write: motion blur of the
-exposure and noise. Events come from the event camera simulator, in a window about the middle of
-the exposure. Scenes are those of the split 'test', which training never
-sees, or of 'hard', with combinations of shape and colour and grounds that it never sees.
+Images have the motion blur and noise of ``epvlm_ros.sim.recording``; events come from the event
+camera simulator, in a window about the middle of the exposure. Scenes are those of the split
+'test' or 'hard', neither of which training sees.
 """
 
 from __future__ import annotations
@@ -13,20 +12,20 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from epvlm_ros.eval.question_set import Case, ImageView, Problem, STILL_GROUP
+from epvlm_ros.eval.question_set import Case, Observation, Problem, STILL_GROUP
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
 from epvlm_ros.events.packet import Events
+from epvlm_ros.sim.cameras import event_camera_step_s, expose, EXPOSURE_SHARES
 from epvlm_ros.sim.event_simulator import EventSimulator
-from epvlm_ros.sim.image_camera import expose, EXPOSURE_SAMPLES
 from epvlm_ros.sim.question_maker import make_question
-from epvlm_ros.sim.questions import FAMILIES, ONE_FRAME_FAMILIES, Question, SceneView, view_scene
+from epvlm_ros.sim.questions import (
+    FAMILIES, ONE_FRAME_FAMILIES, Question, SceneSnapshot, snapshot_scene)
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.sim.scene import Scene, SPLITS
 import numpy as np
 import torch
 
-_MAX_STEP_S = 0.002  # between two pictures that the event camera sees
 _ATTEMPTS = 6  # to find a question of a family in a scene
 VERSION = 2  # to be raised where equal configurations come to give other questions or images
 _TIME_RANGE_S = (0.1, 3.0)
@@ -37,8 +36,8 @@ class SimulationConfig:
     """
     The cameras of the simulated benchmark; times in the unit of the name.
 
-    ``events`` is 'sensor' for the event camera in the scene, or 'microsaccade' for what
-    ``still_image_events`` makes of the image alone, as for images from a file.
+    ``events`` is 'sensor' for the event camera in the scene, or 'microsaccade' for those that
+    ``still_image_events`` makes of the image, as for images from a file.
     """
 
     num_questions: int = 1000
@@ -67,11 +66,7 @@ class SimulatedSet:
     """
     Questions about simulated scenes, one of every family that a scene has an answer for.
 
-    Parameters
-    ----------
-    config : SimulationConfig
-        Equal configurations give equal questions and images; fewer questions are the first ones.
-
+    Equal configurations give equal questions and images; fewer questions are the first ones.
     """
 
     def __init__(self, config: SimulationConfig) -> None:
@@ -99,10 +94,10 @@ class SimulatedSet:
                 number += 1
             index += 1
 
-    def view(self, case: Case) -> ImageView:
+    def observe(self, case: Case) -> Observation:
         """Take the image of a case, the frame before it and the events about it."""
         scene, time_s = self._scene(int(case.image))
-        return take_view(scene, time_s, self._config, seed=int(case.image))
+        return observe_scene(scene, time_s, self._config, seed=int(case.image))
 
     def _scene(self, index: int) -> tuple[Scene, float]:
         config = self._config
@@ -112,63 +107,48 @@ class SimulatedSet:
 
     def _ask_about(self, index: int, number: int) -> Iterator[Case]:
         scene, time_s = self._scene(index)
-        view = view_scene(scene, time_s)
+        snapshot = snapshot_scene(scene, time_s)
         random = np.random.default_rng([22, index])
         for family in FAMILIES:
-            made = make_question(family, view, random, _ATTEMPTS)
+            made = make_question(family, snapshot, random, _ATTEMPTS)
             if made is not None:
-                group = STILL_GROUP if is_about_still(made[0], view) else ''
+                group = STILL_GROUP if is_about_still(made[0], snapshot) else ''
                 yield Case(
                     number, str(index), made[0].text + '?', made[1], family, group=group)
                 number += 1
 
 
-def is_about_still(question: Question, view: SceneView) -> bool:
+def is_about_still(question: Question, snapshot: SceneSnapshot) -> bool:
     """
     Tell whether the camera and everything that a question is about stand still.
 
-    A question that names no object, or none that is there, is about all objects; what no picture
-    can answer, and what moves, is no such question.
+    A question that names no object, or none that is there, is about all objects.
     """
-    if question.family not in ONE_FRAME_FAMILIES or view.camera_moves:
+    if question.family not in ONE_FRAME_FAMILIES or snapshot.camera_moves:
         return False
     names = () if question.about == 'description' else (question.subject, question.other)
-    named = [view.find(name) for name in names if name is not None]
+    named = [snapshot.find(name) for name in names if name is not None]
     about = np.concatenate(named) if named else np.empty(0, np.int64)
-    return not view.moves[about if len(about) else slice(None)].any()
+    return not snapshot.moves[about if len(about) else slice(None)].any()
 
 
-def take_view(scene: Scene, time_s: float, config: SimulationConfig, seed: int) -> ImageView:
-    """
-    Take an image whose exposure has its middle at a time, and what belongs to it.
-
-    Parameters
-    ----------
-    scene : Scene
-        What is seen.
-    time_s : float
-        Since the start of the scene, at least 0.
-    config : SimulationConfig
-        The cameras.
-    seed : int
-        Determines the noise.
-
-    """
+def observe_scene(scene: Scene, time_s: float, config: SimulationConfig, seed: int) -> Observation:
+    """Take an image whose exposure has its middle at a time (in s, at least 0), and its events."""
     fields = stack_scenes([scene])
     random = np.random.default_rng([23, seed])
     camera = SceneRenderer(fields, config.image_height, config.image_width)
+    offsets_s = (EXPOSURE_SHARES - 0.5) * config.exposure_s
     rgb, previous = (
-        expose(camera, middle_s + (EXPOSURE_SAMPLES - 0.5) * config.exposure_s,
-               config.image_noise, random)
+        expose(camera, middle_s + offsets_s, config.image_noise, random)
         for middle_s in (time_s, time_s - config.frame_period_s))
     owner = camera.render(torch.tensor([[time_s]])).owner[0, 0].numpy()
     if config.events == 'microsaccade':
-        return ImageView(rgb, still_image_activity(rgb), previous, owner >= 0)
+        return Observation(rgb, still_image_activity(rgb), previous, owner >= 0)
     events = _watch(fields, scene.max_speed, time_s, config, seed)
     activity = activity_of_events(
         events, (config.sensor_height, config.sensor_width),
         (config.image_height, config.image_width), config.window_s)
-    return ImageView(rgb, activity, previous, owner >= 0)
+    return Observation(rgb, activity, previous, owner >= 0)
 
 
 def _watch(
@@ -176,8 +156,7 @@ def _watch(
     seed: int,
 ) -> Events:
     """Return the events of the window whose middle is a time."""
-    scale_px = min(config.sensor_height, config.sensor_width)
-    step_s = min(_MAX_STEP_S, 1.0 / max(1e-6, max_speed * scale_px))  # a pixel at most
+    step_s = event_camera_step_s(max_speed, config.sensor_height, config.sensor_width)
     num_steps = int(np.ceil(config.window_s / step_s))
     offsets_s = np.linspace(-0.5, 0.5, num_steps + 1) * config.window_s
     renderer = SceneRenderer(fields, config.sensor_height, config.sensor_width)

@@ -1,11 +1,9 @@
 """
 Events of a still image, from a simulated small motion of the camera.
 
-A still image has no events. A real camera is never quite still, and an eye makes small fast jumps,
-microsaccades, by which a static scene becomes visible. Here the view moves over the image once
-around a circle of 2 pixels of the sensor within the window, so that edges of every direction make
-events, and an event camera simulator watches. What comes is the image's edges, weighted by
-their contrast: no hint of what moves by itself, of which a still image knows nothing.
+The view moves once around a circle of 2 pixels of the sensor within the window (as an eye's
+microsaccades do), so that edges of every direction make events. The result is the image's edges
+weighted by their contrast: it tells nothing about motion.
 """
 
 from __future__ import annotations
@@ -30,26 +28,18 @@ def still_image_activity(
     gamma: float = _GAMMA, seed: int = 0,
 ) -> ActivityGrid:
     """
-    Return the events of one small circle of the camera.
+    Return the events of one small circle of the camera, on cells of 4 pixels in 40 ms.
 
     Parameters
     ----------
     rgb : numpy.ndarray
-        uint8 (height, width, 3), red first; not changed. At its border the outermost pixels are
-        repeated.
+        uint8 (height, width, 3), not changed; its border pixels are repeated outwards.
     radius_px : float
         Of the circle, in pixels of a sensor whose longer side has 320; 0 leaves only noise.
-    config : EventCameraConfig, optional
-        The sensor; the simulator's default.
+    config, seed
+        The sensor, its mismatch and noise.
     gamma : float
         Exponent that turns pixel values into light.
-    seed : int
-        Determines mismatch and noise.
-
-    Returns
-    -------
-    ActivityGrid
-        On cells of 4 pixels, in a window of 40 ms.
 
     """
     height, width = rgb.shape[:2]
@@ -75,17 +65,9 @@ def activity_of_events(
     events: Events, sensor_size: tuple[int, int], image_size: tuple[int, int], window_s: float,
 ) -> ActivityGrid:
     """
-    Count events on a grid of an image that the sensor sees as a whole.
+    Count events on a grid of an image that covers the view of the sensor.
 
-    Parameters
-    ----------
-    events : Events
-        All of them count.
-    sensor_size, image_size : tuple of int
-        Height and width in pixels.
-    window_s : float
-        How long it took them to come.
-
+    Sizes are (height, width) in pixels; ``window_s`` is the time in which the events came.
     """
     rows, cols = grid_shape(*image_size, _CELL_SIZE_PX)
     # the middle of a sensor's pixel, in the image

@@ -1,4 +1,4 @@
-"""What the answers of a run come to, for machines."""
+"""The summary of a run, in JSON."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def summarise(
     times_ms: dict[str, list[float]] | None = None,
 ) -> Summary:
     """
-    Return what a run came to, in JSON.
+    Return the summary of a run.
 
     Parameters
     ----------
     records : list of dict
-        The answers, those to one question together, dense first.
+        The answers, those to one question together, dense first; not empty.
     problems : list of Problem
         What could not be asked.
     description : dict
@@ -42,11 +42,6 @@ def summarise(
         patches and to the frame difference at the same budget, each with its 95% interval, means
         of FLOPs and tokens, the median time to the first token, how many answers name none of the
         options (``unread``), and the same comparisons ``by_family`` and ``by_group``.
-
-    Raises
-    ------
-    ValueError
-        If there are no answers.
 
     """
     names = list(dict.fromkeys(record['setting'] for record in records))

@@ -1,9 +1,4 @@
-"""
-A cheap stand-in for an event camera: how many events each visual token would see.
-
-It has no memory and no time stamps. Events are as many as the logarithm of the brightness
-crosses the contrast threshold between pictures of a window, plus noise.
-"""
+"""A cheap event camera for training: how many events each visual token sees, without times."""
 
 from __future__ import annotations
 
@@ -25,15 +20,14 @@ def token_activity(
     """
     Estimate the number of events in each visual token.
 
+    Events are crossings of the contrast threshold by the logarithm of the brightness, plus noise.
+
     Parameters
     ----------
     brightness : Tensor float (scenes, times, height, width)
-        Linear brightness, 0 to 1, at increasing times of the window; height and width are
-        multiples of ``token_size_px``.
-    token_size_px : int
-        Side of a visual token.
-    contrast_threshold : float
-        Change of the logarithm that makes one event.
+        Linear, 0 to 1, at increasing times; height and width are multiples of ``token_size_px``.
+    token_size_px, contrast_threshold
+        Side of a visual token; change of the logarithm that makes one event, above 0.
     noise_events_per_px : Tensor (scenes,) or float
         Mean number of noise events at each pixel in the window.
     generator : torch.Generator, optional
@@ -42,12 +36,7 @@ def token_activity(
     Returns
     -------
     Tensor float (scenes, rows, cols)
-        Expected events of the scene plus counted events of noise; zeros for fewer than two times.
-
-    Raises
-    ------
-    ValueError
-        If the picture is not made of whole tokens or the threshold is not positive.
+        Expected events of the scene plus counted noise events; zeros for fewer than two times.
 
     """
     height, width = brightness.shape[-2:]

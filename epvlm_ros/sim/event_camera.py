@@ -10,30 +10,14 @@ class EventCameraConfig:
     """
     Properties of the sensor.
 
-    Attributes
-    ----------
-    contrast_threshold : float
-        Mean change of the logarithm of the brightness that makes an event, above 0.
-    darker_threshold : float or None
-        The same for darker-events, where it is another one.
-    threshold_mismatch : float
-        Standard deviation of the thresholds over the pixels, at least 0.
-    cutoff_hz : float
-        Bandwidth of a pixel that sees white; it falls with the brightness. 0 is no limit.
-    refractory_s : float
-        How long a pixel is blind after an event, in seconds.
-    leak_rate_hz : float
-        Brighter-events of a pixel that sees no change, per second.
-    leak_spread : float
-        Standard deviation of the decimal logarithm of that rate over the pixels, at least 0.
-    shot_noise_rate_hz : float
-        Events at random moments of a pixel in the dark, per second; one that sees white has a
-        quarter of them.
-    hot_pixel_share : float
-        Share of the pixels that are hot, 0 to 1.
-    hot_pixel_rate_hz : float
-        Mean rate of a hot pixel, brighter-events per second.
-
+    ``contrast_threshold`` is the mean change of the logarithm of the brightness that makes an
+    event (``darker_threshold``: of darker events, if different), ``threshold_mismatch`` its
+    standard deviation over the pixels. ``cutoff_hz`` is the bandwidth of a pixel that sees white
+    (it falls with the brightness; 0: no limit), ``refractory_s`` the dead time after an event.
+    ``leak_rate_hz`` is the rate of brighter events without change, ``leak_spread`` the standard
+    deviation of its decimal logarithm over the pixels. ``shot_noise_rate_hz`` is the rate of noise
+    events of a pixel in the dark; at white it is a quarter. ``hot_pixel_share`` of the pixels, 0
+    to 1, send brighter events at ``hot_pixel_rate_hz`` on average.
     """
 
     contrast_threshold: float = 0.2

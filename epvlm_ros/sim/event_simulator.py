@@ -1,14 +1,12 @@
 """
-An event camera that watches a sequence of pictures, after the principles of ESIM and v2e.
+An event camera that watches a sequence of images, after ESIM and v2e.
 
-Each pixel remembers the logarithm of the brightness at its last event and reports every crossing
-of a contrast threshold, at the time at which the brightness, linear between two pictures, crosses
-it (Rebecq et al., "ESIM: an Open Event Camera Simulator", CoRL 2018). As in v2e (Hu et al., CVPRW
-2021) thresholds differ from pixel to pixel, pixels are slow in the dark and blind for a while
-after an event, they leak, some more than others, and have shot noise, more of it in the dark;
-a few may be hot. Two things are simpler than in a sensor: leakage acts at each picture, so events
-that it alone makes come there; and noise keeps its distance from the latest event of its pixel
-only, so it may come right before or after an earlier one of the same interval.
+A pixel stores the logarithm of the brightness at its last event and reports every crossing of a
+contrast threshold, at a time interpolated linearly between two images (Rebecq et al., "ESIM: an
+Open Event Camera Simulator", CoRL 2018). As in v2e (Hu et al., CVPRW 2021) thresholds vary over
+the pixels, pixels have a bandwidth and a refractory time, and there are leak events, shot noise
+and hot pixels. Two simplifications: leakage acts at each image, so events that only it makes are
+placed there; and noise respects the refractory time after the latest event of its pixel only.
 """
 
 from __future__ import annotations
@@ -27,24 +25,7 @@ _Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # pixels, polarities and time
 
 
 class EventSimulator:
-    """
-    An event camera.
-
-    Parameters
-    ----------
-    height, width : int
-        Size of the sensor in pixels, at least 1 each.
-    config : EventCameraConfig, optional
-        Properties of the sensor.
-    seed : int
-        Determines mismatch and noise.
-
-    Raises
-    ------
-    ValueError
-        If the sensor has no pixels.
-
-    """
+    """An event camera of height x width pixels; ``seed`` determines mismatch and noise."""
 
     def __init__(
         self, height: int, width: int, config: EventCameraConfig | None = None, seed: int = 0,
@@ -74,25 +55,25 @@ class EventSimulator:
 
     def step(self, brightness: np.ndarray, time_ns: int) -> Events:
         """
-        Look at the next picture.
+        Return the events between the last image and the next one.
 
         Parameters
         ----------
         brightness : numpy.ndarray
             Float of shape (height, width), linear, 0 to 1. Not changed.
         time_ns : int
-            When it holds, later than that of the picture before.
+            Time of the image, later than that of the image before.
 
         Returns
         -------
         Events
-            Those after the last picture and up to this one, in order of time, then row, then
-            column; none for the first picture. Times are in the clock of ``time_ns``.
+            In order of time, then row, then column; none for the first image. In the clock of
+            ``time_ns``.
 
         Raises
         ------
         ValueError
-            If the picture has another size than the sensor or time does not move forward.
+            If the image has another size than the sensor or time does not move forward.
 
         """
         if brightness.shape != (self.height, self.width):

@@ -1,4 +1,4 @@
-"""The ground of a scene: soft colours, a pattern and dull boxes, all of it without motion."""
+"""The ground of a scene: soft colours, a pattern and dull boxes, all of it still."""
 
 from __future__ import annotations
 
@@ -14,24 +14,10 @@ def draw_ground(
     fields: dict[str, Tensor], size: tuple[int, int], corner: tuple[float, float], unit_px: float,
 ) -> Tensor:
     """
-    Draw the ground of a batch of scenes.
+    Draw the ground of stacked scenes, float32 (scenes, 3, rows, columns).
 
-    Parameters
-    ----------
-    fields : dict of str to Tensor
-        Stacked scenes.
-    size : tuple of int
-        Rows and columns in pixels.
-    corner : tuple of float
-        Place (y, x) of the upper left corner in pixels, from that of the image.
-    unit_px : float
-        Pixels of a unit.
-
-    Returns
-    -------
-    Tensor
-        float32 (scenes, 3, rows, columns).
-
+    ``size`` is in rows and columns, ``corner`` the (y, x) of the upper left corner from that of
+    the image in pixels, ``unit_px`` the number of pixels of a scene unit.
     """
     device = fields['coarse'].device
     coarse, fine = (

@@ -1,4 +1,4 @@
-"""What a pixel of an event camera sees: the logarithm of the light, later where it is dark."""
+"""The photoreceptor of an event camera pixel: log brightness with a limited bandwidth."""
 
 from __future__ import annotations
 
@@ -10,20 +10,13 @@ _SHORT = np.float32(1e-3)  # in time constants
 
 class Photoreceptor:
     """
-    The logarithm of the photocurrent, followed with a bandwidth in proportion to that current.
+    A first-order low-pass on the logarithm of the photocurrent.
 
-    The current is the brightness plus a dark current of 0.02, which makes the logarithm finite.
-    A pixel's bandwidth is proportional to its current (Lichtsteiner et al., "A 128 x 128 120 dB 15
-    us latency asynchronous temporal contrast vision sensor", JSSC 2008; v2e does the same: Hu et
-    al., "v2e: From Video Frames to Realistic DVS Events", CVPRW 2021): in the dark it is slow.
-    Here it is a low-pass of first order, computed exactly for a logarithm that is linear in time
-    between two pictures, with the bandwidth of the later one.
-
-    Parameters
-    ----------
-    cutoff_hz : float
-        Bandwidth at brightness 1; 0 is no limit.
-
+    The current is the brightness plus a dark current of 0.02. The bandwidth, ``cutoff_hz`` at
+    brightness 1 (0: no limit), is proportional to the current (Lichtsteiner et al., "A 128 x 128
+    120 dB 15 us latency asynchronous temporal contrast vision sensor", JSSC 2008; as in v2e, Hu et
+    al., CVPRW 2021). The filter is computed exactly for a logarithm that is linear in time between
+    two images, with the bandwidth of the later one.
     """
 
     def __init__(self, cutoff_hz: float) -> None:
@@ -33,21 +26,10 @@ class Photoreceptor:
 
     def follow(self, brightness: np.ndarray, duration_s: float) -> np.ndarray:
         """
-        Return the output of all pixels at the next picture.
+        Return the output of all pixels at the next image, float32 (pixels,).
 
-        Parameters
-        ----------
-        brightness : numpy.ndarray
-            float32 (pixels,), linear, 0 to 1. Not changed.
-        duration_s : float
-            Since the picture before, above 0; of no matter for the first one, to which the
-            pixels are used from the start.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32 (pixels,), not changed later.
-
+        ``brightness`` is float32 (pixels,), linear, 0 to 1, and not changed; ``duration_s`` is the
+        time since the last image, above 0, and ignored for the first one.
         """
         current = brightness + np.float32(LOG_OFFSET)
         log = np.log(current)

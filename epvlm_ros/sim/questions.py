@@ -1,10 +1,9 @@
 """
-Questions about a simulated scene, and the answers that hold at a moment.
+Questions about a simulated scene, and their true answers at a moment.
 
-Most families can be answered from the picture alone. What moves shows in a picture only by its
-blur, and in which patches were kept; which way it moves, how fast, or what comes next does not
-show at all: the model is to say that it cannot tell. What it has no words for gets an answer that
-says so.
+Most families can be answered from one image. Motion shows in an image only by its blur and by
+which patches were kept; its direction and speed do not show at all, and the model is to say that
+it cannot tell. A question outside the vocabulary has its own answer as well.
 """
 
 from __future__ import annotations
@@ -59,11 +58,10 @@ class Name:
 @dataclass(frozen=True)
 class Question:
     """
-    One question in words and in a form that can be answered at any moment.
+    A question in words, and in a form that can be answered at any moment.
 
-    ``about`` says what is asked for; the family is another one where the answer is that there
-    is no such object, or that there are several. ``relation`` is one of ``RELATIONS``, only for
-    questions about a relation.
+    ``about`` is what is asked for; ``family`` differs from it where the answer is that there is no
+    such object, or more than one. ``relation`` is one of ``RELATIONS`` or empty.
     """
 
     family: str
@@ -75,25 +73,13 @@ class Question:
 
 
 @dataclass(frozen=True)
-class SceneView:
+class SceneSnapshot:
     """
-    What there is at one moment; arrays have a row for each object that is there.
+    The visible objects at one moment; arrays have a row for each object.
 
-    Attributes
-    ----------
-    extent : numpy.ndarray
-        Height and width of the image in units.
-    shape, colour, symbol : numpy.ndarray
-        int64, indices; a symbol of -1 is none.
-    centres : numpy.ndarray
-        float32 (objects, 2), (y, x) in units.
-    moves : numpy.ndarray
-        bool, whether it moves or turns by itself.
-    velocity : numpy.ndarray
-        float32 (objects, 2), (y, x) in units per second, without the camera's.
-    camera_moves : bool
-        Whether the camera does.
-
+    ``extent`` is height and width of the image in units; ``shape``, ``colour`` and ``symbol`` are
+    int64 indices (symbol -1: none); ``centres`` and ``velocity`` are float32 (objects, 2), (y, x)
+    in units and units per second, without the camera's motion; ``moves`` is bool, moves or turns.
     """
 
     extent: np.ndarray
@@ -119,92 +105,82 @@ class SceneView:
         return Name(int(self.shape[index]), int(self.colour[index]))
 
 
-def view_scene(scene: Scene, time_s: float) -> SceneView:
+def snapshot_scene(scene: Scene, time_s: float) -> SceneSnapshot:
     """Return what a scene shows at a time, in seconds since its start."""
     there = scene.is_there(time_s)
-    return SceneView(
+    return SceneSnapshot(
         scene.extent, scene.shape[there], scene.colour[there], scene.positions(time_s),
         scene.symbol[there], scene.moves[there], scene.velocities(time_s), scene.camera_moves)
 
 
-def answer_question(question: Question, view: SceneView) -> str | None:
-    """
-    Return the true answer, or None where it hangs on less than a clear margin.
-
-    Parameters
-    ----------
-    question : Question
-        As ``make_question`` made it, for this or another moment of the scene.
-    view : SceneView
-        The moment that is asked about.
-
-    """
+def answer_question(question: Question, snapshot: SceneSnapshot) -> str | None:
+    """Return the true answer, or None where it depends on less than a clear margin."""
     about = question.about
     fixed = {'unknown': UNKNOWN, 'motion': MOTION}
     if about in fixed:
         return fixed[about]
     if about == 'description':
-        return _list(np.arange(len(view.shape)), view)
+        return _list(np.arange(len(snapshot.shape)), snapshot)
     if about in MOTION_FAMILIES:
-        return None if view.camera_moves else _answer_about_motion(question, view)
+        return None if snapshot.camera_moves else _answer_about_motion(question, snapshot)
     assert question.subject is not None
-    found = view.find(question.subject)
+    found = snapshot.find(question.subject)
     if about == 'count':
         return NUMBERS[len(found)]
     if about == 'existence':
         return 'yes' if len(found) else 'no'
-    named = [found] if question.other is None else [found, view.find(question.other)]
+    named = [found] if question.other is None else [found, snapshot.find(question.other)]
     if any(len(indices) == 0 for indices in named):
         return NO_SUCH_OBJECT
     if any(len(indices) > 1 for indices in named):
         return SEVERAL_OBJECTS
-    return _answer_about(question, view, [int(indices[0]) for indices in named])
+    return _answer_about(question, snapshot, [int(indices[0]) for indices in named])
 
 
-def _answer_about(question: Question, view: SceneView, indices: list[int]) -> str | None:
+def _answer_about(question: Question, snapshot: SceneSnapshot, indices: list[int]) -> str | None:
     """Answer a question whose names fit one object each."""
     subject = indices[0]
     if question.about == 'relation':
-        return _compare(question.relation, view.centres[subject], view.centres[indices[1]])
+        return _compare(question.relation, snapshot.centres[subject], snapshot.centres[indices[1]])
     if question.about == 'place':
-        return _name_quadrant(view.centres[subject], view.extent)
+        return _name_quadrant(snapshot.centres[subject], snapshot.extent)
     if question.about == 'symbol':
-        return _read(view.symbol[subject])
+        return _read(snapshot.symbol[subject])
     if question.about == 'colour':
-        return COLOURS[view.colour[subject]]
-    return SHAPES[view.shape[subject]]
+        return COLOURS[snapshot.colour[subject]]
+    return SHAPES[snapshot.shape[subject]]
 
 
-def _answer_about_motion(question: Question, view: SceneView) -> str | None:
+def _answer_about_motion(question: Question, snapshot: SceneSnapshot) -> str | None:
     """Answer a question about what moves before a camera that stands still."""
-    moving = np.flatnonzero(view.moves)
+    moving = np.flatnonzero(snapshot.moves)
     if question.about == 'moving':
-        return _list(moving, view)
+        return _list(moving, snapshot)
     if question.about == 'still':
-        return _list(np.flatnonzero(~view.moves), view)
+        return _list(np.flatnonzero(~snapshot.moves), snapshot)
     if question.about == 'moving_count':
         return NUMBERS[len(moving)]
     if question.about == 'moving_symbol':
-        return _read(view.symbol[moving[0]]) if len(moving) == 1 else None
+        return _read(snapshot.symbol[moving[0]]) if len(moving) == 1 else None
     assert question.subject is not None
-    found = view.find(question.subject)
-    return _name_direction(view.velocity[found[0]]) if len(found) == 1 else None
+    found = snapshot.find(question.subject)
+    return _name_direction(snapshot.velocity[found[0]]) if len(found) == 1 else None
 
 
 def _read(symbol: int) -> str:
     return NOTHING if symbol < 0 else SYMBOLS[symbol]
 
 
-def _list(items: np.ndarray, view: SceneView) -> str | None:
+def _list(items: np.ndarray, snapshot: SceneSnapshot) -> str | None:
     """Name objects from left to right, or only count them where they are many."""
     if not len(items):
         return NOTHING
     if len(items) > _MAX_DESCRIBED:
         return f'{NUMBERS[len(items)]} objects'
-    order = items[np.argsort(view.centres[items, 1])]
-    if len(order) > 1 and np.diff(view.centres[order, 1]).min() < _ORDER_MARGIN:
+    order = items[np.argsort(snapshot.centres[items, 1])]
+    if len(order) > 1 and np.diff(snapshot.centres[order, 1]).min() < _ORDER_MARGIN:
         return None
-    names = [view.name(item).indefinite() for item in order]
+    names = [snapshot.name(item).indefinite() for item in order]
     if len(names) == 1:
         return names[0]
     return ', '.join(names[:-1]) + ' and ' + names[-1]

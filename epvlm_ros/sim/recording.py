@@ -1,10 +1,9 @@
 """
-Writes recordings of simulated scenes: what a camera and an event camera would have published.
+Writes recordings of simulated scenes, with realistic stamps and delays.
 
-Stamps are as honest as those of drivers. An image is stamped at the start of its exposure and
-arrives after exposure and readout. An event packet is stamped with the host's time at which its
-first data arrived, later than the truth by a delay that varies; events carry the time of the
-sensor's clock, which has an epoch of its own and runs a little fast.
+An image is stamped at the start of its exposure and arrives after exposure and readout. An event
+packet is stamped with the host's time at which its first data arrived, after a varying delay;
+events carry the time of the sensor's clock, which has its own epoch and drifts.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from typing import Any
 from epvlm_ros.bag.writer import BagWriter
 from epvlm_ros.events.packet import EventPacket, Events
 from epvlm_ros.events.packet_codecs import encode_evt3
+from epvlm_ros.sim.cameras import event_camera_step_s, expose, EXPOSURE_SHARES
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
-from epvlm_ros.sim.image_camera import expose, EXPOSURE_SAMPLES
 from epvlm_ros.sim.question_maker import draw_questions
-from epvlm_ros.sim.questions import answer_question, FAMILIES, Question, view_scene
+from epvlm_ros.sim.questions import answer_question, FAMILIES, Question, snapshot_scene
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.sim.scene import COLOURS, Scene, SHAPES, SYMBOLS
@@ -30,8 +29,6 @@ import numpy as np
 import torch
 
 TRUTH_FILE = 'truth.json'
-_MAX_STEP_S = 0.002  # between two pictures that the event camera sees
-_MAX_STEP_PX = 1.0
 _STEPS_AT_ONCE = 16
 _MAX_SIZE_DISAGREEMENT = 0.02
 
@@ -39,11 +36,11 @@ _MAX_SIZE_DISAGREEMENT = 0.02
 @dataclass(frozen=True)
 class RecordingConfig:
     """
-    What is recorded and how the clocks and cameras behave; times in the unit of the name.
+    Content, clocks and cameras of a recording; times in the unit of the name.
 
-    ``camera_moves`` and ``num_objects`` are left to chance where they are None. Delays have a
-    fixed part and one that varies: evenly up to ``readout_jitter_s`` for images, exponentially
-    with the mean ``host_jitter_s`` for packets.
+    ``camera_moves`` and ``num_objects`` are random where they are None. Delays have a fixed part
+    and a random one: uniform up to ``readout_jitter_s`` for images, exponential with the mean
+    ``host_jitter_s`` for packets.
     """
 
     seed: int = 0
@@ -89,10 +86,10 @@ class RecordingConfig:
 @dataclass(frozen=True)
 class TruthQuestion:
     """
-    A question about a recording and when which answer is true.
+    A question and the range of stamps for which its answer is true, in ROS time.
 
-    ``stamp_ns`` is the stamp of the image that it was made for; the answer holds for images
-    stamped from ``valid_from_ns`` to ``valid_until_ns``, both included. All in ROS time.
+    ``stamp_ns`` is the stamp of the image that it was made for; ``valid_from_ns`` and
+    ``valid_until_ns`` are both included.
     """
 
     question: str
@@ -122,8 +119,7 @@ def record_simulation(
     Returns
     -------
     list of TruthQuestion
-        Questions of all families that the scene allows, for the image in the middle; those
-        whose answer never changes come first.
+        About the image in the middle; those whose answer never changes come first.
 
     Raises
     ------
@@ -155,20 +151,21 @@ def make_truth(config: RecordingConfig, scene: Scene) -> list[TruthQuestion]:
     """Ask questions about the middle of a recording and find when their answers hold."""
     random = np.random.default_rng([11, config.seed])
     times_ns = frame_times_ns(config)
-    views = [view_scene(scene, time_ns * 1e-9 + config.exposure_s / 2) for time_ns in times_ns]
-    middle = len(views) // 2
+    snapshots = [
+        snapshot_scene(scene, time_ns * 1e-9 + config.exposure_s / 2) for time_ns in times_ns]
+    middle = len(snapshots) // 2
     truth: list[TruthQuestion] = []
     for family in FAMILIES:
         texts: dict[str, tuple[Question, str]] = {}
         for made in draw_questions(
-                family, views[middle], random, 20 * config.questions_per_family):
+                family, snapshots[middle], random, 20 * config.questions_per_family):
             if len(texts) < config.questions_per_family:
                 texts.setdefault(made[0].text, made)
         for question, answer in texts.values():
-            holds = [answer_question(question, view) == answer for view in views]
+            holds = [answer_question(question, snapshot) == answer for snapshot in snapshots]
             first = next(i for i in range(middle, -1, -1) if i == 0 or not holds[i - 1])
             last = next(
-                i for i in range(middle, len(views)) if i + 1 == len(views) or not holds[i + 1])
+                i for i in range(middle, len(holds)) if i + 1 == len(holds) or not holds[i + 1])
             stamps = [config.start_stamp_ns + times_ns[i] for i in (middle, first, last)]
             truth.append(TruthQuestion(
                 _punctuate(question.text), answer, family, stamps[0], stamps[1], stamps[2],
@@ -201,8 +198,7 @@ class _Recorder:
         self._sensor_view = SceneRenderer(fields, config.sensor_height, config.sensor_width)
         self._sensor = EventSimulator(
             config.sensor_height, config.sensor_width, event_camera, config.seed)
-        scale_px = min(config.sensor_height, config.sensor_width)
-        step_s = min(_MAX_STEP_S, _MAX_STEP_PX / max(1e-6, scene.max_speed * scale_px))
+        step_s = event_camera_step_s(scene.max_speed, config.sensor_height, config.sensor_width)
         self._num_steps = max(2, int(np.ceil(config.duration_s / step_s)))
         self._arrivals: list[tuple[int, int, Any]] = []  # heap of record time, number, message
         self._numbers = itertools.count()
@@ -264,9 +260,8 @@ class _Recorder:
     def _expose(self, time_ns: int) -> None:
         """Take an image whose exposure starts at a true time."""
         config = self._config
-        pixels = expose(
-            self._camera, time_ns * 1e-9 + EXPOSURE_SAMPLES * config.exposure_s,
-            config.image_noise, self._random)
+        times_s = time_ns * 1e-9 + EXPOSURE_SHARES * config.exposure_s
+        pixels = expose(self._camera, times_s, config.image_noise, self._random)
         readout_s = config.readout_s + self._random.uniform(0.0, config.readout_jitter_s)
         stamp_ns = config.start_stamp_ns + time_ns
         arrival_ns = stamp_ns + round((config.exposure_s + readout_s) * 1e9)

@@ -1,7 +1,7 @@
 """
-Draws batches of scenes at any times, on a CPU or a GPU.
+Renders batches of scenes at given times, on a CPU or a GPU.
 
-Only a window about each object is computed on, since the ground of a scene never changes.
+Only a window around each object is drawn; the ground of a scene never changes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _SHADOW_REACH = 1.4  # radii from the object's centre within which its shadow is
 
 class RenderedFrames(NamedTuple):
     """
-    Pictures of a batch of scenes at several times, with what covers each pixel.
+    Images of a batch of scenes at several times.
 
-    ``rgb`` is float32 (scenes, times, 3, height, width), 0 to 1; ``owner`` is int8 (scenes,
-    times, height, width): the index of the object, -1 for the ground.
+    ``rgb`` is float32 (scenes, times, 3, height, width), 0 to 1; ``owner``, int8 (scenes, times,
+    height, width), is the index of the object at each pixel, -1 for the ground.
     """
 
     rgb: Tensor
@@ -40,9 +40,9 @@ class _Windows(NamedTuple):
     """
     Each object, drawn in a window of its own.
 
-    ``corner`` is the upper left pixel int64 (scenes, objects, 2); ``cover`` and ``shade`` are
-    (scenes, objects, pixels), 0 to 1: by how much the object hides, and its shadow darkens, what
-    lies below; ``paint`` is (scenes, objects, 3, pixels).
+    ``corner`` is the upper left pixel int64 (scenes, objects, 2); ``cover`` and ``shade``,
+    (scenes, objects, pixels), 0 to 1, are the object's opacity and the darkness of its shadow;
+    ``paint`` is (scenes, objects, 3, pixels).
     """
 
     corner: Tensor
@@ -63,17 +63,7 @@ def stack_scenes(
 
 
 class SceneRenderer:
-    """
-    Draws scenes at a resolution.
-
-    Parameters
-    ----------
-    fields : dict of str to Tensor
-        Stacked scenes, as ``stack_scenes`` returns them.
-    image_height, image_width : int
-        Size in pixels; its aspect ratio should be that of the scenes.
-
-    """
+    """Renders stacked scenes at a resolution with the aspect ratio of the scenes."""
 
     def __init__(self, fields: dict[str, Tensor], image_height: int, image_width: int) -> None:
         if min(image_height, image_width) < 16:
@@ -102,18 +92,9 @@ class SceneRenderer:
 
     def render(self, times_s: Tensor) -> RenderedFrames:
         """
-        Draw every scene at its own times.
+        Render every scene at its own times, float (scenes, times), in seconds since its start.
 
-        Parameters
-        ----------
-        times_s : Tensor float (scenes, times)
-            Seconds since the start of each scene.
-
-        Returns
-        -------
-        RenderedFrames
-            Pictures and ownership; ``owner`` ignores how much of a border pixel is covered.
-
+        ``owner`` ignores how much of a border pixel is covered.
         """
         if times_s.ndim != 2 or len(times_s) != self._num_scenes:
             raise ValueError(

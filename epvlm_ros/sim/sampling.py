@@ -41,17 +41,14 @@ def sample_scene(
     Parameters
     ----------
     split : str
-        One of ``SPLITS``; different splits have nothing in common. In 'hard' half of the
-        objects are combinations of shape and colour, and all grounds patterns, that the others
-        never have.
+        One of ``SPLITS``, which have nothing in common. In 'hard' half of the objects are
+        combinations of shape and colour, and all grounds patterns, that the others never have.
     index : int
         At least 0.
     aspect_ratio : float
-        Width over height of the image.
-    camera_moves : bool, optional
-        Whether the camera moves; by default it does in half of the scenes.
-    num_objects : int, optional
-        1 to ``MAX_OBJECTS``; random by default.
+        Width over height of the image, 0.25 to 4.
+    camera_moves, num_objects
+        Random by default; the camera moves in half of the scenes.
 
     Raises
     ------
@@ -131,9 +128,9 @@ def _place(
     reserve: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Place objects in view, at times so that some overlap.
+    Place objects in view, at times so that some overlap; those without room get radius 0, last.
 
-    One that finds no room goes, radius 0, last. ``reserve`` is how far the camera shifts things.
+    ``reserve`` is the largest displacement by the camera.
     """
     anchor = np.tile(extent / 2, (MAX_OBJECTS, 1)).astype(np.float64)
     radius = radius.copy()

@@ -1,9 +1,8 @@
 """
-What a simulated scene is: coloured objects on cluttered ground, seen by a camera.
+A simulated scene: coloured objects on cluttered ground, seen by a camera.
 
-Lengths are in units of the shorter side of the image, so that a scene can be drawn at any
-resolution: x runs from 0 to ``extent[1]`` to the right, y from 0 to ``extent[0]`` downwards.
-Everything that moves does so periodically: it stays in view for ever. ``sampling`` makes scenes.
+Lengths are in units of the shorter side of the image: x runs from 0 to ``extent[1]`` to the right,
+y from 0 to ``extent[0]`` downwards. All motion is periodic, so objects stay in view.
 """
 
 from __future__ import annotations
@@ -33,15 +32,7 @@ SPLITS = {'train': 0, 'validation': 1, 'test': 2, 'demo': 3, 'hard': 4}
 
 
 def is_unseen(shape: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """
-    Tell which combinations occur in the split 'hard' only: one of every shape and colour.
-
-    Parameters
-    ----------
-    shape, colour : numpy.ndarray
-        int64, indices into ``SHAPES`` and ``COLOURS``, of shapes that go together.
-
-    """
+    """Tell which combinations occur in 'hard' only: one of every shape and colour."""
     return (shape + 3 * colour) % len(SHAPES) == 7
 
 
@@ -65,7 +56,7 @@ class Scene:
     angle, spin : float32 (objects,)
         Orientation at time 0 and its rate, radians and radians per second.
     appears_s : float32 (objects,)
-        From when on it is there, in seconds; most are there from the start.
+        Time of appearance in seconds; most are there from the start.
     tint : float32 (objects, 3)
         Red, green and blue, 0 to 1.
     shading : float32 (objects, 2)
@@ -73,18 +64,18 @@ class Scene:
     texture : float32 (objects, 4)
         Amplitude, two frequencies (radians per radius) and phase of the surface's pattern.
     symbol : int64 (objects,)
-        What is written on it, an index into ``SYMBOLS``; -1 for nothing.
+        Index into ``SYMBOLS`` of what is written on it; -1 for nothing.
     symbol_tilt, ink : float32 (objects,)
         Angle of the writing in radians, and its brightness.
     camera : float32 (3,)
-        Orbit of the camera, by which it pans or shakes: units, radians per second, radians.
+        Orbit of a camera that pans or shakes: units, radians per second, radians.
     zoom : float32 (3,)
         Of a camera that drives to and fro: amplitude of the logarithm of the scale, radians per
         second, radians.
     light : float32 (3,)
-        Of light that changes: amplitude as a share, radians per second, radians.
+        Changing light: amplitude as a share, radians per second, radians.
     shadow : float32 (3,)
-        Where the objects' shadows lie, (y, x) in radii, and how dark they are, 0 to 1.
+        Offset of the objects' shadows, (y, x) in radii, and their darkness, 0 to 1.
     background : float32 (3,)
         Mean colour of the ground.
     coarse : float32 (3, 7, 7)
@@ -92,12 +83,11 @@ class Scene:
     fine : float32 (1, 48, 48)
         Finer grey texture that is added to the ground.
     ground : int64 (1,)
-        Its pattern, an index into ``GROUNDS``.
+        Index into ``GROUNDS``.
     ground_pattern : float32 (4,)
         Amplitude, angle (radians), frequency (periods per unit) and phase of the pattern.
     clutter : float32 (12, 8)
-        Dull boxes on the ground: centre (y, x), half sides, angle, red, green, blue; half sides
-        of 0 for none.
+        Dull boxes on the ground: centre (y, x), half sides (0: none), angle, red, green, blue.
 
     """
 
@@ -157,20 +147,7 @@ class Scene:
         return (self.radius > 0) & (self.appears_s <= time_s)
 
     def positions(self, time_s: float) -> np.ndarray:
-        """
-        Return where the objects are in the image that are there.
-
-        Parameters
-        ----------
-        time_s : float
-            Time since the start of the scene, in seconds.
-
-        Returns
-        -------
-        float32 (objects that are there, 2)
-            Centres (y, x) in units.
-
-        """
+        """Return the centres (y, x) of the visible objects in units, float32 (objects, 2)."""
         phase = self.orbit_phase + self.orbit_rate * time_s
         circle = np.stack([np.sin(phase), np.cos(phase)], axis=-1)
         camera_phase = self.camera[2] + self.camera[1] * time_s

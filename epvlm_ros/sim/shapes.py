@@ -14,21 +14,10 @@ BOUNDING_RADIUS = 1.15  # every shape of radius 1 lies within this distance of i
 
 def signed_distance(shape: str, y: Tensor, x: Tensor) -> Tensor:
     """
-    Return how far points lie outside a shape of radius 1 about the origin.
+    Return the distance of points from the outline of a shape of radius 1 about the origin.
 
-    Parameters
-    ----------
-    shape : str
-        One of ``SHAPES``.
-    y, x : Tensor
-        Coordinates in radii, of one shape; y points downwards.
-
-    Returns
-    -------
-    Tensor
-        Negative inside, of the shape of ``y``. Exact at the outline; farther from corners it
-        may be too small.
-
+    ``y`` (downwards) and ``x`` are in radii, of one tensor shape. Negative inside; exact at the
+    outline, a lower bound far from corners.
     """
     if shape not in _DISTANCES:
         raise ValueError(f'shape is {shape!r}: give one of {", ".join(SHAPES)}')

@@ -28,20 +28,10 @@ _NUM_STROKES = max(len(strokes) for strokes in _STROKES.values())
 
 def stroke_distance(symbol: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """
-    Return how far points lie outside the strokes of symbols.
+    Return the distance of points from the strokes of symbols, negative on the strokes.
 
-    Parameters
-    ----------
-    symbol : Tensor int64 (symbols,)
-        Indices into ``SYMBOLS``.
-    y, x : Tensor float (symbols, ...)
-        Coordinates in widths of a symbol about its middle, y downwards.
-
-    Returns
-    -------
-    Tensor
-        Negative on the strokes, of the shape of ``y``, in widths of a symbol.
-
+    ``symbol`` is int64 (symbols,), indices into ``SYMBOLS``; ``y`` (downwards) and ``x``,
+    (symbols, ...), and the result are in widths of a symbol about its middle.
     """
     # symbols of fewer strokes repeat their last one
     table = torch.tensor(

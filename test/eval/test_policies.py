@@ -2,7 +2,7 @@
 
 from epvlm_ros.eval.budget import Budget, count_flops
 from epvlm_ros.eval.policies import activity_for, POLICIES, selection_of
-from epvlm_ros.eval.question_set import ImageView
+from epvlm_ros.eval.question_set import Observation
 from epvlm_ros.eval.settings import configure, make_settings
 from epvlm_ros.eval.still_image_events import still_image_activity
 from epvlm_ros.vlm.config import VlmConfig
@@ -17,7 +17,7 @@ GRID = PatchGeometry(14, 2, 784, 10 ** 6).grid(112, 140)
 
 
 @pytest.fixture(scope='module')
-def view():
+def observation():
     """Return a picture of 4 x 5 tokens that changed in token (1, 2), an object in (3, 0)."""
     random = np.random.default_rng(0)
     before = random.integers(0, 256, (112, 140, 3)).astype(np.uint8)
@@ -25,35 +25,35 @@ def view():
     now[28:56, 56:84] = 255 - now[28:56, 56:84]
     mask = np.zeros((112, 140), bool)
     mask[84:, :28] = True
-    return ImageView(now, still_image_activity(now), before, mask)
+    return Observation(now, still_image_activity(now), before, mask)
 
 
 @pytest.mark.parametrize('policy, token', [('frame_difference', (1, 2)), ('oracle', (3, 0))])
-def test_a_control_scores_only_what_it_is_about(view, policy, token):
-    scores = token_activity(activity_for(policy, view, SEED), GRID)
+def test_a_control_scores_only_what_it_is_about(observation, policy, token):
+    scores = token_activity(activity_for(policy, observation, SEED), GRID)
     assert np.argwhere(scores).tolist() == [list(token)]
 
 
-def test_frame_difference_is_the_change_of_brightness(view):
-    now = view.previous_rgb.copy()
+def test_frame_difference_is_the_change_of_brightness(observation):
+    now = observation.previous_rgb.copy()
     now[0, 0] = (10, 20, 30)
-    changed = ImageView(now, view.activity, view.previous_rgb)
-    red, green, blue = view.previous_rgb[0, 0].astype(float)
+    changed = Observation(now, observation.activity, observation.previous_rgb)
+    red, green, blue = observation.previous_rgb[0, 0].astype(float)
     expected = abs(0.299 * (10 - red) + 0.587 * (20 - green) + 0.114 * (30 - blue))
     scores = token_activity(activity_for('frame_difference', changed, SEED), GRID)
     assert scores.sum() == scores[0, 0] == pytest.approx(expected, abs=1.0)  # bytes are rounded
 
 
-def test_random_scores_depend_on_the_seed_alone(view):
-    first, again = (activity_for('random', view, SEED).counts for _ in range(2))
-    other = activity_for('random', view, SEED + 1).counts
+def test_random_scores_depend_on_the_seed_alone(observation):
+    first, again = (activity_for('random', observation, SEED).counts for _ in range(2))
+    other = activity_for('random', observation, SEED + 1).counts
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
-def test_random_scores_favour_no_token(view):
+def test_random_scores_favour_no_token(observation):
     kept = np.zeros(20)
     for number in range(400):
-        scores = token_activity(activity_for('random', view, number), GRID)
+        scores = token_activity(activity_for('random', observation, number), GRID)
         kept[np.argsort(scores.ravel())[10:]] += 1
     assert abs(kept / 400 - 0.5).max() < 0.1  # four standard errors
 
@@ -61,19 +61,19 @@ def test_random_scores_favour_no_token(view):
 def test_random_scores_favour_no_token_at_an_odd_border():
     height, width = 113, 141  # a pixel more than whole cells
     rgb = np.zeros((height, width, 3), np.uint8)
-    view = ImageView(rgb, still_image_activity(rgb))
+    observation = Observation(rgb, still_image_activity(rgb))
     grid = PatchGeometry(14, 2, 784, 10 ** 6).grid(height, width)
     kept = np.zeros((grid.rows, grid.cols))
     for number in range(400):
-        scores = token_activity(activity_for('random', view, number), grid)
+        scores = token_activity(activity_for('random', observation, number), grid)
         kept += scores >= np.median(scores)
     assert abs(kept / 400 - 0.5).max() < 0.1
 
 
-def test_policies_of_the_robot_get_the_events(view):
+def test_policies_of_the_robot_get_the_events(observation):
     for policy in POLICIES:
         if policy not in ('random', 'frame_difference', 'oracle'):
-            assert activity_for(policy, view, SEED) is view.activity
+            assert activity_for(policy, observation, SEED) is observation.activity
             assert selection_of(policy) == policy
     assert selection_of('oracle') == selection_of('dense') == 'events'
 

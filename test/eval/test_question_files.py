@@ -101,10 +101,10 @@ def test_every_bad_row_is_reported_and_the_others_are_read(folder):
          'family': 'count'}])                                      # row 12
     questions = FileSet(path)
     assert len(questions) == 12
-    seen = [(case, questions.view(case)) for case in questions]
-    assert [case.number for case, view in seen if view is not None] == [1, 12]
-    (first, view), (last, _) = seen[0], seen[-1]
-    np.testing.assert_array_equal(view.rgb, PICTURE)
+    seen = [(case, questions.observe(case)) for case in questions]
+    assert [case.number for case, observation in seen if observation is not None] == [1, 12]
+    (first, observation), (last, _) = seen[0], seen[-1]
+    np.testing.assert_array_equal(observation.rgb, PICTURE)
     assert (first.question, first.answer) == (CHOICE, 'B') and len(first.options) == 3
     assert (last.question, last.answer, last.family) == ('how many?', '2', 'count')
     reasons = {problem.row: problem.reason for problem in questions.problems}
@@ -131,8 +131,8 @@ def test_bad_bytes_and_gaps_of_a_table_are_reported_too(folder):
     questions = FileSet(write_lines(folder / 'questions.jsonl', [
         good, {**good, 'image': {'bytes': [137, 80]}}, {**good, 'image': {'bytes': huge}},
         {**good, 'answer': math.nan}]))
-    seen = [(case, questions.view(case)) for case in questions]
-    assert [(case.number, case.answer) for case, view in seen if view is not None] == [(1, '3')]
+    seen = [(case, questions.observe(case)) for case in questions]
+    assert [(case.number, case.answer) for case, found in seen if found is not None] == [(1, '3')]
     assert {problem.row: problem.reason.split(':')[0] for problem in questions.problems} == {
         2: "the image's bytes are [137, 80]",
         3: 'the image in bytes is no picture that can be decoded',
@@ -157,7 +157,7 @@ def test_parquet_with_the_columns_of_realworldqa(tmp_path):
             {'image': {'bytes': PNG, 'path': '0.png'}, 'question': CHOICE, 'answer': None}]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / 'test.parquet')
     questions = FileSet(tmp_path / 'test.parquet')
-    found = [(case, questions.view(case)) for case in questions]
+    found = [(case, questions.observe(case)) for case in questions]
     np.testing.assert_array_equal(found[0][1].rgb, PICTURE)
     assert found[0][0].answer == 'C' and found[1][1] is None and len(found) == 2
     assert [problem.row for problem in questions.problems] == [2, 3]
@@ -191,7 +191,7 @@ def test_images_that_alternate_are_found(folder):
     questions = FileSet(write_lines(folder / 'a.jsonl', [
         {'image': name, 'question': 'what?', 'answer': 'x'} for name in names]))
     groups = group_by_image(questions)  # has read on to the next image when it yields one
-    found = [(len(group), questions.view(group[0]).rgb) for group in groups]
+    found = [(len(group), questions.observe(group[0]).rgb) for group in groups]
     assert [number for number, _ in found] == [1, 1, 1, 2, 1]
     for _, rgb in found[::2]:
         np.testing.assert_array_equal(rgb, PICTURE)

@@ -79,9 +79,10 @@ def test_parquet_holds_the_same_questions_and_images(exported, tmp_path):
     num_images = 0
     for lines, rows in zip(*map(group_by_image, sets), strict=True):
         assert lines == rows
-        views = [questions.view(lines[0]) for questions in sets]
-        np.testing.assert_array_equal(views[0].rgb, views[1].rgb)
-        np.testing.assert_array_equal(views[0].activity.counts, views[1].activity.counts)
+        observations = [questions.observe(lines[0]) for questions in sets]
+        np.testing.assert_array_equal(observations[0].rgb, observations[1].rgb)
+        first, second = (found.activity.counts for found in observations)
+        np.testing.assert_array_equal(first, second)
         num_images += 1
     assert num_images >= 10 and not sets[0].problems and not sets[1].problems
 
@@ -114,13 +115,13 @@ def test_answers_are_those_of_the_engine_alone(internal):
     for record in read_answers(internal):
         by_number.setdefault(record['number'], []).append(record)
     for cases in group_by_image(questions):
-        view = questions.view(cases[0])
+        observation = questions.observe(cases[0])
         for case in cases:
             for record in by_number[case.number]:
-                activity = activity_for(record['policy'], view, cases[0].number)
+                activity = activity_for(record['policy'], observation, cases[0].number)
                 engine.reconfigure(configure(config, record['policy']))
                 alone = engine.answer(
-                    view.rgb, case.question, activity,
+                    observation.rgb, case.question, activity,
                     keep_ratio=1.0 if record['policy'] == 'dense' else 0.3)
                 assert (alone.text, alone.num_tokens_kept, alone.flops_used, alone.fallback) == (
                     record['answer'], record['tokens_kept'], record['flops_used'],

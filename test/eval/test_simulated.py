@@ -9,7 +9,7 @@ from epvlm_ros.eval.simulated import is_about_still, SimulatedSet, SimulationCon
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
 from epvlm_ros.events.packet import Events
 from epvlm_ros.sim.event_simulator import EventCameraConfig
-from epvlm_ros.sim.questions import FAMILIES, Name, Question, view_scene
+from epvlm_ros.sim.questions import FAMILIES, Name, Question, snapshot_scene
 from epvlm_ros.sim.sampling import sample_scene
 import numpy as np
 import pytest
@@ -62,13 +62,13 @@ def scene():
     (Question('unknown', 'unknown', '', Name(shape=0)), False),
     (Question('still', 'still', '', Name(shape=0)), False)])
 def test_what_a_question_is_about_stands_still(scene, question, still):
-    assert is_about_still(question, view_scene(scene, 3.0)) == still
+    assert is_about_still(question, snapshot_scene(scene, 3.0)) == still
     moving_camera = replace(scene, camera=np.array([0.02, 5.0, 0.0], np.float32))
-    assert not is_about_still(question, view_scene(moving_camera, 3.0))
+    assert not is_about_still(question, snapshot_scene(moving_camera, 3.0))
     nothing_moves = replace(
         scene, orbit_radius=np.zeros(6, np.float32), spin=np.zeros(6, np.float32))
     is_about_objects = question.family not in ('unknown', 'still')
-    assert is_about_still(question, view_scene(nothing_moves, 3.0)) == is_about_objects
+    assert is_about_still(question, snapshot_scene(nothing_moves, 3.0)) == is_about_objects
 
 
 def test_events_and_frame_difference_are_where_something_moves():
@@ -77,23 +77,25 @@ def test_events_and_frame_difference_are_where_something_moves():
                  if case.group == STILL_GROUP and case.family == 'description')
     moving = next(
         case for case in questions if questions._scene(int(case.image))[0].camera_moves)
-    views = {name: questions.view(case) for name, case in (('still', still), ('moving', moving))}
-    for view in views.values():
-        assert view.rgb.shape == view.previous_rgb.shape == (480, 640, 3)
-        assert 0.005 < view.object_mask.mean() < 0.5
-        assert view.activity.window_end_ns == 40_000_000
-        assert view.activity.pixel_density == 0.25
+    observations = {
+        name: questions.observe(case) for name, case in (('still', still), ('moving', moving))}
+    for observation in observations.values():
+        assert observation.rgb.shape == observation.previous_rgb.shape == (480, 640, 3)
+        assert 0.005 < observation.object_mask.mean() < 0.5
+        assert observation.activity.window_end_ns == 40_000_000
+        assert observation.activity.pixel_density == 0.25
         # the mask is where the objects are: they differ from the ground about them
-        assert view.rgb[view.object_mask].std() > view.rgb[~view.object_mask].std()
+        inside = observation.object_mask
+        assert observation.rgb[inside].std() > observation.rgb[~inside].std()
     # shot noise alone: 0.2 events per pixel and second on 76,800 pixels in 40 ms are 614
-    assert 500 < views['still'].activity.num_events < 730
-    assert views['moving'].activity.num_events > 2000
-    change = {name: np.abs(view.rgb.astype(int) - view.previous_rgb).mean()
-              for name, view in views.items()}
+    assert 500 < observations['still'].activity.num_events < 730
+    assert observations['moving'].activity.num_events > 2000
+    change = {name: np.abs(observation.rgb.astype(int) - observation.previous_rgb).mean()
+              for name, observation in observations.items()}
     assert change['moving'] > 1.3 * change['still']
-    again = questions.view(still)
-    np.testing.assert_array_equal(again.rgb, views['still'].rgb)
-    np.testing.assert_array_equal(again.activity.counts, views['still'].activity.counts)
+    again = questions.observe(still)
+    np.testing.assert_array_equal(again.rgb, observations['still'].rgb)
+    np.testing.assert_array_equal(again.activity.counts, observations['still'].activity.counts)
 
 
 def test_a_small_motion_over_an_image_makes_events_at_its_edges():

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from epvlm_ros.sim.question_maker import make_question
-from epvlm_ros.sim.questions import FAMILIES, UNKNOWN, view_scene
+from epvlm_ros.sim.questions import FAMILIES, snapshot_scene, UNKNOWN
 from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.vlm.checkpoint import EMBEDDED_MODEL
@@ -76,9 +76,9 @@ def test_it_answers_camera_images_through_the_engine(engine):
     right = []
     for index in range(6):
         scene = sample_scene('test', 5000 + index, aspect_ratio=4 / 3)
-        image, view = render(scene, 0.5, 480, 640), view_scene(scene, 0.5)
+        image, snapshot = render(scene, 0.5, 480, 640), snapshot_scene(scene, 0.5)
         for family in ('colour', 'shape', 'count', 'place', 'existence'):
-            made = make_question(family, view, random)
+            made = make_question(family, snapshot, random)
             if made:
                 answer = engine.answer(image, made[0].text.capitalize() + '?', None)
                 right.append(answer.text == made[1])

@@ -4,12 +4,13 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 
 from epvlm_ros.eval.simulated import SimulatedSet, SimulationConfig
-from epvlm_ros.sim.question_maker import make_question, vocabulary
+from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import (
     answer_question, FAMILIES, MOTION, MOTION_FAMILIES, Name, NO_SUCH_OBJECT, NOTHING, Question,
-    SceneView, SEVERAL_OBJECTS, UNKNOWN, view_scene)
+    SceneSnapshot, SEVERAL_OBJECTS, snapshot_scene, UNKNOWN)
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.sim.scene import COLOURS, is_unseen, SHAPES, SYMBOLS
+from epvlm_ros.sim.wording import vocabulary
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ CIRCLE, SQUARE, STAR, RING = (SHAPES.index(name) for name in ('circle', 'square'
 RED, BLUE, ORANGE = (COLOURS.index(name) for name in ('red', 'blue', 'orange'))
 # A red circle top left, a blue star in the middle of the lower half, an orange square and a red
 # square on the right.
-VIEW = SceneView(
+SNAPSHOT = SceneSnapshot(
     extent=np.array([1.0, 1.5]), shape=np.array([CIRCLE, STAR, SQUARE, SQUARE]),
     colour=np.array([RED, BLUE, ORANGE, RED]),
     centres=np.array([(0.2, 0.3), (0.75, 0.76), (0.3, 1.2), (0.9, 1.4)]),
@@ -28,17 +29,17 @@ VIEW = SceneView(
 
 def make_view(shapes, colours, centres):
     """Return still objects that nothing is written on."""
-    return SceneView(
+    return SceneSnapshot(
         np.ones(2), np.array(shapes), np.array(colours), np.array(centres),
         np.full(len(shapes), -1), np.zeros(len(shapes), bool), np.zeros((len(shapes), 2)))
 
 
-def ask_of(view, about, subject=None, other=None, relation=''):
-    return answer_question(Question(about, about, '', subject, other, relation), view)
+def ask_of(snapshot, about, subject=None, other=None, relation=''):
+    return answer_question(Question(about, about, '', subject, other, relation), snapshot)
 
 
 def ask(about, subject=None, other=None, relation=''):
-    return ask_of(VIEW, about, subject, other, relation)
+    return ask_of(SNAPSHOT, about, subject, other, relation)
 
 
 @pytest.mark.parametrize('about, subject, expected', [
@@ -99,8 +100,8 @@ def test_a_relation_without_a_clear_margin_has_no_answer():
 def test_descriptions_of_few_many_and_close_objects():
     def describe(shapes, colours, columns):
         centres = np.array([(0.5, column) for column in columns])
-        view = make_view(shapes, colours, centres)
-        return answer_question(Question('description', 'description', ''), view)
+        snapshot = make_view(shapes, colours, centres)
+        return answer_question(Question('description', 'description', ''), snapshot)
 
     assert describe([RING], [ORANGE], [0.5]) == 'an orange ring'
     assert describe([RING, STAR], [ORANGE, RED], [0.8, 0.2]) == 'a red star and an orange ring'
@@ -111,13 +112,13 @@ def test_descriptions_of_few_many_and_close_objects():
 
 
 def test_what_moves_by_itself_is_asked_about_only_before_a_still_camera():
-    moving = replace(VIEW, camera_moves=True)
+    moving = replace(SNAPSHOT, camera_moves=True)
     for family in MOTION_FAMILIES:
         question = Question(family, family, '', Name(shape=CIRCLE))
         assert answer_question(question, moving) is None
         assert make_question(family, moving, np.random.default_rng(0)) is None
-    one = replace(VIEW, moves=np.array([True, False, False, False]))
-    none = replace(VIEW, moves=np.zeros(4, bool))
+    one = replace(SNAPSHOT, moves=np.array([True, False, False, False]))
+    none = replace(SNAPSHOT, moves=np.zeros(4, bool))
     assert ask_of(one, 'moving_symbol') == 'k'
     assert ask_of(none, 'moving') == NOTHING and ask_of(none, 'moving_count') == 'zero'
 
@@ -125,13 +126,13 @@ def test_what_moves_by_itself_is_asked_about_only_before_a_still_camera():
 def test_something_that_appears_is_in_view_from_then_on():
     scene = sample_scene('test', 3, num_objects=2)
     scene.appears_s[:] = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
-    assert [len(view_scene(scene, time_s).shape) for time_s in (0.9, 1.1)] == [1, 2]
+    assert [len(snapshot_scene(scene, time_s).shape) for time_s in (0.9, 1.1)] == [1, 2]
 
 
 def make_many(family, num_scenes=600, split='train', num_attempts=1):
     random = np.random.default_rng(0)
     made = (make_question(
-        family, view_scene(sample_scene(split, index), 0.5), random, num_attempts)
+        family, snapshot_scene(sample_scene(split, index), 0.5), random, num_attempts)
         for index in range(num_scenes))
     return [item for item in made if item is not None]
 
@@ -219,22 +220,23 @@ def test_unknown_questions_hold_strange_words_or_no_order():
 
 
 def test_equal_random_states_make_equal_questions():
-    view = view_scene(sample_scene('test', 3), 1.0)
-    pairs = [[make_question(family, view, np.random.default_rng(4)) for family in FAMILIES]
+    snapshot = snapshot_scene(sample_scene('test', 3), 1.0)
+    pairs = [[make_question(family, snapshot, np.random.default_rng(4)) for family in FAMILIES]
              for _ in range(2)]
     assert pairs[0] == pairs[1]
 
 
 def test_a_view_holds_what_exists():
     scene = sample_scene('test', 3, num_objects=2)
-    view = view_scene(scene, 0.3)
-    assert len(view.shape) == len(view.colour) == len(view.centres) == scene.num_objects
-    np.testing.assert_array_equal(view.centres, scene.positions(0.3))
+    snapshot = snapshot_scene(scene, 0.3)
+    assert (len(snapshot.shape) == len(snapshot.colour) == len(snapshot.centres)
+            == scene.num_objects)
+    np.testing.assert_array_equal(snapshot.centres, scene.positions(0.3))
 
 
 def test_an_unknown_family_is_refused():
     with pytest.raises(ValueError, match="family is 'poetry': give one of colour"):
-        make_question('poetry', VIEW, np.random.default_rng(0))
+        make_question('poetry', SNAPSHOT, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize('name, singular, plural', [

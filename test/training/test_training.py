@@ -4,7 +4,7 @@ import json
 
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import (
-    FAMILIES, MOTION, Name, NUMBERS, Question, SceneView, view_scene)
+    FAMILIES, MOTION, Name, NUMBERS, Question, SceneSnapshot, snapshot_scene)
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.sim.scene import COLOUR_VALUES, COLOURS, is_unseen, SHAPES, SYMBOLS
 from epvlm_ros.vlm.checkpoint import EMBEDDED_MODEL
@@ -160,8 +160,8 @@ def test_the_template_gives_the_tokens_of_training():
 def test_simple_encoding_is_the_tokenizers():
     tokenizer, numbers = build_tokenizer(), build_vocabulary()
     random = np.random.default_rng(0)
-    view = view_scene(sample_scene('train', 6), 0.5)
-    made = [make_question(family, view, random) for family in FAMILIES for _ in range(20)]
+    snapshot = snapshot_scene(sample_scene('train', 6), 0.5)
+    made = [make_question(family, snapshot, random) for family in FAMILIES for _ in range(20)]
     texts = [text for item in made if item for text in (item[0].text, item[1])]
     assert len(texts) > 150
     for text in texts:
@@ -204,7 +204,7 @@ def test_answers_in_a_batch_are_what_the_scene_says():
 
 
 def test_mentions_by_hand():
-    view = SceneView(
+    snapshot = SceneSnapshot(
         np.ones(2), np.array([0, 3]), np.array([0, 2]),
         np.array([(0.25, 0.5), (0.75, 0.125)], dtype=np.float32), np.array([-1, -1]),
         np.zeros(2, bool), np.zeros((2, 2)))
@@ -213,13 +213,13 @@ def test_mentions_by_hand():
         'relation', 'relation', 'please tell me is the circle left of the blue thing', circle,
         blue, 'left')
     # <|vision_end|> please tell me is the circle left of the blue thing
-    first, second = find_mentions(question, view)
+    first, second = find_mentions(question, snapshot)
     assert first[0] == 6 and first[1].tolist() == [0.25, 0.5]
     assert second[0] == 11 and second[1].tolist() == [0.75, 0.125]
     absent = Question('absent', 'colour', 'what colour is the ring', Name(shape=5))
-    assert find_mentions(absent, view) == [None, None]
+    assert find_mentions(absent, snapshot) == [None, None]
     count = Question('count', 'count', 'how many circles are there', circle)
-    assert find_mentions(count, view) == [None, None]
+    assert find_mentions(count, snapshot) == [None, None]
 
 
 def test_labels_and_activity_of_tokens():
