@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Callable
 
 import cv2
+from epvlm_ros.clean_text import clean_text
 import numpy as np
 
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
@@ -30,6 +31,7 @@ class _Encoding:
     conversion: int | None  # None: it is RGB already
     # What cv_bridge calls it; empty where not every cv_bridge has such a conversion.
     bridge_name: str = ''
+    has_half_colour_plane: bool = False  # below the brightness, of half as many rows
 
 
 def _table() -> dict[str, _Encoding]:
@@ -46,6 +48,11 @@ def _table() -> dict[str, _Encoding]:
         'bgra16': _Encoding(np.uint16, 4, cv2.COLOR_BGRA2RGB),
         'yuv422': _Encoding(np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
         'yuv422_yuy2': _Encoding(np.uint8, 2, cv2.COLOR_YUV2RGB_YUY2),
+        'nv12': _Encoding(
+            np.uint8, 1, cv2.COLOR_YUV2RGB_NV12, has_half_colour_plane=True),
+        'nv21': _Encoding(
+            np.uint8, 1, cv2.COLOR_YUV2RGB_NV21, has_half_colour_plane=True),
+        '32FC1': _Encoding(np.float32, 1, cv2.COLOR_GRAY2RGB),
         # Left to right, the first two pixels of the first row and of the second.
         'bayer_rggb8': _Encoding(np.uint8, 1, cv2.COLOR_BayerBG2RGB),
         'bayer_bggr8': _Encoding(np.uint8, 1, cv2.COLOR_BayerRG2RGB),
@@ -66,6 +73,63 @@ def _table() -> dict[str, _Encoding]:
 
 _ENCODINGS = _table()
 IMAGE_ENCODINGS: tuple[str, ...] = tuple(_ENCODINGS)
+
+
+# Levels of white, by the bits that values have. Sensors of 10 to 14 bits saturate a little below
+# the end of their range, since their black is above 0.
+_WHITE_BY_BITS = {10: 960, 12: 3840, 14: 15360, 16: 65535}
+_FLOAT_WHITES = tuple(2.0 ** exponent for exponent in range(17))
+
+
+class WhiteLevel:
+    """
+    Which pixel value becomes white, for the images of one stream of more than 8 bits.
+
+    An encoding such as mono16 does not say how many of its bits a camera uses, nor 32FC1 how large
+    its values are. The level is the lowest usual one that the largest value so far fits into: that
+    of 10, 12, 14 or 16 bits, or a power of two from 1 to 65536 for floats. It never falls, or
+    images would flicker. A warning tells each level below the whole range.
+
+    Parameters
+    ----------
+    name : str
+        Names the stream in the log, such as its topic; empty for no log.
+
+    """
+
+    def __init__(self, name: str = '') -> None:
+        self._name = name
+        self._level = 0.0
+
+    def to_8_bits(self, pixels: np.ndarray) -> np.ndarray:
+        """Return uint16 or float32 pixels as uint8, from 0 to the level; NaN becomes 0."""
+        is_float = pixels.dtype == np.float32
+        if is_float:
+            pixels = np.nan_to_num(pixels, nan=0.0, posinf=np.inf, neginf=0.0)
+            peak = float(pixels.max(where=np.isfinite(pixels), initial=0.0))
+            level = next((white for white in _FLOAT_WHITES if peak <= white), _FLOAT_WHITES[-1])
+            meaning = f'0 to {max(level, self._level):g}'
+        else:
+            peak = float(pixels.max())
+            num_bits = next(bits for bits in _WHITE_BY_BITS if peak < 2 ** bits)
+            level = float(_WHITE_BY_BITS[num_bits])
+            meaning = f'values of {num_bits} bits'
+        if level > self._level:
+            self._level = level
+            if self._name and (is_float or num_bits < 16):
+                _logger.warning(
+                    '%s: the largest pixel value so far is %g, images are read as %s',
+                    self._name, peak, meaning)
+        if is_float:
+            return np.rint(np.clip(pixels, 0.0, self._level) * (255.0 / self._level)).astype(
+                np.uint8)
+        return _make_lookup(self._level)[pixels]
+
+
+@functools.lru_cache(maxsize=len(_WHITE_BY_BITS))
+def _make_lookup(level: float) -> np.ndarray:
+    values = np.minimum(np.arange(2 ** 16), level)
+    return np.rint(values * 255.0 / level).astype(np.uint8)
 
 
 def check_image_size(message: Any) -> None:
@@ -89,11 +153,19 @@ def check_image_size(message: Any) -> None:
             'width and step to those of its data')
 
 
-def image_to_rgb(message: Any) -> np.ndarray:
+def check_image_encoding(message: Any) -> None:
+    """Raise a ValueError that names all of ``IMAGE_ENCODINGS`` if a message has another one."""
+    if message.encoding not in _ENCODINGS:
+        raise ValueError(
+            f'image encoding {clean_text(repr(message.encoding))} is unknown: publish one of '
+            f'{", ".join(IMAGE_ENCODINGS)}')
+
+
+def image_to_rgb(message: Any, white_level: WhiteLevel | None = None) -> np.ndarray:
     """
     Convert a ``sensor_msgs/msg/Image`` of one of ``IMAGE_ENCODINGS``.
 
-    16 bits are scaled down to 8 over their whole range.
+    More than 8 bits are scaled down by the ``white_level`` of the stream, or of this image alone.
 
     Returns
     -------
@@ -106,17 +178,16 @@ def image_to_rgb(message: Any) -> np.ndarray:
         If the encoding is unknown, the image has no pixels, or the data are too short.
 
     """
-    encoding = _ENCODINGS.get(message.encoding)
-    if encoding is None:
-        raise ValueError(
-            f'image encoding {message.encoding!r} is unknown: publish one of '
-            f'{", ".join(IMAGE_ENCODINGS)}')
-    return _convert(_pixels(message, encoding), encoding)
+    check_image_encoding(message)
+    encoding = _ENCODINGS[message.encoding]
+    return _convert(_pixels(message, encoding), encoding, white_level)
 
 
-def compressed_to_rgb(message: Any) -> np.ndarray:
+def compressed_to_rgb(message: Any, white_level: WhiteLevel | None = None) -> np.ndarray:
     """
     Decode a ``sensor_msgs/msg/CompressedImage``: JPEG, PNG or another format that OpenCV reads.
+
+    More than 8 bits are scaled down by the ``white_level`` of the stream, or of this image alone.
 
     Returns
     -------
@@ -130,8 +201,9 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
 
     """
     name = message.format
+    shown = clean_text(repr(name))
     if 'compressedDepth' in name:
-        raise ValueError(f'image format {name!r} is a depth image: use the topic of the colours')
+        raise ValueError(f'image format {shown} is a depth image: use the topic of the colours')
     data = np.frombuffer(message.data, np.uint8)
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
@@ -139,14 +211,14 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
         pixels = None
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(
-            f'compressed image of {data.size} bytes and format {name!r} cannot be decoded: '
+            f'compressed image of {data.size} bytes and format {shown} cannot be decoded: '
             'publish JPEG or PNG')
     num_bits = 8 * pixels.itemsize
     mosaic = name.split(';')[0].strip()
     if pixels.ndim == 2 and mosaic.startswith('bayer_') and mosaic in _ENCODINGS:
-        return _convert(pixels, _ENCODINGS[mosaic])
+        return _convert(pixels, _ENCODINGS[mosaic], white_level)
     kind = {2: 'mono', 3: 'bgr', 4: 'bgra'}[2 if pixels.ndim == 2 else pixels.shape[2]]
-    return _convert(pixels, _ENCODINGS[f'{kind}{num_bits}'])
+    return _convert(pixels, _ENCODINGS[f'{kind}{num_bits}'], white_level)
 
 
 def _pixels(message: Any, encoding: _Encoding) -> np.ndarray:
@@ -155,45 +227,45 @@ def _pixels(message: Any, encoding: _Encoding) -> np.ndarray:
     dtype = np.dtype(encoding.dtype)
     row_size = width * encoding.num_channels * dtype.itemsize
     data = np.frombuffer(message.data, np.uint8)
+    num_rows = height * 3 // 2 if encoding.has_half_colour_plane else height
     if height < 1 or width < 1:
         raise ValueError(f'image is {width} x {height} pixels: publish images with pixels')
     if step < row_size:
         raise ValueError(
             f'image step is {step} bytes, a row of {width} pixels of {message.encoding} takes '
             f'{row_size}: the publisher has to set step to the length of a row')
-    needed = step * (height - 1) + row_size
+    needed = step * (num_rows - 1) + row_size
     if data.size < needed:
         raise ValueError(
             f'image has {data.size} bytes, {width} x {height} pixels of {message.encoding} with '
             f'step {step} take {needed}: the message was cut off or its size is wrong')
     rows = np.lib.stride_tricks.as_strided(
-        data, (height, row_size), (step, 1), writeable=False)
+        data, (num_rows, row_size), (step, 1), writeable=False)
     ordered = np.ascontiguousarray(rows).view(
         dtype.newbyteorder('>' if message.is_bigendian else '<')).astype(dtype, copy=False)
-    shape = (height, width, encoding.num_channels)
+    shape = (num_rows, width, encoding.num_channels)
     return ordered.reshape(shape[:2] if encoding.num_channels == 1 else shape)
 
 
-def _convert(pixels: np.ndarray, encoding: _Encoding) -> np.ndarray:
+def _convert(
+    pixels: np.ndarray, encoding: _Encoding, white_level: WhiteLevel | None,
+) -> np.ndarray:
     bridge = _bridge() if encoding.bridge_name else None
     if bridge is not None:
         return bridge(pixels, encoding.bridge_name)
-    return _convert_with_opencv(pixels, encoding)
+    rgb = _convert_with_opencv(pixels, encoding)
+    return rgb if rgb.dtype == np.uint8 else (white_level or WhiteLevel()).to_8_bits(rgb)
 
 
 def _convert_with_opencv(pixels: np.ndarray, encoding: _Encoding) -> np.ndarray:
     if encoding.conversion is None:
-        rgb = pixels.copy()
-    else:
-        try:
-            rgb = cv2.cvtColor(pixels, encoding.conversion)
-        except cv2.error as error:
-            raise ValueError(
-                f'image of {pixels.shape[1]} x {pixels.shape[0]} pixels cannot be converted to '
-                f'colours: {error.err or "its size does not suit its encoding"}') from None
-    if rgb.dtype == np.uint16:
-        rgb = np.rint(rgb / 257.0).astype(np.uint8)
-    return rgb
+        return pixels.copy()
+    try:
+        return cv2.cvtColor(pixels, encoding.conversion)
+    except cv2.error as error:
+        raise ValueError(
+            f'image of {pixels.shape[1]} x {pixels.shape[0]} pixels cannot be converted to '
+            f'colours: {error.err or "its size does not suit its encoding"}') from None
 
 
 @functools.lru_cache(maxsize=None)

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import cv2
 from epvlm_ros import images
-from epvlm_ros.images import check_image_size, compressed_to_rgb, IMAGE_ENCODINGS, image_to_rgb
+from epvlm_ros.images import (
+    check_image_encoding, check_image_size, compressed_to_rgb, IMAGE_ENCODINGS, image_to_rgb,
+    WhiteLevel)
 import numpy as np
 import pytest
 
@@ -99,6 +101,87 @@ def test_yuv(encoding, order):
     np.testing.assert_allclose(rgb, np.broadcast_to([255, 0, 0], (4, 6, 3)), atol=2)
 
 
+def nv_message(encoding, padding=0):
+    """Return 4 x 6 pixels: red in the left 2 columns, else black; colours are of 2 x 2 pixels."""
+    brightness = np.full((4, 6), 16, np.uint8)
+    brightness[:, :2] = 81
+    colours = np.full((2, 6), 128, np.uint8)
+    colours[:, :2] = (90, 240) if encoding == 'nv12' else (240, 90)  # BT.601
+    made = message(encoding, np.concatenate([brightness, colours]), padding)
+    made.height = 4
+    return made
+
+
+@pytest.mark.parametrize('padding', [0, 4])
+@pytest.mark.parametrize('encoding', ['nv12', 'nv21'])
+def test_a_plane_of_brightness_and_one_of_colours(encoding, padding):
+    made = nv_message(encoding, padding)
+    rgb = image_to_rgb(made)
+    assert rgb.shape == (4, 6, 3)
+    np.testing.assert_allclose(rgb[:, :2], np.broadcast_to([255, 0, 0], (4, 2, 3)), atol=2)
+    np.testing.assert_array_equal(rgb[:, 2:], 0)
+    made.data = made.data[:5 * (6 + padding) + 5]
+    with pytest.raises(ValueError, match=f'take {5 * (6 + padding) + 6}: the message was cut off'):
+        image_to_rgb(made)
+    made.height = 3
+    with pytest.raises(ValueError, match='cannot be converted to colours'):
+        image_to_rgb(made)
+
+
+def test_floats_are_scaled_by_what_is_there():
+    pixels = np.array([[0.0, 0.25, 1.0], [np.nan, np.inf, -3.0]], np.float32)
+    for is_bigendian in (False, True):
+        rgb = image_to_rgb(message('32FC1', pixels, is_bigendian=is_bigendian))
+        assert rgb[..., 0].tolist() == [[0, 64, 255], [0, 255, 0]]  # 63.75
+    assert image_to_rgb(message('32FC1', 6 * pixels))[0, :, 0].tolist() == [0, 48, 191]  # of 8
+    assert image_to_rgb(message('32FC1', 1e9 * pixels))[0, 2].tolist() == [255] * 3
+    assert not image_to_rgb(message('32FC1', np.full((2, 2), np.nan, np.float32))).any()
+
+
+@pytest.mark.parametrize(('largest', 'expected'), [
+    (0, 0), (480, 128), (960, 255), (1023, 255), (1024, 68), (2112, 140), (3840, 255),
+    (4095, 255), (4096, 68), (15360, 255), (16384, 64), (65535, 255)])
+def test_values_of_fewer_than_16_bits_become_as_bright_as_those_of_8(largest, expected):
+    pixels = np.array([[largest, 0]], np.uint16)
+    assert image_to_rgb(message('mono16', pixels))[0, :, 0].tolist() == [expected, 0]
+
+
+def test_images_of_a_stream_are_scaled_alike_and_the_log_says_so_once(caplog):
+    level = WhiteLevel('/camera')
+
+    def show(value, encoding='mono16'):
+        pixels = np.full((2, 2), value, np.uint16)
+        return int(image_to_rgb(message(encoding, pixels), level)[0, 0, 0])
+
+    # 96 is a tenth of the white of 10 bits, and a fortieth of that of 12.
+    assert [show(value) for value in (96, 3000, 96, 96, 3840, 96)] == [26, 199, 6, 6, 255, 6]
+    assert [record.getMessage() for record in caplog.records] == [
+        '/camera: the largest pixel value so far is 96, images are read as values of 10 bits',
+        '/camera: the largest pixel value so far is 3000, images are read as values of 12 bits']
+    assert show(65535) == 255 and show(3840) == 15
+    assert len(caplog.records) == 2  # all 16 bits are what the encoding says
+
+
+def test_alpha_does_not_count_as_brightness():
+    pixels = np.full((2, 2, 4), 65535, np.uint16)
+    pixels[..., :3] = 480
+    np.testing.assert_array_equal(image_to_rgb(message('rgba16', pixels)), 128)
+
+
+def test_a_compressed_image_of_12_bits():
+    level = WhiteLevel()
+    bright, dark = (compressed(np.full((4, 4), value, np.uint16)) for value in (1920, 192))
+    assert compressed_to_rgb(bright, level)[0, 0].tolist() == [128] * 3
+    assert compressed_to_rgb(dark, level)[0, 0].tolist() == [13] * 3
+
+
+def test_what_can_be_converted_is_known_from_the_encoding():
+    for encoding in IMAGE_ENCODINGS:
+        check_image_encoding(SimpleNamespace(encoding=encoding))
+    with pytest.raises(ValueError, match="'nv24' is unknown: publish one of mono8"):
+        check_image_encoding(SimpleNamespace(encoding='nv24'))
+
+
 def test_both_converters_agree(monkeypatch, converter):
     if converter == 'opencv':
         pytest.skip('there is nothing to compare with')
@@ -106,11 +189,15 @@ def test_both_converters_agree(monkeypatch, converter):
         known = images._ENCODINGS[encoding]
         dtype = np.dtype(known.dtype)
         shape = (6, 8) if known.num_channels == 1 else (6, 8, known.num_channels)
-        pixels = RANDOM.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
-        with_bridge = image_to_rgb(message(encoding, pixels))
+        largest = 1 if dtype.kind == 'f' else np.iinfo(dtype).max
+        pixels = RANDOM.integers(0, largest + 1, shape).astype(dtype)
+        made = message(encoding, pixels)
+        if encoding in ('nv12', 'nv21'):
+            made.height = 4  # and two rows of colours
+        with_bridge = image_to_rgb(made)
         with monkeypatch.context() as patch:
             patch.setattr(images, '_bridge', lambda: None)
-            np.testing.assert_array_equal(image_to_rgb(message(encoding, pixels)), with_bridge)
+            np.testing.assert_array_equal(image_to_rgb(made), with_bridge)
 
 
 def test_a_bridge_that_does_not_work_is_not_used(monkeypatch):
@@ -135,8 +222,9 @@ def test_only_the_last_row_may_lack_its_padding():
 
 
 @pytest.mark.parametrize(('changes', 'text'), [
-    ({'encoding': '32FC1'}, "'32FC1' is unknown: publish one of mono8"),
+    ({'encoding': '64FC1'}, "'64FC1' is unknown: publish one of mono8, .*nv12, .*32FC1"),
     ({'encoding': ''}, 'is unknown'),
+    ({'encoding': '\x1b[2J' + 1000 * 'x'}, r"'\\x1b\[2Jx+\.\.\. \(1009 characters\) is unknown"),
     ({'step': 20}, 'step is 20 bytes.*takes 21'),
     ({'step': 0}, 'step is 0'),
     ({'height': 6}, 'take 126'),

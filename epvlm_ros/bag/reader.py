@@ -11,8 +11,9 @@ from epvlm_ros.bag.message_types import (
     COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore)
 from epvlm_ros.bag.storage import find_storage
 from epvlm_ros.bag.storage_file import BagMessage, BagTopic, StorageFile
+from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.packet import EventPacket, packet_from_message
-from epvlm_ros.images import compressed_to_rgb, image_to_rgb
+from epvlm_ros.images import compressed_to_rgb, image_to_rgb, WhiteLevel
 from epvlm_ros.time_units import SECOND, stamp_to_ns
 import numpy as np
 
@@ -44,6 +45,7 @@ class BagReader:
         self._files = find_storage(self.path)
         self._storages: list[StorageFile] = []
         self._topics_with_unusable: set[str] = set()
+        self._white_levels: dict[str, WhiteLevel] = {}
         try:
             for file in self._files.files:
                 self._storages.append(StorageFile(file, self._files))
@@ -135,8 +137,8 @@ class BagReader:
             return typestore.deserialize_cdr(data, type_name)
         except Exception as error:  # noqa: B902  damaged data fail in many ways
             raise ValueError(
-                f'{len(data)} bytes are not of type {type_name} ({error}): the recording is damaged'
-            ) from None
+                f'{len(data)} bytes are not of type {type_name} ({error}): the recording is '
+                'damaged') from None
 
     def seconds_to(self, message: BagMessage) -> float:
         """Return when a message was recorded, in seconds after the start of the recording."""
@@ -179,10 +181,13 @@ class BagReader:
             raise ValueError(f'{message.topic} is of type {message.type_name}: give an image')
         image = self.deserialize(message.data, message.type_name)
         is_compressed = message.type_name == COMPRESSED_IMAGE_TYPE
+        to_rgb = compressed_to_rgb if is_compressed else image_to_rgb
+        white_level = self._white_levels.setdefault(
+            message.topic, WhiteLevel(clean_text(message.topic)))
         return BagImage(
             stamp_ns=stamp_to_ns(image.header.stamp),
             frame_id=image.header.frame_id,
-            rgb=compressed_to_rgb(image) if is_compressed else image_to_rgb(image),
+            rgb=to_rgb(image, white_level),
             encoding=image.format if is_compressed else image.encoding,
             record_time_ns=message.record_time_ns)
 

@@ -17,7 +17,7 @@ from epvlm_ros.events.sync.completeness import Missing
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
 from epvlm_ros.events.sync.input_queue import InputQueue, Kind, QueueItem
 from epvlm_ros.events.sync.synchronizer import FrameSynchronizer, warm_up
-from epvlm_ros.images import check_image_size, compressed_to_rgb, image_to_rgb
+from epvlm_ros.images import check_image_size, compressed_to_rgb, image_to_rgb, WhiteLevel
 from epvlm_ros.ros.calibration_source import CalibrationSource
 from epvlm_ros.ros.conversions import rgb_to_image, to_guided_frame_message
 from epvlm_ros.ros.diagnostics import SyncDiagnostics
@@ -67,6 +67,7 @@ class EventSyncNode(Node):
             EventGuidedFrame, 'event_guided_frame',
             **publisher_options(self, 'event_guided_frame', FRAMES))
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._white_level = WhiteLevel(self.resolve_topic_name('image'))
         self._subscribe(config)
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
@@ -107,7 +108,7 @@ class EventSyncNode(Node):
 
     def _on_compressed(self, message: CompressedImage) -> None:
         try:
-            rgb = compressed_to_rgb(message)
+            rgb = compressed_to_rgb(message, self._white_level)
         except ValueError as error:
             self._log_dropped_frame(error)
             return
@@ -185,7 +186,7 @@ class EventSyncNode(Node):
 
     def _check_registration(self, guided: GuidedFrame) -> None:
         try:
-            rgb = image_to_rgb(guided.frame.payload)
+            rgb = image_to_rgb(guided.frame.payload, self._white_level)
         except ValueError:
             return  # vlm_node answers INVALID
         self._monitor.observe(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), guided.activity)

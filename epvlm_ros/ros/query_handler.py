@@ -7,7 +7,7 @@ import traceback
 from typing import Callable
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
-from epvlm_ros.images import image_to_rgb
+from epvlm_ros.images import image_to_rgb, WhiteLevel
 from epvlm_ros.ros.conversions import rgb_to_image, to_activity
 from epvlm_ros.ros.guided_frame_buffer import mean_period_s
 from epvlm_ros.ros.query import accept, Query, refuse
@@ -40,6 +40,7 @@ class Answering:
         choose_show: Callable[[], Callable[[Image], None] | None],
     ) -> None:
         self._engine, self._logger, self._choose_show = engine, logger, choose_show
+        self._white_level = WhiteLevel('frames')
 
     def answer(self, query: Query, should_stop: ShouldStop) -> Answer:
         """Answer one query, whatever happens."""
@@ -55,7 +56,7 @@ class Answering:
         """Encode frames ahead of the question; what fails now fails with the question again."""
         try:
             self._engine.prepare(
-                _to_moments(frames), seconds_between=mean_period_s(frames),
+                self._to_moments(frames), seconds_between=mean_period_s(frames),
                 should_stop=should_stop)
         except Exception as error:  # noqa: B902  the node lives on
             self._logger.warning(
@@ -69,7 +70,7 @@ class Answering:
         if deadline_s is not None and deadline_s <= 0.0:
             return refuse(query, Answer.DEADLINE, (
                 'the deadline came while the query waited: give a later one, or ask less often'))
-        moments = _to_moments(query.frames)
+        moments = self._to_moments(query.frames)
         self._engine.check_image(moments[-1].image_rgb)
         try:
             result = self._engine.answer_about(
@@ -84,6 +85,10 @@ class Answering:
             show(self._draw(query, moments[-1], result))
         return accept(query, result)
 
+    def _to_moments(self, frames: Frames) -> list[Moment]:
+        return [Moment(image_to_rgb(frame.image, self._white_level), to_activity(frame))
+                for frame in frames]
+
     def _remaining_s(self, query: Query) -> float | None:
         """Return the time that is left of the deadline of a query, None if it has none."""
         deadline_s = query.deadline_s or self._engine.config.deadline
@@ -97,7 +102,3 @@ class Answering:
             moment.image_rgb, moment.activity, kept_indices[kept_indices >= 0], grid,
             question=query.question, answer=result.text)
         return rgb_to_image(query.frames[-1].header, overlay)
-
-
-def _to_moments(frames: Frames) -> list[Moment]:
-    return [Moment(image_to_rgb(frame.image), to_activity(frame)) for frame in frames]
