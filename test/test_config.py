@@ -85,8 +85,8 @@ def test_an_integer_is_taken_for_a_float():
 
 def test_the_deployment_file_holds_known_parameters_with_allowed_values():
     nodes = yaml.safe_load((ROOT / 'config' / 'epvlm.yaml').read_text())
-    homes = {'event_sync_node': [EventSyncConfig, FilterConfig],
-             'vlm_node': [VlmConfig, VlmNodeConfig]}
+    homes = {'/**/event_sync_node': [EventSyncConfig, FilterConfig],
+             '/**/vlm_node': [VlmConfig, VlmNodeConfig]}
     assert set(nodes) == set(homes)
     for node, sections in nodes.items():
         given = dict(sections['ros__parameters'])

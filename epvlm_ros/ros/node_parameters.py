@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any, Callable, TypeVar
 
 from epvlm_ros.config_fields import check_value
+from epvlm_ros.ros.parameter_overrides import read_overrides, warn_of_ignored
 from rcl_interfaces.msg import (
     FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
 from rclpy.exceptions import (
@@ -24,8 +25,9 @@ class NodeParameters:
 
     The classes are frozen dataclasses of `config_fields.parameter`; their field names must be
     distinct. ``on_change`` is called after values have changed; ``frozen`` returns whether values
-    that are not dynamic can no longer change. A value from outside (command line, YAML) that is
-    not allowed raises ValueError.
+    that are not dynamic can no longer change. Integers are taken for floats. A value from outside
+    (command line, YAML) that is not allowed raises ValueError; names that the node does not have
+    are logged.
     """
 
     def __init__(
@@ -36,23 +38,35 @@ class NodeParameters:
         self._configs: dict[type, Any] = {}
         self._on_change = on_change
         self._frozen = frozen
-        values = {name: self._declare(node, item) for name, item in self._fields.items()}
+        overrides = read_overrides(node)
+        values = {name: self._declare(node, item, overrides.get(name))
+                  for name, item in self._fields.items()}
         for cls in config_classes:
             self._configs[cls] = cls(**{item.name: values[item.name] for item in fields(cls)})
         node.add_on_set_parameters_callback(self._on_set_parameters)
+        if hasattr(node, 'add_pre_set_parameters_callback'):  # since ROS 2 Iron
+            node.add_pre_set_parameters_callback(self._with_floats)
+        warn_of_ignored(node, set(overrides), set(self._fields))
 
     def get(self, config_class: type[Config]) -> Config:
         """Return the current values of one configuration class."""
         return self._configs[config_class]
 
-    def _declare(self, node: Node, item: Any) -> Any:
-        default = list(item.default) if isinstance(item.default, tuple) else item.default
+    def _declare(self, node: Node, item: Any, override: Parameter | None) -> Any:
+        value = list(item.default) if isinstance(item.default, tuple) else item.default
+        number = override is not None and _to_float(item, override)
+        if number:
+            value = number.value
         try:
-            return node.declare_parameter(item.name, default, describe(item)).value
+            return node.declare_parameter(
+                item.name, value, describe(item), ignore_override=bool(number)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            # YAML reads 1 as an integer and 1.0 as a float; the remedy is in the type's name.
             raise ValueError(
                 f'parameter {item.name}: {error}; {describe(item).description}') from error
+
+    def _with_floats(self, parameters: list[Parameter]) -> list[Parameter]:
+        return [_to_float(self._fields.get(parameter.name), parameter) or parameter
+                for parameter in parameters]
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         """Accept all new values, or none and say why."""
@@ -79,6 +93,17 @@ class NodeParameters:
 def _replace_known(config: Any, changes: dict[str, Any]) -> Any:
     names = {item.name for item in fields(config)}
     return replace(config, **{name: changes[name] for name in names & changes.keys()})
+
+
+def _to_float(item: Any, parameter: Parameter) -> Parameter | None:
+    """Return the parameter with floats where a float field got integers, as YAML reads 1."""
+    if item is None or not isinstance(item.default, (float, tuple)):
+        return None
+    if parameter.type_ is Parameter.Type.INTEGER:
+        return Parameter(parameter.name, value=float(parameter.value))
+    if parameter.type_ is Parameter.Type.INTEGER_ARRAY:
+        return Parameter(parameter.name, value=[float(number) for number in parameter.value])
+    return None
 
 
 def describe(item: Any) -> ParameterDescriptor:

@@ -1,0 +1,115 @@
+"""Parameters from files and the command line that do not reach the node they were meant for."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+import re
+import sys
+from typing import Any, Iterator
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+import yaml
+
+# Under /** stands what is for other nodes too: there only what is spelt almost alike is an error.
+SIMILAR, ALMOST_ALIKE = 0.6, 0.85
+
+
+def read_overrides(node: Node) -> dict[str, Parameter]:
+    """Return the parameters that files and the command line give to a node, by name."""
+    with node.handle:
+        return dict(node.handle.get_parameters(Parameter))
+
+
+def find_ignored(full_name: str, given: set[str], known: set[str], arguments: list[str]) \
+        -> list[str]:
+    """
+    Say which parameters are ignored, one line for a cause.
+
+    Parameters
+    ----------
+    full_name : str
+        Of the node, with its namespace.
+    given : set of str
+        Names of the parameters that ROS gives to the node.
+    known : set of str
+        Names of the parameters that the node has.
+    arguments : list of str
+        The command line; the files after ``--params-file`` are read.
+
+    """
+    base_name = full_name.rsplit('/', 1)[-1]
+    lines, only_for_all, for_node = [], set(), set()
+    for path in _parameter_files(arguments):
+        sections = read_sections(path)
+        meant = [key for key in sections if key.rsplit('/', 1)[-1] == base_name]
+        if meant and not any(is_match(key, full_name) for key in meant):
+            lines.append(
+                f'{path}: its parameters of {", ".join(meant)} are ignored, this node is '
+                f'{full_name}: write /**/{base_name} for any namespace')
+        for key, names in sections.items():
+            (only_for_all if key.endswith('*') else for_node).update(names)
+    only_for_all -= for_node
+    unknown = [
+        _with_nearest(name, known) for name in sorted(given - known)
+        if not name.startswith('qos_overrides.') and not (
+            name in only_for_all and not get_close_matches(name, known, 1, ALMOST_ALIKE))]
+    if unknown:
+        lines.append(f'{full_name} has no parameter {", ".join(unknown)}: ignored')
+    return lines
+
+
+def read_sections(path: Path) -> dict[str, set[str]]:
+    """Return the names of parameters in a file by the node names or patterns they are for."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}  # ROS refuses such a file itself
+    sections: dict[str, set[str]] = {}
+    for keys, parameters in _walk(content, ()):
+        name = '/' + '/'.join(keys).replace('//', '/').lstrip('/')
+        sections.setdefault(name, set()).update(_flatten(parameters, ''))
+    return sections
+
+
+def is_match(pattern: str, full_name: str) -> bool:
+    """Whether a key of a parameter file is for a node: * is one part of its name, ** any."""
+    expression = re.escape(pattern).replace(r'/\*\*', r'(/\w+)*').replace(r'/\*', r'(/\w+)')
+    return re.fullmatch(expression, full_name) is not None
+
+
+def warn_of_ignored(node: Node, given: set[str], known: set[str]) -> None:
+    """Log every line of `find_ignored` for a node of this process."""
+    known = known | {name for name in given if node.has_parameter(name)}
+    for line in find_ignored(node.get_fully_qualified_name(), given, known, sys.argv):
+        node.get_logger().warning(line)
+
+
+def _parameter_files(arguments: list[str]) -> Iterator[Path]:
+    for flag, value in zip(arguments, arguments[1:]):
+        if flag == '--params-file':
+            yield Path(value)
+
+
+def _walk(content: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if not isinstance(content, dict):
+        return
+    for key, value in content.items():
+        if key == 'ros__parameters':
+            yield keys, value
+        else:
+            yield from _walk(value, (*keys, str(key)))
+
+
+def _flatten(parameters: Any, prefix: str) -> Iterator[str]:
+    for name, value in parameters.items() if isinstance(parameters, dict) else ():
+        if isinstance(value, dict):
+            yield from _flatten(value, f'{prefix}{name}.')
+        else:
+            yield f'{prefix}{name}'
+
+
+def _with_nearest(name: str, known: set[str]) -> str:
+    nearest = get_close_matches(name, sorted(known), 1, SIMILAR)
+    return f'{name} (did you mean {nearest[0]}?)' if nearest else name
