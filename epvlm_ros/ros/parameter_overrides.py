@@ -40,7 +40,9 @@ def find_ignored(full_name: str, given: set[str], known: set[str], arguments: li
 
     """
     base_name = full_name.rsplit('/', 1)[-1]
-    lines, only_for_all, for_node = [], set(), set()
+    lines: list[str] = []
+    only_for_all: set[str] = set()
+    for_node: set[str] = set()
     for path in _parameter_files(arguments):
         sections = read_sections(path)
         meant = [key for key in sections if key.rsplit('/', 1)[-1] == base_name]
