@@ -8,8 +8,9 @@ import threading
 import time
 from typing import Callable
 
-from epvlm_interfaces.msg import Answer, EventGuidedFrame
+from epvlm_interfaces.msg import Answer
 from epvlm_ros.ros.conversions import to_duration
+from epvlm_ros.ros.guided_frame_buffer import BufferedFrame
 from epvlm_ros.vlm.engine import EngineAnswer
 from epvlm_ros.vlm.engine.answer import AT_DEADLINE, AT_TOKEN_LIMIT
 
@@ -22,26 +23,21 @@ class Query:
     """
     A question and what it is about.
 
+    ``keep_ratio``, ``max_new_tokens`` and ``deadline_s`` (from arrival to the end of the answer)
+    are None for the parameters of the node.
+
     Attributes
     ----------
-    query_id, question : str
-        As they were given.
-    keep_ratio : float or None
-        Share of the visual tokens to compute on, None for the parameter of the node.
-    max_new_tokens : int or None
-        Most tokens of the answer, None for the parameter of the node.
-    deadline_s : float or None
-        From its arrival to the end of the answer, None for the parameter of the node.
-    frames : tuple of EventGuidedFrame
-        The guided frames that it is about, oldest first; none if none had come.
+    frames : tuple of BufferedFrame
+        What it is about, oldest first; empty if no frame had come.
     frame_age_ns : int
-        Age of the latest of them when the query arrived.
+        Age of the latest frame when the query arrived.
     reply : callable
         Takes the answer; called once, from any thread.
     on_text : callable or None
         Takes each further piece of the text, from any thread.
     arrival_s : float
-        When it arrived, in the time of ``time.monotonic``.
+        In the time of ``time.monotonic``.
     cancelled : threading.Event
         Set when the answer is not wanted any more.
 
@@ -52,7 +48,7 @@ class Query:
     keep_ratio: float | None
     max_new_tokens: int | None
     deadline_s: float | None
-    frames: tuple[EventGuidedFrame, ...]
+    frames: tuple[BufferedFrame, ...]
     frame_age_ns: int
     reply: Callable[[Answer], None]
     on_text: Callable[[str], None] | None = None
@@ -65,7 +61,7 @@ def refuse(query: Query, status: int, message: str) -> Answer:
     answer = Answer(
         query_id=query.query_id, question=query.question, status=status, message=message)
     if query.frames:
-        latest = query.frames[-1]
+        latest = query.frames[-1].message
         answer.header = latest.header
         answer.window_start = latest.window_start
         answer.window_end = latest.window_end

@@ -6,10 +6,9 @@ import time
 import traceback
 from typing import Callable
 
-from epvlm_interfaces.msg import Answer, EventGuidedFrame
-from epvlm_ros.images import image_to_rgb, WhiteLevel
-from epvlm_ros.ros.conversions import rgb_to_image, to_activity
-from epvlm_ros.ros.guided_frame_buffer import mean_period_s
+from epvlm_interfaces.msg import Answer
+from epvlm_ros.ros.conversions import rgb_to_image
+from epvlm_ros.ros.guided_frame_buffer import BufferedFrame, mean_period_s
 from epvlm_ros.ros.query import accept, Query, refuse
 from epvlm_ros.vlm.engine import EngineAnswer, Moment, OutOfMemory, VlmEngine
 from epvlm_ros.vlm.overlay import draw_overlay
@@ -17,30 +16,22 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import Image
 
 ShouldStop = Callable[[], bool]
-Frames = tuple[EventGuidedFrame, ...]
+Frames = tuple[BufferedFrame, ...]
 
 
-class Answering:
+class QueryHandler:
     """
     Runs the engine on frames and queries; all of it on one thread.
 
-    Parameters
-    ----------
-    engine : VlmEngine
-        The engine.
-    logger : RcutilsLogger
-        Of the node.
-    choose_show : callable
-        Returns what takes a picture of an answer, or None where nobody wants one.
-
+    ``find_overlay_publisher`` returns what publishes overlays, or None where none are wanted.
     """
 
     def __init__(
         self, engine: VlmEngine, logger: RcutilsLogger,
-        choose_show: Callable[[], Callable[[Image], None] | None],
+        find_overlay_publisher: Callable[[], Callable[[Image], None] | None],
     ) -> None:
-        self._engine, self._logger, self._choose_show = engine, logger, choose_show
-        self._white_level = WhiteLevel('frames')
+        self._engine, self._logger = engine, logger
+        self._find_overlay_publisher = find_overlay_publisher
 
     def answer(self, query: Query, should_stop: ShouldStop) -> Answer:
         """Answer one query, whatever happens."""
@@ -56,7 +47,7 @@ class Answering:
         """Encode frames ahead of the question; what fails now fails with the question again."""
         try:
             self._engine.prepare(
-                self._to_moments(frames), seconds_between=mean_period_s(frames),
+                [frame.moment for frame in frames], seconds_between=mean_period_s(frames),
                 should_stop=should_stop)
         except Exception as error:  # noqa: B902  the node lives on
             self._logger.warning(
@@ -70,7 +61,7 @@ class Answering:
         if deadline_s is not None and deadline_s <= 0.0:
             return refuse(query, Answer.DEADLINE, (
                 'the deadline came while the query waited: give a later one, or ask less often'))
-        moments = self._to_moments(query.frames)
+        moments = [frame.moment for frame in query.frames]
         self._engine.check_image(moments[-1].image_rgb)
         try:
             result = self._engine.answer_about(
@@ -80,25 +71,21 @@ class Answering:
                 should_stop=lambda: should_stop() or query.cancelled.is_set())
         except ValueError as error:  # the frames were found good, so the question is not
             return refuse(query, Answer.INVALID, str(error))
-        show = self._choose_show()
-        if show is not None:
-            show(self._draw(query, moments[-1], result))
+        publish_overlay = self._find_overlay_publisher()
+        if publish_overlay is not None:
+            publish_overlay(self._draw_overlay(query, moments[-1], result))
         return accept(query, result)
-
-    def _to_moments(self, frames: Frames) -> list[Moment]:
-        return [Moment(image_to_rgb(frame.image, self._white_level), to_activity(frame))
-                for frame in frames]
 
     def _remaining_s(self, query: Query) -> float | None:
         """Return the time that is left of the deadline of a query, None if it has none."""
         deadline_s = query.deadline_s or self._engine.config.deadline
         return deadline_s - (time.monotonic() - query.arrival_s) if deadline_s else None
 
-    def _draw(self, query: Query, moment: Moment, result: EngineAnswer) -> Image:
-        """Return a picture of the latest moment."""
+    def _draw_overlay(self, query: Query, moment: Moment, result: EngineAnswer) -> Image:
+        """Return the overlay of the latest moment."""
         grid = self._engine.patch_grid(*moment.image_rgb.shape[:2])
         kept_indices = result.kept_indices - (result.num_moments - 1) * grid.num_tokens
         overlay = draw_overlay(
             moment.image_rgb, moment.activity, kept_indices[kept_indices >= 0], grid,
             question=query.question, answer=result.text)
-        return rgb_to_image(query.frames[-1].header, overlay)
+        return rgb_to_image(query.frames[-1].message.header, overlay)

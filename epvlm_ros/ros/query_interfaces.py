@@ -19,7 +19,7 @@ from std_msgs.msg import String
 
 
 class TakeQuery(Protocol):
-    """Makes a query of a request; its answer, or the pieces of it, may come at any time."""
+    """Makes a query of a request; the answer and its pieces may come at any time."""
 
     def __call__(
         self, request: Any, reply: Callable[[Answer], None],
@@ -30,17 +30,10 @@ class TakeQuery(Protocol):
 
 class QueryInterfaces:
     """
-    Serves ``query`` (std_msgs/String), ``ask`` and ``answer_query`` of a node.
+    Serves the topic ``query``, the service ``ask`` and the action ``answer_query`` of a node.
 
-    Parameters
-    ----------
-    node : Node
-        The node.
-    take : TakeQuery
-        Gets every request.
-    cancel : callable
-        Gets a query that is not wanted any more, which is to be answered none the less.
-
+    ``take`` gets every request, ``cancel`` a query that is not wanted any more, which is to be
+    answered none the less.
     """
 
     def __init__(

@@ -6,11 +6,11 @@ from typing import Any, Callable
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.guided_frame_buffer import GuidedFrames
+from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer
 from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.qos import FRAMES, publisher_options, QUERIES, subscription_options
 from epvlm_ros.ros.query import Query, refuse, STATUS_NAMES
-from epvlm_ros.ros.query_handler import Answering
+from epvlm_ros.ros.query_handler import QueryHandler
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
 from epvlm_ros.ros.worker import Worker
 from epvlm_ros.time_units import BACKWARD_JUMP_NS, SECOND, stamp_to_ns
@@ -30,7 +30,7 @@ class VlmNode(LifecycleNode):
     (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask) and the action ``answer_query``
     (epvlm_interfaces/AnswerQuery), publishes ``answer`` (epvlm_interfaces/Answer) for every query
     of any kind and, with the parameter ``publish_overlay``, ``overlay`` (sensor_msgs/Image).
-    Parameters are the fields of `epvlm_ros.events.config.VlmConfig` and `VlmNodeConfig`.
+    Parameters are the fields of `epvlm_ros.vlm.config.VlmConfig` and `VlmNodeConfig`.
     Configuring loads the model; it breaks off early once ``should_stop`` says so.
     """
 
@@ -41,8 +41,8 @@ class VlmNode(LifecycleNode):
         self._should_stop = should_stop
         self._engine: VlmEngine | None = None
         self._worker: Worker[Query] | None = None
-        self._answering: Answering | None = None
-        self._frames = GuidedFrames()
+        self._handler: QueryHandler | None = None
+        self._frames = GuidedFrameBuffer()
         self._num_queries = 0
         self._entities: list[Callable[[], Any]] = []
         self._settings = NodeParameters(
@@ -66,7 +66,8 @@ class VlmNode(LifecycleNode):
         try:
             self._engine = VlmEngine.from_config(self._settings.get(VlmConfig))
             self._engine.warm_up(self._should_stop)
-            self._answering = Answering(self._engine, self.get_logger(), self._choose_show)
+            self._handler = QueryHandler(
+                self._engine, self.get_logger(), self._find_overlay_publisher)
             self._create_entities()
         except Exception as error:  # of anything that came with a checkpoint: rclpy hides them
             name = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
@@ -132,7 +133,7 @@ class VlmNode(LifecycleNode):
     def _forget_model(self) -> None:
         self._stop_worker()
         self._engine = None
-        self._answering = None
+        self._handler = None
         self._frames.clear()
 
     def _stop_worker(self) -> bool:
@@ -154,11 +155,11 @@ class VlmNode(LifecycleNode):
     def _on_frame(self, message: EventGuidedFrame) -> None:
         config = self._settings.get(VlmNodeConfig)
         is_taken = self._frames.add(message, config)
-        answering = self._answering
+        handler = self._handler
         if (is_taken and config.encode_ahead != 'on_demand' and self._worker is not None
-                and answering is not None):
+                and handler is not None):
             frames = self._frames.get(config)
-            self._worker.when_idle(lambda should_stop: answering.prepare(frames, should_stop))
+            self._worker.when_idle(lambda should_stop: handler.prepare(frames, should_stop))
 
     def _take(
         self, request: Any, reply: Callable[[Answer], None],
@@ -168,7 +169,8 @@ class VlmNode(LifecycleNode):
         self._num_queries += 1
         frames, age_ns = self._frames.get(self._settings.get(VlmNodeConfig)), 0
         if frames:
-            age_ns = self.get_clock().now().nanoseconds - stamp_to_ns(frames[-1].header.stamp)
+            stamp_ns = stamp_to_ns(frames[-1].message.header.stamp)
+            age_ns = self.get_clock().now().nanoseconds - stamp_ns
         query = Query(
             request.query_id or f'query-{self._num_queries}', request.question,
             request.keep_ratio or None, request.max_new_tokens or None, request.deadline or None,
@@ -208,14 +210,14 @@ class VlmNode(LifecycleNode):
                 f'{limit_s:g} s; when a bag is replayed, publish /clock and set use_sim_time')
         return None
 
-    def _choose_show(self) -> Callable[[Image], None] | None:
+    def _find_overlay_publisher(self) -> Callable[[Image], None] | None:
         wanted = self._settings.get(VlmNodeConfig).publish_overlay
         return self._overlays.publish if wanted else None
 
     def _work(self, query: Query, should_stop: Callable[[], bool]) -> None:
         """Answer one query; runs on the worker's thread."""
-        assert self._answering is not None
-        self._publish(query, self._answering.answer(query, should_stop))
+        assert self._handler is not None
+        self._publish(query, self._handler.answer(query, should_stop))
 
     def _publish(self, query: Query, answer: Answer) -> None:
         if self.context.ok():

@@ -1,9 +1,15 @@
-"""Which frames a question is about."""
+"""Which frames a question is about, and that each is converted once."""
 
 from epvlm_interfaces.msg import EventGuidedFrame
+from epvlm_ros.ros import guided_frame_buffer
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.guided_frame_buffer import GuidedFrames, mean_period_s
+from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer, mean_period_s
+from epvlm_ros.time_units import stamp_to_ns
+from hypothesis import settings, strategies as st
+from hypothesis.stateful import invariant, rule, RuleBasedStateMachine
 import pytest
+
+MS = 10 ** 6
 
 
 def make_frame(stamp_s, height=100):
@@ -14,19 +20,19 @@ def make_frame(stamp_s, height=100):
 
 
 def stamps(frames, config):
-    return [round(frame.header.stamp.sec + frame.header.stamp.nanosec * 1e-9, 3)
-            for frame in frames.get(config)]
+    headers = [frame.message.header for frame in frames.get(config)]
+    return [round(header.stamp.sec + header.stamp.nanosec * 1e-9, 3) for header in headers]
 
 
 def feed(stamps_s, config):
-    frames = GuidedFrames()
+    frames = GuidedFrameBuffer()
     taken = [stamp_s for stamp_s in stamps_s if frames.add(make_frame(stamp_s), config)]
     return frames, taken
 
 
 def test_by_default_it_is_the_latest_one():
     config = VlmNodeConfig()
-    assert GuidedFrames().get(config) == ()
+    assert GuidedFrameBuffer().get(config) == ()
     frames, taken = feed([1.0, 1.1, 1.2], config)
     assert stamps(frames, config) == [1.2] and len(taken) == 3
 
@@ -80,3 +86,79 @@ def test_at_a_rate_the_frames_between_are_left_out():
     frames, taken = feed([index / 10 for index in range(12)], config)
     assert taken == [0.0, 0.3, 0.6, 0.9] and stamps(frames, config) == [0.9]
     assert frames.add(make_frame(0.2), config)  # time was set back
+
+
+def test_every_frame_has_a_key_of_its_own_and_is_converted_once(monkeypatch):
+    converted = []
+
+    def convert(image, white_level):
+        converted.append(image)
+        return image
+
+    monkeypatch.setattr(guided_frame_buffer, 'image_to_rgb', convert)
+    config = VlmNodeConfig(num_moments=2, moment_period=0.0)
+    frames = GuidedFrameBuffer()
+    frames.add(make_frame(0.0), config)
+    frames.add(make_frame(0.0), config)  # drivers without a clock stamp every frame with zero
+    first, second = frames.get(config)
+    assert [frame.moment.key for frame in frames.get(config)] == [1, 2]
+    assert [frame.moment.image_rgb for frame in frames.get(config)] == converted
+    assert converted == [first.message.image, second.message.image]
+    frames.clear()
+    frames.add(make_frame(0.0), config)
+    assert frames.get(config)[0].key == 3
+
+
+class FrameStream(RuleBasedStateMachine):
+    """
+    A buffer beside the plain list of all frames since the last interruption.
+
+    Frames are 100 ms apart or more, three moments at least 250 ms apart are wanted, and a gap of
+    more than 1 s is an interruption.
+    """
+
+    config = VlmNodeConfig(num_moments=3, moment_period=0.25, max_frame_age=1.0)
+
+    def __init__(self):
+        super().__init__()
+        self.buffer = GuidedFrameBuffer()
+        self.now_ms = 1_000_000
+        self.stamps_ms = []
+        self.keys = {0}
+
+    def add(self, height=100):
+        assert self.buffer.add(make_frame(self.now_ms / 1000, height), self.config)
+        self.stamps_ms.append(self.now_ms)
+        key = self.buffer.get(self.config)[-1].key
+        assert key > max(self.keys)
+        self.keys.add(key)
+
+    @rule(passed_ms=st.sampled_from([100, 130, 250, 500, 1000]))
+    def go_on(self, passed_ms):
+        self.now_ms += passed_ms
+        self.add()
+
+    @rule(step_ms=st.sampled_from([-1, -400, -5000, 1001, 5000]))
+    def jump(self, step_ms):
+        self.now_ms += step_ms
+        self.stamps_ms = []
+        self.add()
+
+    @rule()
+    def clear(self):
+        self.buffer.clear()
+        self.stamps_ms = []
+
+    @invariant()
+    def the_latest_is_there_and_the_others_are_a_period_apart(self):
+        frames = self.buffer.get(self.config)
+        got = [stamp_to_ns(frame.message.header.stamp) // MS for frame in frames]
+        assert got[-1:] == self.stamps_ms[-1:]
+        assert len(got) <= 3 and set(got) <= set(self.stamps_ms)
+        assert all(after - before >= 250 for before, after in zip(got, got[1:]))
+        if self.stamps_ms and self.stamps_ms[-1] - self.stamps_ms[0] >= 250:
+            assert len(got) >= 2
+
+
+TestFrameStream = FrameStream.TestCase
+TestFrameStream.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
