@@ -91,7 +91,7 @@ def _line_words(
     """Return meanings and values of lines of vectors, a time before each line."""
     meanings, values, num_words = [], [], 0
     while num_words < WORDS_PER_PACKET:
-        num_vectors = int(min(random.integers(6, 31), length // 12))
+        num_vectors = min(int(random.integers(6, 31)), length // 12)
         kinds = np.resize([3, 3, 4], num_vectors)  # 12, 12 and 8 make 32 pixels
         bits = random.random((num_vectors, 12)) < random.choice(_DENSITIES)
         masks = bits @ (1 << np.arange(12)) & np.where(kinds == 4, 0xFF, 0xFFF)

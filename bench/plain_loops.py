@@ -95,8 +95,8 @@ def _evt3(words, time_base, lookup, counts, state, bin_length_ns):  # type: igno
 
 
 @compiled
-def _libcaer_cmp(words, time_base, lookup, counts, state, bin_length_ns):
-    # type: ignore[no-untyped-def]
+def _libcaer_cmp(  # type: ignore[no-untyped-def]
+        words, time_base, lookup, counts, state, bin_length_ns):
     height, width = lookup.shape
     high, low, x, base, newest = 0, 0, 0, 0, state[4]
     row, start_ns, end_ns, newest = _open_row(counts, newest, bin_length_ns, time_base)
@@ -131,8 +131,8 @@ def _libcaer_cmp(words, time_base, lookup, counts, state, bin_length_ns):
 
 
 @compiled
-def _libcaer(words, time_base, lookup, counts, state, bin_length_ns):
-    # type: ignore[no-untyped-def]
+def _libcaer(  # type: ignore[no-untyped-def]
+        words, time_base, lookup, counts, state, bin_length_ns):
     height, width = lookup.shape
     newest, wrapped_us, last_us = state[4], 0, 0
     row, start_ns, end_ns, newest = _open_row(counts, newest, bin_length_ns, time_base)

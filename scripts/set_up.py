@@ -11,6 +11,8 @@ nothing that it depends on has changed. Needs the standard library only.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 import hashlib
 import os
 from pathlib import Path
@@ -40,7 +42,7 @@ def main() -> None:
         requirements.append('requirements-test.txt')
     python = make_environment(distribution)
     for name in requirements:
-        step(f'install {name}', [ROOT / name], lambda name=name: install(python, name))
+        step(f'install {name}', [ROOT / name], partial(install, python, name))
     interfaces = sorted((ROOT / 'interfaces').rglob('*.*'))
     if distribution:
         sources = sorted((ROOT / 'epvlm_ros').rglob('*.py'))
@@ -160,7 +162,7 @@ def build_in_workspace(python: Path) -> None:
          f'-DPython3_EXECUTABLE={python}', '-DBUILD_TESTING=OFF'])
 
 
-def step(name: str, inputs: list[Path], action) -> None:
+def step(name: str, inputs: list[Path], action: Callable[[], None]) -> None:
     """Run ``action`` unless it ran before with the same contents of ``inputs``."""
     digest = hashlib.sha256()
     for path in [Path(__file__), *inputs]:

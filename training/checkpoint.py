@@ -44,7 +44,8 @@ def build_model() -> Qwen2VLForConditionalGeneration:
     config._attn_implementation = 'sdpa'
     model = Qwen2VLForConditionalGeneration(config)
     # As wide as what they meet in the stream: words that start close together stay so for long.
-    torch.nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
+    embeddings = model.get_input_embeddings().get_parameter('weight')
+    torch.nn.init.normal_(embeddings, std=_EMBEDDING_STD)
     return model
 
 

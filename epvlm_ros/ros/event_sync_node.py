@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable
+from typing import Any, Callable
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
@@ -48,7 +48,9 @@ class EventSyncNode(Node):
 
     _thread: threading.Thread | None = None
 
-    def __init__(self, *, should_stop: Callable[[], bool] = lambda: False, **options) -> None:
+    def __init__(
+        self, *, should_stop: Callable[[], bool] = lambda: False, **options: Any,
+    ) -> None:
         super().__init__('event_sync_node', **options)
         self._settings = NodeParameters(
             self, EventSyncConfig, FilterConfig, on_change=self._reconfigure)

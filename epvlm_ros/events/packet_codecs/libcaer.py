@@ -112,8 +112,8 @@ def _stamps_of_bin(end_ns, length_ns, time_base, wrapped_us):  # type: ignore[no
 
 
 @compiled
-def _count_words(words, width, height, time_base, tallies, counter):
-    # type: ignore[no-untyped-def]
+def _count_words(  # type: ignore[no-untyped-def]
+        words, width, height, time_base, tallies, counter):
     """Do what `_parse_words` does, but count each event at once."""
     tally, ring = tallies[0], counter.ring
     counts = ring.counts.reshape(-1)

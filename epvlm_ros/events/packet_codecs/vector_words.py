@@ -134,8 +134,8 @@ def _choose(old, new, bits):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _clip_run(mask, position, line, length, num_lines, has_place, tally):
-    # type: ignore[no-untyped-def]
+def _clip_run(  # type: ignore[no-untyped-def]
+        mask, position, line, length, num_lines, has_place, tally):
     """Return the bits of a run that lie on the sensor and count the others."""
     one, longest = np.uint64(1), np.uint64(16)
     num_events = count_bits(mask)
