@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
 
 import cv2
+from epvlm_ros.bag.messages import BagMessage
 from epvlm_ros.bag.reader import BagImage, BagReader
-from epvlm_ros.bag.storage_file import BagMessage
 from epvlm_ros.events.calibration import (
     calibrate, Calibration, CalibrationFrame, MAX_OFFSET_S, MIN_FRAMES)
 from epvlm_ros.events.packet import EventPacket, Events

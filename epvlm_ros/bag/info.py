@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Iterator
 
 from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
-from epvlm_ros.bag.reader import BagReader
+from epvlm_ros.bag.messages import BagMessage
+from epvlm_ros.bag.reader import BagReader, Content, explain_encoding
+from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.packet import EventPacket
 from epvlm_ros.events.packet_codecs import ENCODINGS, make_decoder, PacketDecoder
 from epvlm_ros.time_units import stamp_to_ns
@@ -23,28 +25,34 @@ def bag_info(path: str | Path) -> dict[str, Any]:
     -------
     dict
         ``path``, ``storage``, ``messages``, ``duration_s`` (between the first and last record
-        time), ``event_topics`` and ``image_topics`` (a summary by topic) and ``other_topics``
-        (type and count by topic). Times of events are sensor times in ns.
+        time), ``event_topics`` and ``image_topics`` (a summary by topic), ``other_topics`` (type
+        and count by topic, also of images that are none that can be decoded) and ``problems``
+        (a line for whatever could not be read). Times of events are sensor times in ns.
 
     Raises
     ------
     ValueError
-        If there is no recording at ``path``, or a damaged one.
+        If there is no recording at ``path``, or nothing of it can be read.
 
     """
     with BagReader(path) as bag:
         start_ns, end_ns = bag.start_ns, bag.end_ns
-        known = {*bag.event_topics, *bag.image_topics}
+        events = {name: _event_summary(bag, name) for name in bag.event_topics}
+        images = {name: summary for name in bag.image_topics
+                  if (summary := _image_summary(bag, name))}
         return {
             'path': str(path),
             'storage': bag.storage,
             'messages': bag.num_messages,
             'duration_s': 0.0 if start_ns is None or end_ns is None else (end_ns - start_ns) / 1e9,
-            'event_topics': {name: _event_summary(bag, name) for name in bag.event_topics},
-            'image_topics': {name: _image_summary(bag, name) for name in bag.image_topics},
+            'event_topics': events,
+            'image_topics': images,
             'other_topics': {
                 name: {'type': topic.type_name, 'count': topic.num_messages}
-                for name, topic in bag.topics.items() if name not in known},
+                for name, topic in bag.topics.items() if name not in {**events, **images}},
+            'problems': [*bag.problems, *([bag.foreign_events] if bag.foreign_events else []), *(
+                f'{count} messages of {clean_text(topic)} cannot be used'
+                for topic, count in bag.num_unusable.items() if count > 1)],
         }
 
 
@@ -56,6 +64,7 @@ class _EventSums:
         self.first: EventPacket | None = None
         self.num_packets = 0
         self.num_undecoded_packets = 0
+        self.undecoded_reason = ''
         self.num_by_polarity = np.zeros(2, np.int64)
         self.num_by_edge = np.zeros(2, np.int64)
         self.sum_x = self.sum_y = self.sum_t_ns = 0
@@ -74,6 +83,7 @@ class _EventSums:
         self._last_seq = packet.seq
         if packet.encoding not in ENCODINGS:
             self.num_undecoded_packets += 1
+            self.undecoded_reason = explain_encoding(packet.encoding)
             return
         key = (packet.encoding, packet.width, packet.height)
         if key not in self.decoders:
@@ -101,8 +111,12 @@ def sum_of_times(t_ns: np.ndarray) -> int:
 
 def _event_summary(bag: BagReader, topic: str) -> dict[str, Any]:
     sums = _EventSums()
-    for packet in bag.event_packets(topic):
+    for _, packet in _read(bag, topic, bag.packet):
         sums.add(packet)
+    if sums.num_undecoded_packets:
+        bag.add_problem(
+            f'{sums.num_undecoded_packets} packets of {clean_text(topic)} cannot be decoded: '
+            f'{sums.undecoded_reason}')
     counters = [decoder.counters for decoder in sums.decoders.values()]
     first = sums.first
     return {
@@ -134,19 +148,35 @@ def _event_summary(bag: BagReader, topic: str) -> dict[str, Any]:
     }
 
 
-def _image_summary(bag: BagReader, topic: str) -> dict[str, Any]:
+def _read(
+    bag: BagReader, topic: str, read: Callable[[BagMessage], Content],
+) -> Iterator[tuple[BagMessage, Content]]:
+    """Iterate over what can be read of a topic, up to where its file is damaged."""
+    try:
+        yield from bag.read_usable(bag.messages([topic]), read)
+    except ValueError as error:
+        bag.add_problem(f'{clean_text(topic)} is not read to its end: {error}')
+
+
+def _image_summary(bag: BagReader, topic: str) -> dict[str, Any] | None:
+    """Return None where not one of the images can be decoded: depth or video, say."""
     stamps_ns: list[int] = []
     width = height = encoding = None
-    for message in bag.messages([topic]):
-        image = bag.deserialize(message.data, message.type_name)
+    is_compressed = bag.topics[topic].type_name == COMPRESSED_IMAGE_TYPE
+
+    def read(message: BagMessage) -> Any:
+        return bag.deserialize(message.data, message.type_name)
+
+    for message, image in _read(bag, topic, read):
         stamps_ns.append(stamp_to_ns(image.header.stamp))
-        if encoding is not None:
-            continue
-        if message.type_name == COMPRESSED_IMAGE_TYPE:
-            height, width = bag.image(message).rgb.shape[:2]
-            encoding = image.format
-        else:
+        if encoding is None and not is_compressed:
             height, width, encoding = image.height, image.width, image.encoding
+        elif encoding is not None and len(image.data):
+            continue  # decoding all would take long
+        for _, decoded in bag.read_usable([message], bag.image):
+            (height, width), encoding = decoded.rgb.shape[:2], decoded.encoding
+    if encoding is None and stamps_ns:
+        return None
     span_ns = max(stamps_ns) - min(stamps_ns) if stamps_ns else 0
     return {
         'type': bag.topics[topic].type_name,

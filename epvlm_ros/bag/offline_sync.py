@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Iterator
 
 from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
+from epvlm_ros.bag.messages import BagMessage
 from epvlm_ros.bag.reader import BagReader
-from epvlm_ros.bag.storage_file import BagMessage
 from epvlm_ros.events.config import EventSyncConfig
 from epvlm_ros.events.sync.completeness import Missing
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame

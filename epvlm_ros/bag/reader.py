@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 import heapq
 import logging
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
 
 from epvlm_ros.bag.message_types import (
-    COMPRESSED_IMAGE_TYPE, EVENT_TYPES, IMAGE_TYPES, make_typestore)
-from epvlm_ros.bag.storage import find_storage
-from epvlm_ros.bag.storage_file import BagMessage, BagTopic, StorageFile
+    COMPRESSED_IMAGE_TYPE, EVENT_TYPES, FOREIGN_EVENT_TYPES, IMAGE_TYPES, make_typestore)
+from epvlm_ros.bag.messages import BagMessage, BagTopic
+from epvlm_ros.bag.storage import find_storage, STORAGES
+from epvlm_ros.bag.storage_file import open_storage_file, StorageFile
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.packet import EventPacket, packet_from_message
+from epvlm_ros.events.packet_codecs import ENCODINGS
 from epvlm_ros.images import compressed_to_rgb, image_to_rgb, WhiteLevel
 from epvlm_ros.time_units import SECOND, stamp_to_ns
 import numpy as np
 
 Content = TypeVar('Content')
 
+_DEPTH_SUFFIX = '/compressedDepth'  # that image_transport gives these topics
 _logger = logging.getLogger(__name__)
 
 
@@ -32,27 +36,36 @@ class BagImage(NamedTuple):
     record_time_ns: int
 
 
+def explain_encoding(encoding: str) -> str:
+    """Say why event packets cannot be decoded, and what to do."""
+    return (f'encoding {clean_text(repr(encoding))} is unknown: convert them to one of '
+            f'{", ".join(ENCODINGS)}')
+
+
 class BagReader:
     """
     Reader of one recording; a context manager, open from its construction on.
 
-    ``path`` is a folder with metadata.yaml, or a bare .mcap or .db3 file. Raises a ValueError if
-    there is no recording or it cannot be read.
+    ``path`` is a folder with metadata.yaml or with files alone, or a .mcap or .db3 file. What of
+    it cannot be read is logged, and kept in ``problems``, a line each. Raises a ValueError if
+    there is no recording or none of its files can be read.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._files = find_storage(self.path)
+        self.problems: list[str] = []
         self._storages: list[StorageFile] = []
-        self._topics_with_unusable: set[str] = set()
+        self.num_unusable: Counter[str] = Counter()  # messages by topic, see `read_usable`
         self._white_levels: dict[str, WhiteLevel] = {}
         try:
-            for file in self._files.files:
-                self._storages.append(StorageFile(file, self._files))
+            for problem in self._files.problems:
+                self.add_problem(problem)
+            self._open_files()
         except BaseException:
             self.close()
             raise
-        self.storage = self._storages[0].kind if self._storages else ''
+        self.storage = STORAGES[self._files.files[0].suffix] if self._files.files else ''
         self.topics = self._find_topics()
 
     def __enter__(self) -> BagReader:
@@ -95,13 +108,24 @@ class BagReader:
         """Return the topics of raw and compressed images, sorted."""
         return self._topics_of(IMAGE_TYPES)
 
+    @property
+    def foreign_events(self) -> str:
+        """Return what to do with events of types that cannot be read; empty if there are none."""
+        foreign = sorted({topic.type_name for topic in self.topics.values()
+                          if topic.type_name in FOREIGN_EVENT_TYPES})
+        return '' if not foreign else (
+            f'convert {" and ".join(foreign)} to {EVENT_TYPES[0]} of encoding '
+            f'{", ".join(ENCODINGS)}')
+
     def find_event_topic(self, topic: str | None = None) -> str:
         """Return the only event topic, or ``topic`` if it is one; else raise a ValueError."""
         return self._find_topic(topic, self.event_topics, 'event topic', '--event-topic')
 
     def find_image_topic(self, topic: str | None = None) -> str:
         """Return the only image topic, or ``topic`` if it is one; else raise a ValueError."""
-        return self._find_topic(topic, self.image_topics, 'image topic', '--image-topic')
+        candidates = [name for name in self.image_topics
+                      if topic or not name.endswith(_DEPTH_SUFFIX)]
+        return self._find_topic(topic, candidates, 'image topic', '--image-topic')
 
     def messages(self, topics: Iterable[str] | None = None) -> Iterator[BagMessage]:
         """
@@ -191,13 +215,32 @@ class BagReader:
             encoding=image.format if is_compressed else image.encoding,
             record_time_ns=message.record_time_ns)
 
+    def _open_files(self) -> None:
+        failures = []
+        for file in self._files.files:
+            try:
+                self._storages.append(open_storage_file(file, self._files))
+            except ValueError as error:
+                failures.append(error)
+                continue
+            if problem := self._storages[-1].problem:
+                self.add_problem(problem)
+        if failures and not self._storages:
+            raise failures[0]
+        for failure in failures:
+            self.add_problem(f'{failure}; the other files are read')
+
+    def add_problem(self, problem: str) -> None:
+        """Keep and log one line on what cannot be read."""
+        self.problems.append(problem)
+        _logger.warning('%s', problem)
+
     def _warn_of_unusable(self, message: BagMessage, error: ValueError) -> None:
-        if message.topic in self._topics_with_unusable:
-            return
-        self._topics_with_unusable.add(message.topic)
-        _logger.warning(
-            'the message of %s at %.3f s is left out, and others that cannot be used: %s',
-            message.topic, self.seconds_to(message), error)
+        self.num_unusable[message.topic] += 1
+        if self.num_unusable[message.topic] == 1:
+            self.add_problem(
+                f'the message of {clean_text(message.topic)} at {self.seconds_to(message):.3f} s '
+                f'is left out, and others that cannot be used: {error}')
 
     def _topics_of(self, types: tuple[str, ...]) -> list[str]:
         return sorted(name for name, topic in self.topics.items() if topic.type_name in types)
@@ -224,7 +267,8 @@ class BagReader:
                     f'{", ".join(candidates) or "none"} among {self._names()}')
             return topic
         if not candidates:
-            raise ValueError(f'{self.path} has no {kind}: it has {self._names()}')
+            remedy = f'; {self.foreign_events}' if self.foreign_events else ''
+            raise ValueError(f'{self.path} has no {kind}: it has {self._names()}{remedy}')
         if len(candidates) > 1:
             raise ValueError(
                 f'{self.path} has several {kind}s, {", ".join(candidates)}: choose one with '
@@ -233,5 +277,6 @@ class BagReader:
 
     def _names(self) -> str:
         return ', '.join(
-            f'{name} ({topic.type_name or "of unknown type"})'
+            f'{clean_text(name)} ({clean_text(topic.type_name) or "of unknown type"})'
             for name, topic in self.topics.items()) or 'no topics'
+

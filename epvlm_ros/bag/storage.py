@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 STORAGES = {'.db3': 'sqlite3', '.mcap': 'mcap'}  # by the suffix of a file
+_ZSTD = '.zstd'
+_ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 DURABILITIES = {1: 'transient_local', 2: 'volatile'}  # by the number of older recordings
 
 
@@ -21,11 +23,17 @@ class StorageFiles:
     files: list[Path]
     types: dict[str, str]  # of topics, from metadata.yaml; empty for a bare file
     durabilities: dict[str, frozenset[str]] = field(default_factory=dict)  # likewise
-    compresses_messages: bool = False
-    temporary: TemporaryDirectory[str] | None = None  # holds decompressed files
+    problems: list[str] = field(default_factory=list)  # one line each
+    temporary: TemporaryDirectory[str] | None = None  # holds copies and decompressed files
+
+    def make_temporary_folder(self) -> Path:
+        """Return a folder that lasts until the clean-up."""
+        if self.temporary is None:
+            self.temporary = TemporaryDirectory()
+        return Path(self.temporary.name)
 
     def clean_up(self) -> None:
-        """Remove decompressed files."""
+        """Remove the temporary folder."""
         if self.temporary is not None:
             self.temporary.cleanup()
             self.temporary = None
@@ -47,16 +55,14 @@ def find_storage(path: Path) -> StorageFiles:
         return StorageFiles([path], {})
     metadata = path / 'metadata.yaml'
     if not metadata.is_file():
-        bare = sorted(file.name for file in path.iterdir() if file.suffix in STORAGES)
-        remedy = f'read {bare[0]} by itself' if bare else 'give a rosbag2 folder'
-        raise ValueError(f'{path} is no rosbag2, it has no metadata.yaml: {remedy}')
+        return _find_files_without_metadata(path)
     try:
         information = yaml.safe_load(metadata.read_text())['rosbag2_bagfile_information']
         types = {
             topic['topic_metadata']['name']: topic['topic_metadata']['type']
             for topic in information['topics_with_message_count']}
         durabilities = {
-            topic['topic_metadata']['name']: _find_durabilities(
+            topic['topic_metadata']['name']: find_durabilities(
                 topic['topic_metadata'].get('offered_qos_profiles'))
             for topic in information['topics_with_message_count']}
         compression = (information.get('compression_mode') or '').lower()
@@ -65,14 +71,31 @@ def find_storage(path: Path) -> StorageFiles:
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(
             f'{metadata} is damaged ({error!r}): rebuild it with ros2 bag reindex') from None
-    storage = StorageFiles(
-        files, types, durabilities, compresses_messages=compression == 'message')
+    storage = StorageFiles(files, types, durabilities)
     if compression == 'file':
         _decompress_files(storage)
     return storage
 
 
-def _find_durabilities(profiles: Any) -> frozenset[str]:
+def _find_files_without_metadata(folder: Path) -> StorageFiles:
+    """Return all files of a folder: a recorder that was killed leaves no metadata.yaml."""
+    files = sorted(
+        (file for file in folder.iterdir() if Path(file.name.removesuffix(_ZSTD)).suffix in
+         STORAGES), key=lambda file: (len(file.name), file.name))  # rec_2 before rec_10
+    if not files:
+        raise ValueError(
+            f'{folder} is no rosbag2, it has neither metadata.yaml nor .mcap or .db3 files: give '
+            'a rosbag2 folder')
+    number = 'its file is' if len(files) == 1 else f'all of its {len(files)} files are'
+    storage = StorageFiles(files, {}, problems=[
+        f'{folder} has no metadata.yaml: {number} read as one recording; "ros2 bag reindex" '
+        'writes the missing metadata'])
+    if files[0].suffix == _ZSTD:
+        _decompress_files(storage)
+    return storage
+
+
+def find_durabilities(profiles: Any) -> frozenset[str]:
     """Return the durabilities that QoS profiles offer: a list of them, or its YAML text."""
     if isinstance(profiles, str):
         profiles = yaml.safe_load(profiles)
@@ -81,16 +104,16 @@ def _find_durabilities(profiles: Any) -> frozenset[str]:
         *DURABILITIES.values()}
 
 
-def decompress(data: bytes) -> bytes:
-    """Decompress one message."""
-    return bytes(_zstd().decompress(data))
+def decompress_message(data: bytes) -> bytes:
+    """Return a message as it was serialised, which never begins as compressed data do."""
+    return bytes(_zstd().decompress(data)) if data.startswith(_ZSTD_MAGIC) else data
 
 
 def _decompress_files(storage: StorageFiles) -> None:
-    storage.temporary = TemporaryDirectory()
+    folder = storage.make_temporary_folder()
     copies = []
     for file in storage.files:
-        copies.append(Path(storage.temporary.name) / file.stem)
+        copies.append(folder / file.stem)
         try:
             with _zstd().open(file, 'rb') as source, copies[-1].open('wb') as copy:
                 shutil.copyfileobj(source, copy)

@@ -3,63 +3,77 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Collection, Iterator, NamedTuple
+import shutil
+import sqlite3
+from typing import Collection, Iterator, Protocol
 
-from epvlm_ros.bag.storage import decompress, DURABILITIES, StorageFiles, STORAGES
+from epvlm_ros.bag.mcap_scan import McapScan
+from epvlm_ros.bag.messages import BagMessage, BagTopic
+from epvlm_ros.bag.storage import decompress_message, DURABILITIES, StorageFiles, STORAGES
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2 import Reader
 
 _NO_TYPE = '__schemaless__'  # what rosbags says where an mcap channel has no schema
 
 
-class BagTopic(NamedTuple):
-    """Type and number of messages of a topic, and how durable its publishers offered them."""
+class StorageFile(Protocol):
+    """One open file of a recording."""
 
-    type_name: str
-    num_messages: int
-    # 'transient_local' (late subscribers get the last messages), 'volatile', both where
-    # publishers differ; empty where the recording does not say.
-    durabilities: frozenset[str] = frozenset()
+    problem: str  # what of it cannot be read and how to save it; empty if all can
+
+    def close(self) -> None:
+        """Close the file."""
+
+    @property
+    def time_range_ns(self) -> tuple[int, int] | None:
+        """Return the first and the last record time, None in an empty file."""
+
+    @property
+    def topics(self) -> list[tuple[str, BagTopic]]:
+        """Return the topics by name; one comes again for each type or publisher that differs."""
+
+    def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
+        """Iterate in the order of record times; a ValueError where the file is damaged."""
 
 
-class BagMessage(NamedTuple):
-    """One message as recorded; ``data`` is its serialised form."""
-
-    topic: str
-    type_name: str
-    record_time_ns: int
-    data: bytes
-
-
-class StorageFile:
+def open_storage_file(path: Path, files: StorageFiles) -> StorageFile:
     """
-    One open file of a recording.
+    Open one file of a recording.
 
     It is opened by itself and not through its folder: a folder's storage_identifier may be empty,
-    and rosbags ignores topics whose settings differ between metadata.yaml and the file. Raises a
-    ValueError if the file is missing, of another kind or damaged.
+    and rosbags ignores topics whose settings differ between metadata.yaml and the file.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, of another kind or damaged.
+
     """
+    if path.suffix not in STORAGES:
+        raise ValueError(f'{path} is neither .mcap nor .db3: give a recording of rosbag2')
+    if not path.is_file():
+        raise ValueError(f'{path} is missing, metadata.yaml names it: restore the file')
+    try:
+        return RosbagsFile(path, files)
+    except Exception as error:  # noqa: B902  damaged files fail in many ways
+        if path.suffix == '.mcap' and path.stat().st_size:
+            return McapScan(path, files.types)
+        raise ValueError(f'{path} cannot be read as a recording: {error}') from None
+
+
+class RosbagsFile:
+    """A file that is whole."""
+
+    problem = ''
 
     def __init__(self, path: Path, files: StorageFiles) -> None:
-        if path.suffix not in STORAGES:
-            raise ValueError(f'{path} is neither .mcap nor .db3: give a recording of rosbag2')
-        if not path.is_file():
-            raise ValueError(f'{path} is missing, metadata.yaml names it: restore the file')
-        self._path, self._files = path, files
-        try:
-            self._reader = Reader(path)
-            self._reader.open()
-        except Exception as error:  # noqa: B902  damaged files fail in many ways
-            raise ValueError(f'{path} cannot be read as a recording: {error}') from None
+        self._path, self._types = path, files.types
+        self._reader = Reader(_merge_logs(path, files))
+        self._reader.open()
 
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
-
-    @property
-    def kind(self) -> str:
-        """Return 'sqlite3' or 'mcap'."""
-        return STORAGES[self._path.suffix]
 
     @property
     def time_range_ns(self) -> tuple[int, int] | None:
@@ -77,25 +91,15 @@ class StorageFile:
             for connection in self._reader.connections]
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
-        """
-        Iterate over the messages of some topics in the order of their record time.
-
-        Raises
-        ------
-        ValueError
-            While iterating, if the file is damaged.
-
-        """
+        """Iterate in the order of record times; a ValueError where the file is damaged."""
         connections = [item for item in self._reader.connections if item.topic in topics]
         if not connections:
             return
         try:
             for connection, record_time_ns, data in self._reader.messages(connections):
-                data = bytes(data)
-                if self._files.compresses_messages:
-                    data = decompress(data)
                 yield BagMessage(
-                    connection.topic, self._type(connection), record_time_ns, data)
+                    connection.topic, self._type(connection), record_time_ns,
+                    decompress_message(bytes(data)))
         except GeneratorExit:
             raise
         except Exception as error:  # noqa: B902  damaged files fail in many ways
@@ -103,7 +107,7 @@ class StorageFile:
 
     def _type(self, connection: Connection) -> str:
         if connection.msgtype == _NO_TYPE:
-            return self._files.types.get(connection.topic, '')
+            return self._types.get(connection.topic, '')
         return connection.msgtype
 
 
@@ -111,3 +115,32 @@ def _find_durabilities(connection: Connection) -> frozenset[str]:
     assert isinstance(connection.ext, ConnectionExtRosbag2)
     offered = (profile.durability.name.lower() for profile in connection.ext.offered_qos_profiles)
     return frozenset(offered) & {*DURABILITIES.values()}
+
+
+def _merge_logs(path: Path, files: StorageFiles) -> Path:
+    """
+    Return a database that holds all messages: the file, or a copy where it lacks some.
+
+    A recorder that was killed leaves messages in a write-ahead log, or half a transaction and a
+    journal to undo it. rosbags reads neither, and SQLite would write to the recording.
+    """
+    logs = [log for log in (path.with_name(f'{path.name}-wal'),
+                            path.with_name(f'{path.name}-journal'))
+            if log.is_file() and log.stat().st_size]
+    if path.suffix != '.db3' or not logs:
+        return path
+    folder = files.make_temporary_folder()
+    try:
+        for file in (path, *logs):
+            shutil.copyfile(file, folder / file.name)
+    except OSError as error:
+        raise ValueError(
+            f'{path} and its log cannot be copied ({error}): set TMPDIR to a folder with enough '
+            'space') from None
+    copy = folder / path.name
+    database = sqlite3.connect(copy)
+    try:
+        database.execute('PRAGMA journal_mode = DELETE').fetchall()
+    finally:
+        database.close()
+    return copy

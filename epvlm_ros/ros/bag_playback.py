@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from epvlm_ros.bag.message_types import EVENT_ARRAY_TYPE, EVENT_PACKET_TYPE
+from epvlm_ros.bag.messages import BagTopic
 from epvlm_ros.bag.reader import BagReader
-from epvlm_ros.bag.storage_file import BagTopic
 from epvlm_ros.ros.qos import EVENTS, FRAMES, LATCHED, publisher_options
 from epvlm_ros.time_units import SECOND
 from rclpy.duration import Duration

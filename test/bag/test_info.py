@@ -83,3 +83,29 @@ def test_an_empty_recording(tmp_path):
 def test_times_since_1970_sum_without_overflow():
     times = np.full(1000, 1_700_000_000_000_000_000) + np.arange(1000)
     assert sum_of_times(times) == 1000 * 1_700_000_000_000_000_000 + 999 * 1000 // 2
+
+
+def test_messages_that_cannot_be_read_are_named_and_the_others_summed_up(tmp_path):
+    path = tmp_path / 'bag'
+    with BagWriter(path) as bag:
+        for seq in range(3):
+            bag.write_event_packet('/a', mono(seq, (5, 1, 2, 1)))
+        bag.write_raw('/a', 'event_camera_msgs/msg/EventPacket', 3 * MS, b'\0\1\0\0cut')
+        bag.write_raw('/a', 'event_camera_msgs/msg/EventPacket', 4 * MS, b'')
+        bag.write_image('/image', 0, np.zeros((6, 8), np.uint8))
+        bag.write_raw('/image', 'sensor_msgs/msg/Image', MS, b'\0\1\0\0cut')
+        # Video in messages of images: 12 bytes of header, the format and 4 bytes of data.
+        video = (b'\0\1\0\0' + bytes(8) + b'\1\0\0\0\0\0\0\0' + b'\5\0\0\0h264\0\0\0\0'
+                 + b'\4\0\0\0\0\0\0\1')
+        bag.write_raw('/video', 'sensor_msgs/msg/CompressedImage', MS, video)
+    info = bag_info(path)
+    assert (info['messages'], info['event_topics']['/a']['packets']) == (8, 3)
+    assert info['event_topics']['/a']['on'] == 3
+    assert info['image_topics']['/image']['count'] == 1
+    assert info['other_topics'] == {
+        '/video': {'type': 'sensor_msgs/msg/CompressedImage', 'count': 1}}
+    first, second, third, fourth = info['problems']
+    assert first.startswith('the message of /a at 0.003 s is left out, and others that')
+    assert second.startswith('the message of /image at 0.001 s is left out')
+    assert third.startswith('the message of /video at 0.001 s') and "format 'h264'" in third
+    assert fourth == '2 messages of /a cannot be used'

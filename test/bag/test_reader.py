@@ -1,5 +1,6 @@
 """Recordings of every kind are read: storages, missing and foreign definitions, damage."""
 
+import contextlib
 import shutil
 import sqlite3
 
@@ -286,14 +287,16 @@ def test_what_cannot_be_opened(tmp_path, recording, storage):
     with pytest.raises(ValueError, match='nowhere does not exist: give a rosbag2 folder'):
         BagReader(tmp_path / 'nowhere')
     (tmp_path / 'folder').mkdir()
-    with pytest.raises(ValueError, match='no metadata.yaml: give a rosbag2 folder'):
+    with pytest.raises(ValueError, match='neither metadata.yaml nor .mcap or .db3 files: give a'):
         BagReader(tmp_path / 'folder')
     (tmp_path / 'notes.txt').write_text('x')
     with pytest.raises(ValueError, match='neither .mcap nor .db3'):
         BagReader(tmp_path / 'notes.txt')
     file, = [item for item in recording.iterdir() if item.suffix != '.yaml']
     data = file.read_bytes()
-    for damaged in (b'', b'rubbish' * 100, data[:len(data) // 2]):
+    # Half of an MCAP may be read, see test_mcap_scan.py.
+    half = len(data) // 2 if storage == 'sqlite3' else 40
+    for damaged in (b'', b'rubbish' * 100, data[:half]):
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match='cannot be read as a recording|is damaged'):
             with BagReader(recording) as bag:
@@ -305,10 +308,88 @@ def test_what_cannot_be_opened(tmp_path, recording, storage):
         (recording / 'metadata.yaml').write_text(text)
         with pytest.raises(ValueError, match='damaged.*ros2 bag reindex'):
             BagReader(recording)
-    (recording / 'metadata.yaml').unlink()
-    file.write_bytes(data)
-    with pytest.raises(ValueError, match=f'read {file.name} by itself'):
-        BagReader(recording)
+
+
+@pytest.mark.parametrize('mode', [None, CompressionMode.FILE, CompressionMode.MESSAGE])
+def test_all_files_of_a_folder_without_metadata_are_read(tmp_path, storage, mode, caplog):
+    """As a recorder leaves it that was killed."""
+    folder = tmp_path / 'recording'
+    folder.mkdir()
+    for number in (1, 2, 3):
+        plugin = StoragePlugin.MCAP if storage == 'mcap' else StoragePlugin.SQLITE3
+        writer = Writer(tmp_path / str(number), version=8, storage_plugin=plugin)
+        if mode is not None:
+            writer.set_compression(mode, CompressionFormat.ZSTD)
+        with writer:
+            connection = writer.add_connection(EVENTS, EVENT_TYPE, typestore=make_typestore())
+            writer.write(connection, START_NS + number, serialised(number))
+        file, = (item for item in (tmp_path / str(number)).iterdir() if item.suffix != '.yaml')
+        suffix = ''.join(file.suffixes)
+        file.rename(folder / f'rec_{number + 8}{suffix}')
+    with BagReader(folder) as bag:
+        assert bag.storage == storage
+        assert_packets(bag.event_packets())
+        problem, = bag.problems
+    assert problem == caplog.records[0].getMessage()
+    assert problem == (f'{folder} has no metadata.yaml: all of its 3 files are read as one '
+                       'recording; "ros2 bag reindex" writes the missing metadata')
+    (folder / f'rec_10{suffix}').write_bytes(b'')
+    if mode is not CompressionMode.FILE:
+        with BagReader(folder) as bag:
+            assert [made.seq for made in bag.event_packets()] == [1, 3]
+            assert 'rec_10' in bag.problems[1]
+            assert bag.problems[1].endswith('the other files are read')
+
+
+def copy_open_database(source, target):
+    """Copy a database as it is on the disk, as read-only files, and return their contents."""
+    target.mkdir()
+    for file in source.parent.iterdir():
+        if file.name.startswith(source.name):
+            (target / file.name).write_bytes(file.read_bytes())
+            (target / file.name).chmod(0o444)
+    target.chmod(0o555)
+    return contents(target)
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_messages_in_a_write_ahead_log_are_read(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.write_event_packet(EVENTS, packet(1), START_NS + 1)
+    file, = (tmp_path / 'bag').glob('*.db3')
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute('PRAGMA journal_mode = WAL')
+        for seq in (2, 3):
+            database.execute(
+                'INSERT INTO messages (topic_id, timestamp, data) VALUES (1, ?, ?)',
+                (START_NS + seq, serialised(seq)))
+            database.commit()
+        before = copy_open_database(file, tmp_path / 'killed')
+    assert f'{file.name}-wal' in before
+    for path in (tmp_path / 'killed' / file.name, tmp_path / 'killed'):
+        with BagReader(path) as bag:
+            assert bag.topics[EVENTS].num_messages == 3
+            assert_packets(bag.event_packets())
+    assert contents(tmp_path / 'killed') == before
+
+
+def test_half_a_transaction_is_undone(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        for seq in (1, 2, 3):
+            bag.write_event_packet(EVENTS, packet(seq), START_NS + seq)
+    file, = (tmp_path / 'bag').glob('*.db3')
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute('PRAGMA cache_size = 1')  # so that it is written before it is complete
+        database.execute('DELETE FROM messages')
+        database.execute('UPDATE topics SET name = ?', ('x' * 100_000,))
+        before = copy_open_database(file, tmp_path / 'killed')
+    assert f'{file.name}-journal' in before
+    with BagReader(tmp_path / 'killed') as bag:
+        assert_packets(bag.event_packets())
+    assert contents(tmp_path / 'killed') == before
 
 
 def test_topics_that_are_not_there(recording):
