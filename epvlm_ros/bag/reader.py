@@ -279,4 +279,3 @@ class BagReader:
         return ', '.join(
             f'{clean_text(name)} ({clean_text(topic.type_name) or "of unknown type"})'
             for name, topic in self.topics.items()) or 'no topics'
-

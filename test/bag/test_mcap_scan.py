@@ -59,8 +59,8 @@ def test_a_file_is_read_up_to_where_it_is_cut_off(tmp_path, use_chunking, compre
     whole = write(tmp_path / 'whole.mcap', range(10), use_chunking=use_chunking,
                   compression=compression)
     data = whole.read_bytes()
-    # Before the index, whose place is in the footer, comes a record that ends the messages.
-    messages_end = int.from_bytes(data[-28:-20], 'little') - 4
+    # Before the index, whose place is in the footer, a record of 13 bytes ends the messages.
+    messages_end = int.from_bytes(data[-28:-20], 'little') - 12
     path, counts = tmp_path / 'cut.mcap', []
     for size in range(0, len(data), 11):
         path.write_bytes(data[:size])

@@ -405,7 +405,7 @@ def test_topics_that_are_not_there(recording):
             bag.image(message)
         with pytest.raises(ValueError, match='type a_msgs/msg/B is unknown'):
             bag.deserialize(b'', 'a_msgs/msg/B')
-        with pytest.raises(ValueError, match='10 bytes are not of type event_camera_msgs/msg/EventPacket'):
+        with pytest.raises(ValueError, match='10 bytes are not of type event_camera_msgs'):
             bag.deserialize(message.data[:10], EVENT_TYPE)
 
 
