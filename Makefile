@@ -9,7 +9,7 @@ endif
 # One of the two processes of the tests takes all that talk over DDS, one after the other.
 PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-quick test-slow test-all coverage lint setup setup-test clean
+.PHONY: demo test test-quick test-slow test-all coverage lint docs setup setup-test clean
 
 demo: setup
 	@$(RUN) -m epvlm_ros.demo --output build/demo
@@ -31,6 +31,10 @@ coverage: setup-test
 
 lint: setup-test
 	@$(RUN) -m pytest test/test_style.py
+
+# The tree of modules and the tables of parameters in docs/, from the code.
+docs:
+	@$(PYTHON) scripts/write_docs.py
 
 setup:
 	@$(PYTHON) scripts/set_up.py

@@ -1,14 +1,18 @@
 """Installs the Python package, its executables and its launch and configuration files."""
 
 from glob import glob
+from pathlib import Path
+from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
 
 package_name = 'epvlm_ros'
+# colcon may run a link to this file.
+manifest = ElementTree.parse(Path(__file__).resolve().with_name('package.xml'))
 
 setup(
     name=package_name,
-    version='0.2.0',
+    version=manifest.findtext('version'),
     packages=find_packages(include=[package_name, package_name + '.*']),
     package_data={package_name: ['models/*/*']},
     data_files=[

@@ -30,3 +30,11 @@ def test_pep257():
 def test_mypy():
     pytest.importorskip('mypy')
     run('mypy')
+
+
+def test_spelling():
+    pytest.importorskip('codespell_lib')
+    files = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True)
+    if files.returncode:
+        pytest.skip('no git checkout')
+    run('codespell_lib', *files.stdout.splitlines())
