@@ -20,7 +20,7 @@ import sys
 import time
 from typing import Any
 
-from epvlm_ros.vlm.cuda_graphs import CapturedQwenVl
+from epvlm_ros.vlm.cuda_graphs import CudaGraphQwenVl
 from epvlm_ros.vlm.sparse_qwen import GREEDY, Sampling, SparseQwenVl, VisionInput
 import numpy as np
 import torch
@@ -47,15 +47,15 @@ class Soak:
         self._visions = [
             make_vision(library.config, *grid, 1.0, device) for grid in GRIDS.values()]
         self._tolerance = 2.0 * self._library_spread(library)
-        self._engine = CapturedQwenVl(library, usual_ratios=USUAL_RATIOS)
+        self._engine = CudaGraphQwenVl(self._eager, usual_ratios=USUAL_RATIOS)
         self.counts = {'answers': 0, 'tokens': 0, 'cancelled': 0, 'compared': 0, 'wrong': 0}
         self.worst_gap = 0.0
         self._aside: list[tuple[Tensor, VisionInput, list[int]]] = []
 
     @property
-    def num_recordings(self) -> int:
-        """How many functions are recorded."""
-        return self._engine.num_recordings
+    def num_graphs(self) -> int:
+        """How many CUDA graphs are captured."""
+        return self._engine.num_graphs
 
     @property
     def tolerance(self) -> float:
@@ -74,7 +74,7 @@ class Soak:
             self._aside.append((prompts[0], vision, token_ids))
         if self._random.random() < 0.5:
             text_ids = state.prefix.text_after(prompts[1])
-            state = self._engine.ask(state.prefix, text_ids)
+            state = self._engine.extend(state.prefix, text_ids)
             token_ids = self._read(state, cancels=not sets_aside)
             if sets_aside:
                 self._aside.append((prompts[1], vision, token_ids))
@@ -189,8 +189,8 @@ def main() -> None:
                 looks.append(memory)
             if now_s - said_s > 15.0:
                 said_s = now_s
-                print(f'{now_s - start_s:.0f} s: {soak.counts}, {soak.num_recordings} '
-                      f'recordings, {memory}', flush=True)
+                print(f'{now_s - start_s:.0f} s: {soak.counts}, {soak.num_graphs} '
+                      f'CUDA graphs, {memory}', flush=True)
         time.sleep((now_s - round_start_s) * (1.0 / options.duty - 1.0))
     looks.append(memory_mb(options.device))
     growth = find_growth(looks)
@@ -199,7 +199,7 @@ def main() -> None:
     is_well = soak.counts['wrong'] == 0 and growth.get('reserved', 0.0) <= ALLOWED_GROWTH
     print(json.dumps({
         'minutes': options.minutes, 'duty': options.duty, 'rounds': num_rounds, **soak.counts,
-        'recordings': soak.num_recordings, 'memory_mb': [looks[0], looks[-1]],
+        'graphs': soak.num_graphs, 'memory_mb': [looks[0], looks[-1]],
         'growth': growth, 'worst_gap': soak.worst_gap, 'tolerance': soak.tolerance,
         'is_well': is_well}))
     sys.exit(0 if is_well else 1)

@@ -23,11 +23,11 @@ from typing import Any
 
 from epvlm_ros.activity_grid import ActivityGrid, grid_shape
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.cuda_graphs import CapturedQwenVl
+from epvlm_ros.vlm.cuda_graphs import CudaGraphQwenVl
 from epvlm_ros.vlm.engine import VlmEngine
 from epvlm_ros.vlm.flops import ModelShape, prefill_flops
 from epvlm_ros.vlm.patch_grid import PatchGeometry
-from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput
+from epvlm_ros.vlm.sparse_qwen import SparseBackend, SparseQwenVl, VisionInput
 from epvlm_ros.vlm.token_selection import select_for_frame
 import numpy as np
 import torch
@@ -74,23 +74,23 @@ class Clock:
         return start.elapsed_time(end)
 
 
-def first_token(model: SparseQwenVl, prompt_ids: torch.Tensor, vision: VisionInput) -> int:
+def first_token(model: SparseBackend, prompt_ids: torch.Tensor, vision: VisionInput) -> int:
     """Return the first token of an answer."""
     state = model.prefill(prompt_ids, vision, model.encode(vision))
     return next(iter(model.decode(state, (), 1)))
 
 
 def measure_prompt(
-    model: SparseQwenVl, vision: VisionInput, clock: Clock, repeats: int = 0,
+    model: SparseBackend, vision: VisionInput, clock: Clock, repeats: int = 0,
 ) -> dict[str, Any]:
     """Return the times of encoder, prefill, both with the first token, and a second question."""
-    prompt_ids = make_prompt(model.config, vision.rows * vision.cols)
+    prompt_ids = make_prompt(model.info.config, vision.rows * vision.cols)
     features = model.encode(vision)
     prefix = model.prefill_image(prompt_ids, vision, features)
-    text_ids = prefix.text_after(make_prompt(model.config, vision.rows * vision.cols, seed=0))
+    text_ids = prefix.text_after(make_prompt(model.info.config, vision.rows * vision.cols, seed=0))
 
     def second() -> int:
-        return next(iter(model.decode(model.ask(prefix, text_ids), (), 1)))
+        return next(iter(model.decode(model.extend(prefix, text_ids), (), 1)))
 
     return {
         'encoder': clock.measure(lambda: model.encode(vision), repeats),
@@ -99,9 +99,9 @@ def measure_prompt(
         'second_question': clock.measure(second, repeats)}
 
 
-def measure_decoding(model: SparseQwenVl, vision: VisionInput, repeats: int = 3) -> float:
+def measure_decoding(model: SparseBackend, vision: VisionInput, repeats: int = 3) -> float:
     """Return the median time of one more token, in milliseconds on the host's clock."""
-    prompt_ids = make_prompt(model.config, vision.rows * vision.cols)
+    prompt_ids = make_prompt(model.info.config, vision.rows * vision.cols)
     features = model.encode(vision)
     times_ms = []
     for _ in range(repeats + 1):  # the first one does not count
@@ -168,8 +168,8 @@ def measure_compiled(library: Any, image: str, device: str) -> dict[str, Any]:
 def measure_engine(
     library: Any, images: list[str], keep_ratios: list[float], device: str, clock: Clock,
 ) -> dict[str, Any]:
-    """Run the captured engine at every size and keep ratio."""
-    model = CapturedQwenVl(library, usual_ratios=keep_ratios)
+    """Run the engine with CUDA graphs at every size and keep ratio."""
+    model = CudaGraphQwenVl(SparseQwenVl(library), usual_ratios=keep_ratios)
     results: dict[str, Any] = {}
     for image in images:
         results[image] = {}
@@ -187,13 +187,14 @@ def measure_memory(library: Any, images: list[str], device: str) -> dict[str, An
     results: dict[str, Any] = {}
     for image in images:
         results[image] = {}
-        for name, make_model, keep_ratio in (
-                ('library dense', SparseQwenVl, 1.0), ('engine dense', CapturedQwenVl, 1.0),
-                ('engine 0.25', lambda model: CapturedQwenVl(model, usual_ratios=(0.25,)), 0.25)):
+        makers: list[tuple[str, Callable[[SparseQwenVl], SparseBackend], float]] = [
+            ('library dense', lambda eager: eager, 1.0), ('engine dense', CudaGraphQwenVl, 1.0),
+            ('engine 0.25', lambda eager: CudaGraphQwenVl(eager, usual_ratios=(0.25,)), 0.25)]
+        for name, make_backend, keep_ratio in makers:
             gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            model = make_model(library)
+            model = make_backend(SparseQwenVl(library))
             vision = make_vision(library.config, *GRIDS[image], keep_ratio, device)
             for _ in range(3):
                 prompt_ids = make_prompt(library.config, vision.rows * vision.cols)
@@ -218,7 +219,7 @@ def measure_agreement(
     """
     torch.backends.cudnn.allow_tf32 = False  # the float32 model begins with a convolution
     exact = SparseQwenVl(deepcopy(library).float())
-    engine = CapturedQwenVl(library, usual_ratios=keep_ratios)
+    engine = CudaGraphQwenVl(SparseQwenVl(library), usual_ratios=keep_ratios)
     results: dict[str, Any] = {}
     for image in images:
         results[image] = {}
@@ -236,11 +237,11 @@ def measure_agreement(
 
 
 def compare_logits(
-    library: Any, engine: CapturedQwenVl, exact: SparseQwenVl, seed: int, vision: VisionInput,
+    library: Any, engine: CudaGraphQwenVl, exact: SparseQwenVl, seed: int, vision: VisionInput,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return what ``measure_agreement`` calls largest and error, of one picture and prompt."""
     prompt_ids = make_prompt(library.config, vision.rows * vision.cols, seed)
-    for _ in range(2):  # so that the next run is one of recorded functions
+    for _ in range(2):  # so that the next run is one of CUDA graphs
         prompt_logits(engine, prompt_ids, vision)
     logits = {'engine': prompt_logits(engine, prompt_ids, vision),
               **library_logits(library, prompt_ids, vision)}

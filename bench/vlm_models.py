@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from epvlm_ros.vlm.checkpoint import load_checkpoint
-from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.checkpoint import EMBEDDED_MODEL
 from epvlm_ros.vlm.flops import ModelShape
-from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput
+from epvlm_ros.vlm.sparse_qwen import SparseBackend, SparseQwenVl, VisionInput
 from epvlm_ros.vlm.token_selection import token_budget
 import numpy as np
 import torch
@@ -35,7 +34,10 @@ SHAPES = ('2b', '7b', 'small', 'embedded')
 def load_model(shape: str, device: str) -> Any:
     """Return the library's model: random weights in bfloat16, or the embedded checkpoint."""
     if shape == 'embedded':
-        return load_checkpoint(VlmConfig(device=device, acceleration='eager')).model.library_model
+        dtype = torch.float32 if device == 'cpu' else torch.bfloat16
+        return SparseQwenVl.from_pretrained(
+            str(EMBEDDED_MODEL), device=device, dtype=dtype, attn_implementation='sdpa',
+            use_safetensors=True).library_model
     is_small = shape == 'small'
     text = _SMALL_TEXT if is_small else _TEXT[shape]
     vision = {**_VISION, 'hidden_size': text['hidden_size']}
@@ -79,9 +81,10 @@ def make_vision(
     return VisionInput(torch.from_numpy(pixels).to(device), rows, cols, kept)
 
 
-def prompt_logits(model: SparseQwenVl, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
+def prompt_logits(model: SparseBackend, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
     """Return the logits after the prompt, float32."""
-    return model.prefill(prompt_ids, vision, model.encode(vision)).logits.float()
+    logits: Tensor = model.prefill(prompt_ids, vision, model.encode(vision)).logits
+    return logits.float()
 
 
 def library_logits(library: Any, prompt_ids: Tensor, vision: VisionInput) -> dict[str, Tensor]:

@@ -37,9 +37,9 @@ class Runner:
         self._config, self._settings = config, settings
         self._engine = VlmEngine(replace(
             checkpoint, image_processor=_OneImageMemory(checkpoint.image_processor)), config)
-        self._shape = ModelShape.from_config(checkpoint.model.config)
+        self._shape = ModelShape.from_config(checkpoint.model.info.config)
         self._prompts = PromptBuilder(
-            checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.image_token_id)
+            checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.info.image_token_id)
 
     def warm_up(self) -> None:
         """Answer once, so that no time to the first token holds the loading of libraries."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import epvlm_ros
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.cuda_graphs import capture
+from epvlm_ros.vlm.cuda_graphs import with_cuda_graphs
 from epvlm_ros.vlm.patch_grid import PatchGeometry
-from epvlm_ros.vlm.sparse_qwen import find_family, SparseQwenVl
+from epvlm_ros.vlm.sparse_qwen import find_family, SparseBackend, SparseQwenVl
 from safetensors import SafetensorError
 import torch
 from transformers import AutoConfig, AutoTokenizer, Qwen2VLImageProcessorPil
@@ -33,7 +33,7 @@ class Checkpoint:
     ``transformers.Qwen2VLImageProcessorPil``, ``geometry`` what it does to the size of an image.
     """
 
-    model: SparseQwenVl
+    model: SparseBackend
     tokenizer: Any
     chat_template: str
     image_processor: Any
@@ -68,11 +68,12 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
         chat_template = tokenizer.chat_template or _read_processor_template(source, options)
         # the one of all families, without torchvision: pixels are the same on every machine
         image_processor = Qwen2VLImageProcessorPil.from_pretrained(source, **options)
-        model = SparseQwenVl.from_pretrained(
+        eager = SparseQwenVl.from_pretrained(
             source, device=device, dtype=dtype, attn_implementation=config.attention,
             use_safetensors=True, **options)
+        model: SparseBackend = eager
         if config.acceleration == 'auto' and device != 'cpu':
-            model = capture(model, (config.keep_ratio,), config.cache_tokens)
+            model = with_cuda_graphs(eager, (config.keep_ratio,), config.cache_tokens)
         geometry = _read_geometry(image_processor, model)
     if config.max_pixels:
         geometry = _bound_pixels(geometry, config.max_pixels)
@@ -174,8 +175,8 @@ def _bound_pixels(geometry: PatchGeometry, max_pixels: int) -> PatchGeometry:
         geometry, min_pixels=min(geometry.min_pixels, max_pixels), max_pixels=max_pixels)
 
 
-def _read_geometry(image_processor: Any, model: SparseQwenVl) -> PatchGeometry:
-    vision = model.config.vision_config
+def _read_geometry(image_processor: Any, model: SparseBackend) -> PatchGeometry:
+    vision = model.info.config.vision_config
     cuts = (image_processor.patch_size, image_processor.merge_size,
             image_processor.temporal_patch_size)
     wanted = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)

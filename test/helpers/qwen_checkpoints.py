@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from epvlm_ros.vlm.checkpoint import EMBEDDED_MODEL
-from epvlm_ros.vlm.sparse_qwen import VisionInput
+from epvlm_ros.vlm.engine import VlmEngine
+from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput
 import numpy as np
 import pytest
 from qwen_shapes import (
@@ -56,6 +57,13 @@ def make_model(shape: str, attention: Any = 'sdpa', seed: int = 0) -> Any:
             else:
                 parameter.add_(0.1 * noise)
     return model
+
+
+def library_of(engine: VlmEngine) -> Any:
+    """Return the library's model in an eager engine."""
+    model = engine._model
+    assert isinstance(model, SparseQwenVl)
+    return model.library_model
 
 
 def require_embedded_model() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from epvlm_ros.vlm import checkpoint as checkpoint_module
 from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.sparse_qwen import SparseQwenVl
 import pytest
 from qwen_checkpoints import (
     CHAT_TEMPLATE, library_inputs, make_model, make_prompt, make_vision, save_checkpoint,
@@ -25,7 +26,7 @@ def test_all_layouts_load(shape: str, save: Callable[..., Path], tmp_path: Path)
     model = make_model(shape)
     checkpoint = load_checkpoint(VlmConfig(model=str(save(tmp_path / 'model', model)), **CPU))
     assert checkpoint.chat_template == CHAT_TEMPLATE
-    assert checkpoint.model.end_token_ids == {TURN_END, END_OF_TEXT}
+    assert checkpoint.model.info.end_token_ids == {TURN_END, END_OF_TEXT}
     token_size_px = 32 if shape.startswith('qwen3') else 28
     assert checkpoint.geometry.token_size_px == token_size_px
     published = (65536, 16777216) if shape.startswith('qwen3') else (3136, 12845056)
@@ -35,6 +36,7 @@ def test_all_layouts_load(shape: str, save: Callable[..., Path], tmp_path: Path)
     vision, prompt_ids = make_vision(3, 5, keep_ratio=1.0, shape=shape), make_prompt(15)
     with torch.no_grad():
         expected = model(**library_inputs(vision, prompt_ids)).logits[0]
+    assert isinstance(checkpoint.model, SparseQwenVl)
     logits = checkpoint.model.prompt_logits(
         prompt_ids, vision, checkpoint.model.encode(vision))
     assert (logits - expected).abs().max() <= 1e-4
@@ -167,8 +169,8 @@ def test_dtype_and_attention_are_as_given(saved: Path, dtype: str) -> None:
         VlmConfig(model=str(saved), dtype=dtype, attention='eager', **CPU))
     vision = make_vision(2, 2, keep_ratio=0.5)
     assert checkpoint.model.encode(vision).tokens.dtype == getattr(torch, dtype)
-    assert checkpoint.model.config.vision_config._attn_implementation == 'eager'
-    assert checkpoint.model.config.text_config._attn_implementation == 'eager'
+    assert checkpoint.model.info.config.vision_config._attn_implementation == 'eager'
+    assert checkpoint.model.info.config.text_config._attn_implementation == 'eager'
 
 
 def test_automatic_choices_follow_the_machine(saved: Path) -> None:

@@ -1,4 +1,4 @@
-"""Attention of torch: the fastest kernel for a shape, and attention within stretches."""
+"""Attention of torch: the fastest kernel for a shape, and attention within sequences."""
 
 from __future__ import annotations
 
@@ -69,55 +69,49 @@ def _shortest_ms(run: Callable[[], Any]) -> float:
     return min(times_ms)
 
 
-class StretchAttention:
+class VarlenAttention:
     """
-    Lets every patch attend to those of its own stretch: of an image, of a window, of padding.
+    Lets every patch attend to those of its own sequence: an image, a window, the padding.
 
-    By the kernel for sequences of any length on a GPU, unless it does not run there; else with a
-    mask.
+    By the kernel for sequences of any length on a GPU, if it runs there; else with a mask.
     """
 
     def __init__(self) -> None:
         self._is_refused = False
 
-    def __call__(self, qkv: Tensor, ends: Tensor, longest: int) -> Tensor:
+    def __call__(self, qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
         """
-        Return what was attended to.
+        Return the mixed values, shape (patches, heads * head_dim).
 
         Parameters
         ----------
         qkv : torch.Tensor
             Shape (patches, 3, heads, head_dim).
-        ends : torch.Tensor
-            int32, shape (stretches + 1,), where each begins and ends; the first is 0 and the last
-            the number of patches; stretches may be empty.
-        longest : int
+        cu_seqlens : torch.Tensor
+            int32, shape (sequences + 1,), bounds of the sequences from 0 to the number of
+            patches; sequences may be empty.
+        max_seqlen : int
             Most patches of one of them.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (patches, heads * head_dim).
 
         """
         if qkv.is_cuda and qkv.dtype != torch.float32 and not self._is_refused:
             try:
-                return _attend_to_sequences(qkv, ends, longest)
+                return _attend_to_sequences(qkv, cu_seqlens, max_seqlen)
             except (ImportError, RuntimeError, TypeError) as error:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
-                _log.warning('attention within stretches takes a mask: %s', error)
+                _log.warning('variable-length attention falls back to a mask: %s', error)
                 self._is_refused = True
-        places = torch.arange(len(qkv), dtype=ends.dtype, device=qkv.device)
-        stretch = torch.bucketize(places, ends, right=True)
+        places = torch.arange(len(qkv), dtype=cu_seqlens.dtype, device=qkv.device)
+        sequence = torch.bucketize(places, cu_seqlens, right=True)
         query, key, value = qkv.permute(1, 2, 0, 3)[:, None]
         mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=stretch[:, None] == stretch)
+            query, key, value, attn_mask=sequence[:, None] == sequence)
         return mixed[0].transpose(0, 1).flatten(1)
 
 
-def _attend_to_sequences(qkv: Tensor, ends: Tensor, longest: int) -> Tensor:
+def _attend_to_sequences(qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
     query, key, value = qkv.unbind(1)
-    mixed: Any = varlen_attn(query, key, value, ends, ends, longest, longest)
+    mixed: Any = varlen_attn(query, key, value, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen)
     return mixed.flatten(1)

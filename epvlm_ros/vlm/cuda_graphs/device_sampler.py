@@ -1,4 +1,4 @@
-"""Tokens that are chosen on the device, and their way to the host."""
+"""Sampling on the device, and the copy of a token to the host."""
 
 from __future__ import annotations
 
@@ -9,33 +9,23 @@ import torch
 from torch import Tensor
 
 
-class Choice(NamedTuple):
-    """What choosing a token takes: two answers that need the same have the same function."""
+class SamplerKind(NamedTuple):
+    """Which sampling operations an answer needs; each kind has CUDA graphs of its own."""
 
     draws: bool
     penalizes: bool
 
     @classmethod
-    def of(cls, sampling: Sampling) -> Choice:
-        """Return what this sampling takes."""
+    def of(cls, sampling: Sampling) -> SamplerKind:
+        """Return the kind of a sampling."""
         return cls(sampling.temperature > 0.0, sampling.repetition_penalty != 1.0)
 
 
-class TokenChoice:
+class DeviceSampler:
     """
-    Chooses the tokens of one answer with numbers that lie on the device before it begins.
+    Samples the tokens of one answer with random numbers that are on the device before it begins.
 
-    As ``TokenChooser`` of the eager run, except that a seed draws other numbers.
-
-    Parameters
-    ----------
-    vocabulary_size : int
-        Number of logits.
-    max_tokens : int
-        Most tokens of an answer.
-    device : torch.device
-        Where the logits are.
-
+    As ``Sampler`` of the eager run, except that a seed gives other random numbers.
     """
 
     def __init__(self, vocabulary_size: int, max_tokens: int, device: torch.device) -> None:
@@ -45,58 +35,40 @@ class TokenChoice:
 
     def start(self, sampling: Sampling, prompt_ids: Tensor, num_tokens: int) -> None:
         """Get ready for an answer of so many tokens."""
-        choice = Choice.of(sampling)
-        if choice.penalizes:
+        kind = SamplerKind.of(sampling)
+        if kind.penalizes:
             self._seen.zero_()
             self._seen[prompt_ids.to(self._seen.device)] = True
             self._penalty.fill_(sampling.repetition_penalty)
-        if choice.draws:
+        if kind.draws:
             self._drawn[:num_tokens] = draw(sampling.seed, num_tokens).to(self._drawn.device)
             self._temperature.fill_(sampling.temperature)
             self._top_p.fill_(sampling.top_p)
 
-    def choose(self, logits: Tensor, index: Tensor, choice: Choice) -> Tensor:
+    def next_token(self, logits: Tensor, index: Tensor, kind: SamplerKind) -> Tensor:
         """
-        Return the token with this index in the answer.
+        Return the token with this index in the answer; both int64, shape (1,).
 
-        Parameters
-        ----------
-        logits : torch.Tensor
-            float32, shape (vocabulary,); not changed.
-        index : torch.Tensor
-            int64, shape (1,).
-        choice : Choice
-            As ``start`` was told.
-
-        Returns
-        -------
-        torch.Tensor
-            int64, shape (1,).
-
+        ``logits``, float32, shape (vocabulary,), are not changed; ``kind`` is that of ``start``.
         """
-        if choice.penalizes:
+        if kind.penalizes:
             reduced = torch.where(logits < 0, logits * self._penalty, logits / self._penalty)
             logits = torch.where(self._seen, reduced, logits)
-        if choice.draws:
+        if kind.draws:
             token = sample(
                 logits, self._temperature, self._top_p, self._drawn.index_select(0, index))
         else:
             token = logits.argmax(dim=0, keepdim=True)
-        if choice.penalizes:
+        if kind.penalizes:
             self._seen.index_fill_(0, token, True)
         return token
 
 
 def draw(seed: int, num_tokens: int) -> Tensor:
     """
-    Return random numbers, one for each token of an answer.
+    Return random numbers in [0, 1), float32 on the CPU, shape (num_tokens,).
 
-    Returns
-    -------
-    torch.Tensor
-        float32 on the CPU, shape (num_tokens,), in [0, 1); a longer answer begins with the numbers
-        of a shorter one.
-
+    A longer answer begins with the numbers of a shorter one.
     """
     # one by one: how torch fills a tensor depends on its size
     generator = torch.Generator().manual_seed(seed)
@@ -106,22 +78,10 @@ def draw(seed: int, num_tokens: int) -> Tensor:
 
 def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, drawn: Tensor) -> Tensor:
     """
-    Return the index of a random token.
+    Return the index of a random token, int64, shape (1,).
 
-    Parameters
-    ----------
-    logits : torch.Tensor
-        Shape (vocabulary,); not changed.
-    temperature, top_p : torch.Tensor
-        Shape (1,), see ``Sampling``; temperature above 0.
-    drawn : torch.Tensor
-        Shape (1,), a random number in [0, 1).
-
-    Returns
-    -------
-    torch.Tensor
-        int64, shape (1,).
-
+    ``logits`` of shape (vocabulary,) are not changed; the others have shape (1,): temperature
+    above 0, ``top_p`` as in ``Sampling``, ``drawn`` a random number in [0, 1).
     """
     ordered, indices = (logits.float() / temperature).sort(descending=True)
     probabilities = ordered.softmax(dim=0)
@@ -133,8 +93,8 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, drawn: Tensor) ->
     return indices.gather(0, torch.minimum(place, num_kept - 1))
 
 
-class TokenOnItsWay:
-    """A token that was chosen, and is copied to the host when the device gets to it."""
+class PendingToken:
+    """A token on its way to the host, copied when the device gets to it."""
 
     def __init__(self, token: Tensor) -> None:
         self._event: Any = None

@@ -16,31 +16,14 @@ Attention = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class EncoderInput:
-    """
-    What a function reads.
+    """What a function reads."""
 
-    Parameters
-    ----------
-    patches : torch.Tensor
-        Shape (patches, values of a patch), in the number type of the weights.
-    places : torch.Tensor
-        int64, shape (patches, 2), row and column of each in the full image.
-    image_ends : torch.Tensor
-        int32, shape (images + 2,), where each image, and then the padding, begins and ends.
-    window_ends : torch.Tensor
-        int32, shape (tokens + 2,), where each window begins and ends.
-    entries, shares : torch.Tensor
-        int64 and float32, shape (patches, 4): which learned positions each patch has, and how
-        much of each.
-
-    """
-
-    patches: Tensor
-    places: Tensor
-    image_ends: Tensor
-    window_ends: Tensor
-    entries: Tensor
-    shares: Tensor
+    patches: Tensor  # (patches, values of a patch), in the number type of the weights
+    places: Tensor  # int64 (patches, 2), row and column in the full image
+    image_cu_seqlens: Tensor  # int32 (images + 2,), bounds of the images and of the padding
+    window_cu_seqlens: Tensor  # int32 (tokens + 2,), bounds of the windows
+    entries: Tensor  # int64 (patches, 4), which learned positions each patch has
+    shares: Tensor  # float32 (patches, 4), how much of each
 
 
 def encode(
@@ -50,24 +33,8 @@ def encode(
     """
     Return the visual features, and then those of layers in the middle.
 
-    Parameters
-    ----------
-    weights : EncoderWeights
-        The model.
-    operations : Operations
-        What it is made of.
-    inputs : EncoderInput
-        The patches.
-    attention : callable
-        Takes (patches, 3, heads, head_dim), turned, and returns (patches, heads * head_dim).
-    window_attention : callable
-        The same, for the layers that attend within windows.
-
-    Returns
-    -------
-    list of torch.Tensor
-        Each of shape (patches / patches_per_token, dim of the language model).
-
+    Each of shape (patches / patches_per_token, dim of the language model). An attention takes
+    (patches, 3, heads, head_dim), rotated, and returns (patches, heads * head_dim).
     """
     angles = (inputs.places[:, :, None].float() * weights.inverse_frequencies).flatten(1)
     cos, sin = angles.cos(), angles.sin()  # (patches, head_dim / 2): rows, then columns
@@ -80,11 +47,11 @@ def encode(
         normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
         qkv = functional.linear(normed, *layer.qkv).unflatten(
             1, (3, weights.num_heads, weights.head_dim))
-        operations.rotate(qkv[:, :2].flatten(1, 2), cos, sin)
+        operations.apply_rope(qkv[:, :2].flatten(1, 2), cos, sin)
         mixed = (window_attention if number in weights.windowed else attention)(qkv)
         delta = functional.linear(mixed, *layer.out)
         normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
-        activated = operations.activated_product(normed, layer.mlp)
+        activated = operations.activated_linear(normed, layer.mlp)
         delta = functional.linear(activated, *layer.mlp.down)
         if number in weights.deepstack:
             hidden, delta = hidden + delta, None
@@ -98,7 +65,7 @@ def encode(
 
 def _merge(operations: Operations, mlp: Mlp, normed: Tensor) -> Tensor:
     side_by_side = normed.view(-1, mlp.up.weight.shape[1])
-    activated = operations.activated_product(side_by_side, mlp)
+    activated = operations.activated_linear(side_by_side, mlp)
     return functional.linear(activated, *mlp.down)
 
 

@@ -14,17 +14,7 @@ from torch.nn import functional
 
 
 class Prompt:
-    """
-    The inputs of a prefill in one piece of memory, so that one copy sets them all.
-
-    Parameters
-    ----------
-    capacity : int
-        Tokens; what is not used is padding.
-    device : torch.device
-        Where it lies.
-
-    """
+    """The inputs of a prefill of ``capacity`` tokens in one tensor, so that one copy sets all."""
 
     NUM_SCALARS = 3
 
@@ -53,19 +43,7 @@ class Prompt:
 
 
 class LanguageModel:
-    """
-    Prefill and decoding step over one static cache.
-
-    Parameters
-    ----------
-    weights : DecoderWeights
-        The model.
-    operations : Operations
-        What it is made of.
-    cache : StaticCache
-        Changed by every call.
-
-    """
+    """Prefill and decoding step over one static cache, which every call changes."""
 
     def __init__(
         self, weights: DecoderWeights, operations: Operations, cache: StaticCache,
@@ -92,8 +70,8 @@ class LanguageModel:
             Visual features, and those that are added after the first, second, ... layer, each of
             shape (any, dim); none if all tokens are text.
         bound : int or None
-            None if the tokens are the first ones of the cache; else no place in the cache
-            at ``bound`` or behind it is used after this call.
+            None if the tokens are the first ones of the cache; else all tokens in the cache lie
+            before it.
 
         """
         weights, operations = self._weights, self._operations
@@ -103,23 +81,23 @@ class LanguageModel:
         if features:
             hidden = torch.where(is_visual, features[0].index_select(0, source), hidden)
         # (tokens, head_dim / 2): each frequency by the position on its axis
-        turns = prompt.positions.index_select(0, weights.axes).T
-        cos, sin = weights.cos.gather(0, turns), weights.sin.gather(0, turns)
+        angles = prompt.positions.index_select(0, weights.axes).T
+        cos, sin = weights.cos.gather(0, angles), weights.sin.gather(0, angles)
         last = prompt.length - 1
         delta = None
         for number, layer in enumerate(weights.layers):
             normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
             qkv = functional.linear(normed, *layer.qkv)
             operations.normalize_heads(qkv, layer, weights.num_heads, weights.head_dim)
-            queries = operations.rotate_and_store(
+            queries = operations.apply_rope_and_store(
                 qkv, cos, sin, self._cache, number, prompt.offset)
             if number + 1 == len(weights.layers):  # of the last layer one token is enough
                 break
             mixed = self._attend(queries, number, prompt.offset, bound)
-            delta = operations.product_in_parts(mixed, layer.out)
+            delta = operations.split_k_linear(mixed, layer.out)
             normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
-            activated = operations.activated_product(normed, layer.mlp)
-            delta = operations.product_in_parts(activated, layer.mlp.down)
+            activated = operations.activated_linear(normed, layer.mlp)
+            delta = operations.split_k_linear(activated, layer.mlp.down)
             if number + 1 < len(features):
                 hidden = hidden + whole(delta, hidden.dtype)
                 delta = features[number + 1].index_select(0, source) * is_visual
@@ -137,11 +115,7 @@ class LanguageModel:
         """
         Append ``token`` and set ``logits`` after it; ``cursor`` moves on.
 
-        Parameters
-        ----------
-        bound : int
-            No place in the cache at ``bound`` or behind it is used after this call.
-
+        All tokens in the cache, the new one included, lie before ``bound``.
         """
         weights, operations = self._weights, self._operations
         hidden = weights.embedding.index_select(0, self.token)

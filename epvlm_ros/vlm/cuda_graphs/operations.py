@@ -2,30 +2,29 @@
 What the fixed-shape functions are made of, beside matrix products: in plain torch.
 
 ``FusedOperations`` in ``kernels`` does the same with one kernel each on a GPU. Both round where
-the library rounds: norms and rotations compute in float32, sums of the residual stream in the
-number type of the model.
+the library rounds: norms and rotary embeddings compute in float32, sums of the residual stream in
+the number type of the model.
 """
 
 from __future__ import annotations
 
+import logging
+
 from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
-from epvlm_ros.vlm.cuda_graphs.weights import Layer, Linear, Mlp, Norm
+from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Layer, Linear, Mlp, Norm
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+_log = logging.getLogger(__name__)
 
 
 class Operations:
     """
     In plain torch, on any device.
 
-    Parameters
-    ----------
-    hidden : torch.Tensor
-        The residual stream, shape (tokens, dim); ``add_norm``, ``linear_add`` change it.
-    cos, sin : torch.Tensor
-        Shape (tokens, head_dim / 2), of the rotary embedding of each token.
-
+    ``hidden`` is the residual stream, shape (tokens, dim); ``add_norm`` and ``linear_add`` change
+    it. ``cos`` and ``sin`` are of the rotary embedding of each token, (tokens, head_dim / 2).
     """
 
     # whether attention over the cache looks at keys up to a fixed bound, not up to the last one
@@ -52,16 +51,16 @@ class Operations:
         gate, up = values.chunk(2, dim=-1)
         return functional.silu(gate) * up
 
-    def product_in_parts(self, values: Tensor, linear: Linear) -> Tensor:
+    def split_k_linear(self, values: Tensor, linear: Linear) -> Tensor:
         """Return a product for ``add_norm``: whole, or in parts that are to be summed up."""
         return functional.linear(values, *linear)
 
-    def activated_product(self, values: Tensor, mlp: Mlp) -> Tensor:
+    def activated_linear(self, values: Tensor, mlp: Mlp) -> Tensor:
         """Return the activation of an MLP after its first product."""
         return self.activate(functional.linear(values, *mlp.up), mlp.activation)
 
-    def rotate(self, values: Tensor, cos: Tensor, sin: Tensor) -> None:
-        """Turn queries or keys (tokens, heads, head_dim) in place, in float32."""
+    def apply_rope(self, values: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Rotate queries or keys (tokens, heads, head_dim) in place, in float32."""
         low, high = values.float().chunk(2, dim=-1)
         cos, sin = cos[:, None].float(), sin[:, None].float()
         values.copy_(torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1))
@@ -76,19 +75,19 @@ class Operations:
         queries.copy_(normalize(queries, layer.query_norm))
         keys.copy_(normalize(keys, layer.key_norm))
 
-    def rotate_and_store(
+    def apply_rope_and_store(
         self, qkv: Tensor, cos: Tensor, sin: Tensor, cache: StaticCache, layer: int,
         offset: Tensor,
     ) -> Tensor:
         """
-        Turn queries and keys, and write keys and values to the cache from ``offset`` on.
+        Rotate queries and keys, and write keys and values to the cache from ``offset`` on.
 
         Returns the queries, shape (tokens, heads, head_dim).
         """
         num_kv_heads, head_dim = cache.num_heads, cache.head_dim
         values = qkv.unflatten(1, (-1, head_dim))  # (tokens, heads of all three, dim)
         num_heads = values.shape[1] - 2 * num_kv_heads
-        self.rotate(values[:, :num_heads + num_kv_heads], cos, sin)
+        self.apply_rope(values[:, :num_heads + num_kv_heads], cos, sin)
         places = offset + torch.arange(len(qkv), device=qkv.device)
         _, keys, new_values = values.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
         cache.keys[layer].index_copy_(1, places, keys.transpose(0, 1))
@@ -99,24 +98,10 @@ class Operations:
         self, queries: Tensor, cache: StaticCache, layer: int, offset: Tensor, bound: int,
     ) -> Tensor:
         """
-        Attend from tokens at ``offset`` and behind to all tokens up to themselves.
+        Attend from tokens at ``offset``, int64 (1,), and behind to all tokens up to themselves.
 
-        Parameters
-        ----------
-        queries : torch.Tensor
-            Shape (tokens, heads, head_dim), turned.
-        cache, layer
-            Where keys and values are.
-        offset : torch.Tensor
-            int64, shape (1,).
-        bound : int
-            No key at this place or behind it is seen by anybody.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (tokens, heads * head_dim).
-
+        Takes rotated queries (tokens, heads, head_dim), returns (tokens, heads * head_dim). All
+        keys lie before ``bound``.
         """
         tokens, heads, dim = queries.shape
         keys, values = cache.keys[layer, :, :bound], cache.values[layer, :, :bound]
@@ -154,20 +139,11 @@ class Operations:
         """
         Append one token to the cache and attend from it to all.
 
-        Parameters
-        ----------
-        qkv : torch.Tensor
-            Shape (1, all heads * head_dim).
-        cos, sin : torch.Tensor
-            The tables of ``DecoderWeights``.
-        cache, layer, bound
-            As in ``attend_to_cache``.
-        cursor : torch.Tensor
-            int64, its place in the cache and its M-RoPE position.
-
+        Takes (1, all heads * head_dim), the tables of ``DecoderWeights``, and in ``cursor``,
+        int64, the token's place in the cache and its M-RoPE position.
         """
         place, position = cursor[0:1], cursor[1:2]
-        queries = self.rotate_and_store(qkv, cos[position], sin[position], cache, layer, place)
+        queries = self.apply_rope_and_store(qkv, cos[position], sin[position], cache, layer, place)
         return self.attend_to_cache(queries, cache, layer, place, bound)
 
 
@@ -184,3 +160,15 @@ def normalize(hidden: Tensor, norm: Norm) -> Tensor:
     exact = hidden.float()
     exact = exact * torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + norm.eps)
     return norm.weight * exact.to(hidden.dtype)
+
+
+def find_operations(weights: DecoderWeights) -> Operations:
+    """Return fused kernels where they run with this model, else plain torch."""
+    if not weights.embedding.is_cuda:
+        return Operations()
+    try:
+        from epvlm_ros.vlm.cuda_graphs.kernels import try_out
+        return try_out(weights)
+    except (ImportError, RuntimeError) as error:
+        _log.warning('no fused kernels, plain torch instead: %s', error)
+        return Operations()

@@ -1,4 +1,4 @@
-"""Operations are tried out before they are trusted: fused kernels against plain torch."""
+"""Fused kernels are compared with plain torch before they are used."""
 
 from __future__ import annotations
 
@@ -19,21 +19,10 @@ def check_operations(weights: DecoderWeights, operations: Operations) -> None:
     """
     Make sure that a prefill, a further question and some steps come out as with plain torch.
 
-    Parameters
-    ----------
-    weights : DecoderWeights
-        The model.
-    operations : Operations
-        What is to be tried out.
-
-    Raises
-    ------
-    RuntimeError
-        If they differ by more than rounding.
-
+    Raises a RuntimeError if they differ by more than rounding.
     """
     tolerance = _TOLERANCES.get(weights.embedding.dtype, _TOLERANCES[torch.bfloat16])
-    for what, run in (('language model', run_trial), ('encoder', run_encoder_trial)):
+    for what, run in (('language model', run_language_model), ('encoder', run_encoder_parts)):
         found, expected = (run(weights, item) for item in (operations, Operations()))
         error = (found - expected).norm(dim=1) / expected.norm(dim=1)
         if not bool((error <= tolerance).all()):  # not a number is no agreement either
@@ -43,7 +32,7 @@ def check_operations(weights: DecoderWeights, operations: Operations) -> None:
 
 
 @torch.inference_mode()
-def run_trial(weights: DecoderWeights, operations: Operations) -> Tensor:
+def run_language_model(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return the logits, float32 (calls, vocabulary), of a prefill, a question and some steps."""
     device, vocabulary = weights.embedding.device, len(weights.embedding)
     model = LanguageModel(weights, operations, StaticCache(weights, _CAPACITY))
@@ -66,7 +55,7 @@ def run_trial(weights: DecoderWeights, operations: Operations) -> Tensor:
 
 
 @torch.inference_mode()
-def run_encoder_trial(weights: DecoderWeights, operations: Operations) -> Tensor:
+def run_encoder_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return what only an encoder uses, float32 (functions, any): norm, activation, rotation."""
     device, dtype = weights.embedding.device, weights.embedding.dtype
     random = torch.Generator().manual_seed(1)
@@ -79,7 +68,7 @@ def run_encoder_trial(weights: DecoderWeights, operations: Operations) -> Tensor
     hidden, delta = draw(tokens, dim), draw(tokens, dim)
     normed = operations.add_norm(hidden, delta, Norm(draw(dim), draw(dim), 1e-6))
     activated = operations.activate(draw(tokens, dim), 'quick_gelu')
-    turned = draw(tokens, heads, head_dim)
+    rotated = draw(tokens, heads, head_dim)
     angles = draw(tokens, head_dim // 2)
-    operations.rotate(turned, angles.cos(), angles.sin())
-    return torch.stack([item.float().flatten() for item in (hidden, normed, activated, turned)])
+    operations.apply_rope(rotated, angles.cos(), angles.sin())
+    return torch.stack([item.float().flatten() for item in (hidden, normed, activated, rotated)])

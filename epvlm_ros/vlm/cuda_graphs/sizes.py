@@ -24,17 +24,9 @@ class GrowingRows:
 
 def padded_size(num_tokens: int, smallest: int, steps: int) -> int:
     """
-    Return the next of a few sizes.
+    Return the next of a few sizes, all multiples of ``smallest``.
 
-    Parameters
-    ----------
-    num_tokens : int
-        At least 1.
-    smallest : int
-        Sizes are multiples of it.
-    steps : int
-        How many sizes there are between a number and its double, for large ones.
-
+    For large numbers there are so many ``steps`` of sizes between a number and its double.
     """
     step = max(smallest, (1 << (num_tokens.bit_length() - 1)) // steps)
     return -(-num_tokens // step) * step

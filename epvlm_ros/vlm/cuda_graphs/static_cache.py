@@ -8,22 +8,12 @@ from torch import Tensor
 
 
 class StaticCache:
-    """
-    Keys and values of one prompt and its answer.
-
-    Parameters
-    ----------
-    weights : DecoderWeights
-        Of the language model.
-    capacity : int
-        Most tokens.
-
-    """
+    """Keys and values of one prompt and its answer, at most ``capacity`` tokens."""
 
     def __init__(self, weights: DecoderWeights, capacity: int) -> None:
         self.num_heads, self.head_dim = weights.num_key_value_heads, weights.head_dim
         self.capacity = capacity
-        # zeros: where nobody looks there must be numbers, since 0 times what is none is none
+        # zeros: masked places must hold numbers, since 0 times NaN is NaN
         self.both = torch.zeros(
             (2, len(weights.layers), self.num_heads, capacity, self.head_dim),
             dtype=weights.embedding.dtype, device=weights.embedding.device)

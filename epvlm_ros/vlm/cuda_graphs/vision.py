@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from epvlm_ros.vlm.cuda_graphs.attention import FastestAttention, StretchAttention
+from epvlm_ros.vlm.cuda_graphs.attention import FastestAttention, VarlenAttention
 from epvlm_ros.vlm.cuda_graphs.encoder import attend_to_all, encode, EncoderInput
-from epvlm_ros.vlm.cuda_graphs.graphs import FixedFunction, GraphPool
+from epvlm_ros.vlm.cuda_graphs.graphs import FixedShapeFunction, GraphPool
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
 from epvlm_ros.vlm.cuda_graphs.sizes import GrowingRows, padded_size
 from epvlm_ros.vlm.cuda_graphs.weights import EncoderWeights
@@ -20,24 +20,13 @@ import torch
 from torch import Tensor
 
 
-class CapturedEncoder:
+class CudaGraphEncoder:
     """
     Encodes kept tokens, padded to the next of a few sizes unless their number is a usual one.
 
-    Parameters
-    ----------
-    weights : EncoderWeights
-        The model.
-    operations : Operations
-        What the functions are made of.
-    pool : GraphPool
-        Where they are kept.
-    usual_ratios : collection of float
-        Keep ratios whose numbers of tokens get functions without padding.
-    mix_positions : callable
-        Returns entries and shares of the learned positions of the kept patches of an image, see
-        ``EncoderInput``; only asked for where there are any.
-
+    ``usual_ratios`` are keep ratios whose numbers of tokens get functions without padding.
+    ``mix_positions`` returns entries and shares of the learned positions of the kept patches, see
+    ``EncoderInput``; it is only called where there are any.
     """
 
     def __init__(
@@ -49,7 +38,7 @@ class CapturedEncoder:
         self._weights, self._operations, self._pool = weights, operations, pool
         self._usual_ratios = frozenset(usual_ratios) | {1.0}
         self._attention = FastestAttention()
-        self._attention_within = StretchAttention()
+        self._attention_within = VarlenAttention()
         self._patches = GrowingRows(weights.patches.weight)
         mergers = [weights.merger, *weights.deepstack.values()]
         self._features = [GrowingRows(merger.mlp.down.weight.T) for merger in mergers]
@@ -72,12 +61,12 @@ class CapturedEncoder:
         inputs, features = function.buffers
         order, window_sizes = self._order(of_images, vision.cols)
         self._fill(inputs, vision, order)
+        per_token, num_patches = self._weights.patches_per_token, len(inputs.patches)
         if num_images:
-            _set_ends(inputs.image_ends, [len(kept) for kept in of_images],
-                      self._weights.patches_per_token, len(inputs.patches))
+            sizes = [len(kept) for kept in of_images]
+            _set_cu_seqlens(inputs.image_cu_seqlens, sizes, per_token, num_patches)
         if self._weights.windowed:
-            _set_ends(inputs.window_ends, window_sizes, self._weights.patches_per_token,
-                      len(inputs.patches))
+            _set_cu_seqlens(inputs.window_cu_seqlens, window_sizes, per_token, num_patches)
         function()
         if self._weights.windowed:
             back = torch.from_numpy(np.argsort(order)).to(self._pool.device)
@@ -96,7 +85,7 @@ class CapturedEncoder:
         order, sizes = order_by_window(of_images, cols, self._weights.window_size)
         return order, sizes.tolist()
 
-    def _make_function(self, size: int, num_images: int) -> FixedFunction:
+    def _make_function(self, size: int, num_images: int) -> FixedShapeFunction:
         weights, device = self._weights, self._pool.device
         num_patches = size * weights.patches_per_token
         inputs = EncoderInput(
@@ -109,12 +98,12 @@ class CapturedEncoder:
         attention: Any = partial(attend_to_all, attend=self._attention)
         if num_images:
             attention = partial(
-                self._attention_within, ends=inputs.image_ends, longest=num_patches)
+                self._attention_within, cu_seqlens=inputs.image_cu_seqlens, max_seqlen=num_patches)
         # padding is shorter than an eighth of the tokens, but may be longer than a window
         window = weights.window_size ** 2 * weights.patches_per_token
         window_attention = partial(
-            self._attention_within, ends=inputs.window_ends,
-            longest=max(window, num_patches // 8))
+            self._attention_within, cu_seqlens=inputs.window_cu_seqlens,
+            max_seqlen=max(window, num_patches // 8))
         features = [rows.first(size) for rows in self._features]
 
         def run() -> None:
@@ -122,7 +111,7 @@ class CapturedEncoder:
             for rows, values in zip(features, encoded):
                 rows.copy_(values)
 
-        return FixedFunction(run, (inputs, features))
+        return FixedShapeFunction(run, (inputs, features))
 
     def _fill(self, inputs: EncoderInput, vision: VisionInput, order: np.ndarray) -> None:
         per_token = self._weights.patches_per_token
@@ -155,9 +144,9 @@ class CapturedEncoder:
         return staged.to(device, non_blocking=True).flatten(0, 1)
 
 
-def _set_ends(ends: Tensor, lengths: list[int], per_token: int, total: int) -> None:
-    """Set where stretches of so many tokens begin and end, and then the padding up to the end."""
-    values = np.full(len(ends), total, np.int32)
+def _set_cu_seqlens(cu_seqlens: Tensor, lengths: list[int], per_token: int, total: int) -> None:
+    """Set where sequences of so many tokens begin and end, and then the padding up to the end."""
+    values = np.full(len(cu_seqlens), total, np.int32)
     values[0] = 0
     values[1:len(lengths) + 1] = np.cumsum(lengths) * per_token
-    ends.copy_(torch.from_numpy(values), non_blocking=True)
+    cu_seqlens.copy_(torch.from_numpy(values), non_blocking=True)

@@ -32,11 +32,7 @@ class Norm(NamedTuple):
 
 
 class Mlp(NamedTuple):
-    """
-    Two layers with an activation in between.
-
-    A gated one has the matrices of gate and values on top of each other in ``up``.
-    """
+    """Two layers; a gated one has the matrices of gate and values stacked in ``up``."""
 
     up: Linear
     down: Linear
@@ -44,23 +40,19 @@ class Mlp(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """
-    One layer of the encoder or of the language model; queries, keys and values in one.
-
-    Some language models normalize each head of the queries and of the keys.
-    """
+    """One layer of the encoder or the language model; queries, keys and values in one matrix."""
 
     norm_before_attention: Norm
     qkv: Linear
     out: Linear
     norm_before_mlp: Norm
     mlp: Mlp
-    query_norm: Norm | None = None
+    query_norm: Norm | None = None  # of each head
     key_norm: Norm | None = None
 
 
 class Merger(NamedTuple):
-    """A patch merger; takes the patches of a token side by side, normalized before or then."""
+    """A patch merger; takes the patches of a token side by side, normalized before or after."""
 
     norm: Norm
     mlp: Mlp
@@ -68,58 +60,26 @@ class Merger(NamedTuple):
 
 @dataclass(frozen=True)
 class EncoderWeights:
-    """
-    The encoder and the patch merger.
+    """The encoder and the patch merger."""
 
-    Parameters
-    ----------
-    patches : Linear
-        From the values of a patch to the width of the encoder.
-    layers : tuple of Layer
-        In order.
-    windowed : frozenset of int
-        The layers that attend within windows.
-    window_size : int
-        Side of a window in visual tokens; 0 without windows.
-    num_heads, head_dim : int
-        Of its attention.
-    inverse_frequencies : torch.Tensor
-        float32, shape (head_dim / 4,), of the rotary embedding of rows and of columns.
-    merger : Merger
-        To the width of the language model.
-    patches_per_token : int
-        Patches of one visual token.
-    learned_positions : torch.Tensor or None
-        Shape (entries, width), of which every place in an image is a mixture.
-    deepstack : dict of int to Merger
-        Mergers after layers in the middle.
-
-    """
-
-    patches: Linear
+    patches: Linear  # from the values of a patch to the width of the encoder
     layers: tuple[Layer, ...]
-    windowed: frozenset[int]
-    window_size: int
+    windowed: frozenset[int]  # the layers that attend within windows
+    window_size: int  # side of a window in visual tokens; 0 without windows
     num_heads: int
     head_dim: int
-    inverse_frequencies: Tensor
-    merger: Merger
+    inverse_frequencies: Tensor  # float32 (head_dim / 4,), rotary, of rows and of columns
+    merger: Merger  # to the width of the language model
     patches_per_token: int
-    learned_positions: Tensor | None
-    deepstack: dict[int, Merger]
+    learned_positions: Tensor | None  # (entries, width); each place in an image mixes some
+    deepstack: dict[int, Merger]  # mergers after layers in the middle
 
     @classmethod
     def of(cls, encoder: Any) -> EncoderWeights:
         """
-        Take the weights of the library's encoder.
+        Take the weights of the library's encoder; matrices are merged as in ``DecoderWeights``.
 
-        Gate and values of the MLP become one matrix, as in ``DecoderWeights.of``.
-
-        Raises
-        ------
-        Unsupported
-            If the encoder has another structure than in the families known here.
-
+        Raises ``Unsupported`` for another structure than in the families known here.
         """
         config = encoder.config
         kind = config.model_type.removesuffix('_vision')
@@ -151,39 +111,18 @@ class EncoderWeights:
 
 @dataclass(frozen=True)
 class DecoderWeights:
-    """
-    The language model.
+    """The language model."""
 
-    Parameters
-    ----------
-    embedding : torch.Tensor
-        Shape (vocabulary, dim).
-    layers : tuple of Layer
-        In order.
-    norm : Norm
-        Before the output layer.
-    head : Linear
-        The output layer.
-    num_heads, num_key_value_heads, head_dim : int
-        Of its attention.
-    cos, sin : torch.Tensor
-        Shape (MAX_POSITIONS, head_dim / 2), in the number type of the model, as the library
-        rounds them.
-    axes : torch.Tensor
-        int64, shape (head_dim / 2,): which of (time, height, width) turns each frequency.
-
-    """
-
-    embedding: Tensor
+    embedding: Tensor  # (vocabulary, dim)
     layers: tuple[Layer, ...]
-    norm: Norm
+    norm: Norm  # before the output layer
     head: Linear
     num_heads: int
     num_key_value_heads: int
     head_dim: int
-    cos: Tensor
+    cos: Tensor  # (MAX_POSITIONS, head_dim / 2), rotary, rounded as in the library
     sin: Tensor
-    axes: Tensor
+    axes: Tensor  # int64 (head_dim / 2,): which of (time, height, width) each frequency is for
 
     @property
     def group_size(self) -> int:
@@ -195,14 +134,9 @@ class DecoderWeights:
         """
         Take the weights of the library's language model.
 
-        The separate matrices of queries, keys and values, and of gate and values of the MLP,
-        become one in memory, and the library's parameters parts of it: nothing is stored twice.
-
-        Raises
-        ------
-        Unsupported
-            If the language model has another structure.
-
+        The matrices of queries, keys and values, and of gate and values of the MLP, become one in
+        memory, and the library's parameters parts of it: nothing is stored twice. Raises
+        ``Unsupported`` for another structure.
         """
         config = language_model.config
         if config.model_type not in ('qwen2_vl_text', 'qwen2_5_vl_text', 'qwen3_vl_text'):
@@ -233,7 +167,7 @@ class DecoderWeights:
 
 
 def _axes(rope: Any, num_frequencies: int) -> Tensor:
-    """Return which of (time, height, width) turns each frequency."""
+    """Return which of (time, height, width) rotates each frequency."""
     sections = rope['mrope_section']
     if not rope.get('mrope_interleaved', False):
         return torch.repeat_interleave(torch.arange(3), torch.tensor(sections))

@@ -18,56 +18,26 @@ class EngineAnswer:
     """
     An answer and what it cost.
 
-    Parameters
-    ----------
-    text : str
-        The answer; of an answer that was cut off, what there was.
-    kept_indices : numpy.ndarray
-        int64, ascending ``(moment * rows + row) * cols + col`` of the visual tokens that were
-        computed on.
-    num_moments : int
-        Images that the answer is about.
-    rows, cols : int
-        The grid of visual tokens of one image.
-    num_tokens, num_tokens_kept : int
-        Visual tokens of all images, and those computed on.
-    flops_dense, flops_used : int
-        Encoder and prefill on all tokens, and on the kept ones, see ``flops``; what the first
-        question about a frame costs.
-    flops_reused : int
-        The part of ``flops_used`` that had been computed before the question, or for another
-        one about the same frame.
-    time_to_first_token_s : float
-        From the call to the first token of the answer, preprocessing included; the time to
-        the end if there was none.
-    total_time_s : float
-        From the call to the end.
-    num_generated_tokens : int
-        Tokens of the text.
-    fallback : str
-        One of ``selection.FALLBACKS``: what was used in place of the configured rule, in the
-        latest moment.
-    ending : str
-        ``end``, ``limit`` (``max_new_tokens``), ``deadline`` or ``stopped``
-        (``should_stop``).
-
+    ``flops_dense`` and ``flops_used`` are those of encoder and prefill on all tokens and on the
+    kept ones, see ``flops``: what the first question about a frame costs. ``flops_reused`` is the
+    part of ``flops_used`` that was computed before, or for another question about the frame.
     """
 
-    text: str
-    kept_indices: np.ndarray
+    text: str  # as far as it came
+    kept_indices: np.ndarray  # int64, ascending ``(moment * rows + row) * cols + col``
     num_moments: int
-    rows: int
+    rows: int  # of visual tokens of one image
     cols: int
-    num_tokens: int
-    num_tokens_kept: int
+    num_tokens: int  # visual tokens of all images
+    num_tokens_kept: int  # those computed on
     flops_dense: int
     flops_used: int
     flops_reused: int
-    time_to_first_token_s: float
+    time_to_first_token_s: float  # from the call on; to the end if there was no token
     total_time_s: float
     num_generated_tokens: int
-    fallback: str
-    ending: str
+    fallback: str  # one of FALLBACKS, in place of the configured selection of the latest moment
+    ending: str  # one of AT_...
 
     @property
     def flops_saved(self) -> float:

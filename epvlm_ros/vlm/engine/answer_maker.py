@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import time
 
 from epvlm_ros.vlm.checkpoint import Checkpoint
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.cuda_graphs import CapturedQwenVl, record
 from epvlm_ros.vlm.engine.answer import EngineAnswer
 from epvlm_ros.vlm.engine.costs import count_costs
-from epvlm_ros.vlm.engine.frame_encoder import FrameEncoder
-from epvlm_ros.vlm.engine.generation import CutOff, Draft, finish_all, make_limits, write_answers
-from epvlm_ros.vlm.engine.moment import Moment, View
+from epvlm_ros.vlm.engine.frame_encoder import CheckLimits, FrameEncoder
+from epvlm_ros.vlm.engine.generation import (
+    CutOff, finish_all, Generation, make_limits, write_answers)
+from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.flops import ModelShape
 from epvlm_ros.vlm.prompt import AnswerText, PromptBuilder
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix, Sampling
@@ -23,96 +23,48 @@ ShouldStop = Callable[[], bool]
 
 
 class AnswerMaker:
-    """
-    Runs the model of a checkpoint; ``VlmEngine`` says what the arguments of its methods mean.
+    """Runs the model; ``VlmEngine`` says what the arguments of its methods mean."""
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        The loaded model.
-    system_prompt : str
-        As in ``VlmConfig``.
-
-    Raises
-    ------
-    ValueError
-        If the model cannot be prompted so.
-
-    """
-
-    def __init__(self, checkpoint: Checkpoint, system_prompt: str = '') -> None:
-        self._model = checkpoint.model
-        self._tokenizer = checkpoint.tokenizer
-        self._prompts = PromptBuilder(
-            checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.image_token_id,
-            checkpoint.model.video_token_id, tells_times=checkpoint.model.tells_times,
-            system_prompt=system_prompt)
-        self.frames = FrameEncoder(checkpoint, caches=self.image_comes_first)
-        self._shape = ModelShape.from_config(checkpoint.model.config)
-        self._end_token_ids = checkpoint.model.end_token_ids
+    def __init__(
+        self, checkpoint: Checkpoint, prompts: PromptBuilder, frames: FrameEncoder,
+    ) -> None:
+        self._model, self._tokenizer = checkpoint.model, checkpoint.tokenizer
+        self._prompts, self._frames = prompts, frames
+        self._shape = ModelShape.from_config(self._model.info.config)
+        self._end_token_ids = self._model.info.end_token_ids
         if not self._end_token_ids and checkpoint.tokenizer.eos_token_id is not None:
             self._end_token_ids = frozenset([checkpoint.tokenizer.eos_token_id])
         self._num_answers = 0
 
-    @property
-    def image_comes_first(self) -> bool:
-        """Whether all questions about a view share the computation up to its end."""
-        return self._prompts.image_comes_first
-
-    def answer(
-        self, moments: Sequence[Moment], question: str, seconds_between: float,
-        config: VlmConfig, should_stop: ShouldStop | None,
-        on_text: Callable[[str], None] | None,
-    ) -> EngineAnswer:
-        """Answer one question about one or several moments."""
-        draft = Draft(AnswerText(self._tokenizer, on_text), time.perf_counter())
-        check_limits = make_limits(should_stop, config.deadline)
-        view, prefix = self.frames.look_at(moments, seconds_between, config, self._num_answers)
-        prompt_ids = self._prompt_ids(question, view)
-        known = prefix or self._model.known_lead(prompt_ids)
-        try:
-            check_limits()
-            with self._model.checked(check_limits):
-                if prefix is None:
-                    state = self.frames.prefill(view, prompt_ids, check_limits)
-                else:
-                    state = self._model.ask(prefix, prefix.text_after(prompt_ids))
-                token_ids = self._model.decode(
-                    state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
-                write_answers([draft], ([(0, token_id)] for token_id in token_ids),
-                              config.max_new_tokens, check_limits, time.perf_counter)
-        except CutOff as cut_off:
-            draft.finish(cut_off.ending, time.perf_counter())
-        self._num_answers += 1
-        return self._make_answer(draft, view, prompt_ids, known)
-
     def answer_all(
-        self, moment: Moment, questions: Sequence[str], config: VlmConfig,
-        should_stop: ShouldStop | None,
+        self, moments: Sequence[Moment], questions: Sequence[str], seconds_between: float,
+        config: VlmConfig, should_stop: ShouldStop | None,
+        on_text: Callable[[str], None] | None = None,
     ) -> list[EngineAnswer]:
-        """Answer several questions about one moment at once."""
-        drafts = [Draft(AnswerText(self._tokenizer), time.perf_counter()) for _ in questions]
+        """Answer one or several questions at once; ``on_text`` gets the text of them all."""
+        generations = [
+            Generation(AnswerText(self._tokenizer, on_text), time.perf_counter())
+            for _ in questions]
         check_limits = make_limits(should_stop, config.deadline)
-        view, prefix = self.frames.look_at([moment], 1.0, config, self._num_answers)
-        prompts = [self._prompt_ids(question, view) for question in questions]
-        known = prefix or self._model.known_lead(prompts[0])
+        selected, prefix = self._frames.select(
+            moments, seconds_between, config, self._num_answers)
+        prompts = [self._prompt_ids(question, selected) for question in questions]
+        known = prefix or self._model.known_system_prefix(prompts[0])
         try:
             check_limits()
             with self._model.checked(check_limits):
-                prefix = prefix or self.frames.prefill_image(view, prompts[0], check_limits)
-                state = self._model.ask_together(
-                    prefix, [prefix.text_after(ids) for ids in prompts])
-                tokens = self._model.decode_together(
-                    state, self._end_token_ids, config.max_new_tokens, self._sampling(config))
+                if prefix is None and len(prompts) > 1:
+                    prefix = self._frames.prefill_image(selected, prompts[0], check_limits)
+                tokens = self._decode(selected, prefix, prompts, config, check_limits)
                 write_answers(
-                    drafts, tokens, config.max_new_tokens, check_limits, time.perf_counter)
+                    generations, tokens, config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
-            finish_all(drafts, cut_off.ending, time.perf_counter())
+            finish_all(generations, cut_off.ending, time.perf_counter())
         self._num_answers += len(questions)
         # if the frame was not known, it was encoded for the first question
         return [
-            self._make_answer(draft, view, ids, prefix if number else known)
-            for number, (draft, ids) in enumerate(zip(drafts, prompts))]
+            self._make_answer(generation, selected, ids, prefix if number else known)
+            for number, (generation, ids) in enumerate(zip(generations, prompts))]
 
     def prepare(
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
@@ -120,56 +72,73 @@ class AnswerMaker:
     ) -> None:
         """Compute all of an answer that does not depend on the question."""
         check_limits = make_limits(should_stop, 0.0)
-        view, prefix = self.frames.look_at(moments, seconds_between, config, self._num_answers)
+        selected, prefix = self._frames.select(
+            moments, seconds_between, config, self._num_answers)
         if prefix is not None:
             return
         try:
             check_limits()
             with self._model.checked(check_limits):
-                self.frames.prefill_image(view, self._prompt_ids('?', view), check_limits)
+                self._frames.prefill_image(
+                    selected, self._prompt_ids('?', selected), check_limits)
         except CutOff:
             pass
 
-    def record(
+    def warm_up(
         self, width: int, height: int, config: VlmConfig, should_stop: ShouldStop,
     ) -> None:
-        """Record what questions about an image of this size will need, where it is captured."""
-        grid = self.frames.patch_grid(height, width)
-        if not isinstance(self._model, CapturedQwenVl):
-            return
-        numbers_kept = (token_budget(config.keep_ratio, grid.num_tokens), grid.num_tokens)
-        record(self._model, self._prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
-               numbers_kept, self._sampling(config), should_stop)
+        """Get the model ready for questions about images of this size."""
+        grid = self._frames.patch_grid(height, width)
+        self._model.warm_up(
+            self._prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
+            (token_budget(config.keep_ratio, grid.num_tokens), grid.num_tokens),
+            self._sampling(config), should_stop)
 
-    def _prompt_ids(self, question: str, view: View) -> torch.Tensor:
+    def _decode(
+        self, selected: SelectedMoments, prefix: PromptPrefix | None,
+        prompts: list[torch.Tensor], config: VlmConfig, check_limits: CheckLimits,
+    ) -> Iterator[list[tuple[int, int]]]:
+        """Return lists of (number of the question, next token), as they are computed."""
+        options = self._end_token_ids, config.max_new_tokens, self._sampling(config)
+        if prefix is None:  # a single question about new moments
+            state = self._frames.prefill(selected, prompts[0], check_limits)
+        elif len(prompts) == 1:
+            state = self._model.extend(prefix, prefix.text_after(prompts[0]))
+        else:
+            texts = [prefix.text_after(prompt_ids) for prompt_ids in prompts]
+            return self._model.decode_together(
+                self._model.extend_together(prefix, texts), *options)
+        return ([(0, token_id)] for token_id in self._model.decode(state, *options))
+
+    def _prompt_ids(self, question: str, selected: SelectedMoments) -> torch.Tensor:
         return self._prompts.prompt_ids(
-            question, view.grid.num_tokens, len(view.moments), view.seconds_between)
+            question, selected.grid.num_tokens, len(selected.moments), selected.seconds_between)
 
     def _sampling(self, config: VlmConfig) -> Sampling:
         return Sampling(
             config.temperature, config.top_p, config.seed,
-            config.repetition_penalty or self._model.repetition_penalty)
+            config.repetition_penalty or self._model.info.repetition_penalty)
 
     def _make_answer(
-        self, draft: Draft, view: View, prompt_ids: torch.Tensor,
+        self, generation: Generation, selected: SelectedMoments, prompt_ids: torch.Tensor,
         known: PromptPrefix | None,
     ) -> EngineAnswer:
         """Return what came of a prompt of which a part was known, or nothing."""
-        kept_indices = view.kept_indices
-        costs = count_costs(self._shape, view, len(prompt_ids), known)
+        kept_indices = selected.kept_indices
+        costs = count_costs(self._shape, selected, len(prompt_ids), known)
         return EngineAnswer(
-            text=draft.text.text,
+            text=generation.text.text,
             kept_indices=kept_indices,
-            num_moments=len(view.moments),
-            rows=view.grid.rows,
-            cols=view.grid.cols,
-            num_tokens=view.num_tokens,
+            num_moments=len(selected.moments),
+            rows=selected.grid.rows,
+            cols=selected.grid.cols,
+            num_tokens=selected.num_tokens,
             num_tokens_kept=len(kept_indices),
             flops_dense=costs.dense,
             flops_used=costs.used,
             flops_reused=costs.reused,
-            time_to_first_token_s=draft.time_to_first_token_s,
-            total_time_s=draft.total_time_s,
-            num_generated_tokens=len(draft.text.token_ids),
-            fallback=view.fallback,
-            ending=draft.ending)
+            time_to_first_token_s=generation.time_to_first_token_s,
+            total_time_s=generation.total_time_s,
+            num_generated_tokens=len(generation.text.token_ids),
+            fallback=selected.fallback,
+            ending=generation.ending)

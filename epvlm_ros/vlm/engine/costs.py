@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epvlm_ros.vlm.engine.moment import View
+from epvlm_ros.vlm.engine.moment import SelectedMoments
 from epvlm_ros.vlm.flops import language_model_flops, ModelShape, prefill_flops
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix
 import numpy as np
@@ -20,29 +20,20 @@ class PrefillCosts:
 
 
 def count_costs(
-    shape: ModelShape, view: View, num_prompt_tokens: int, known: PromptPrefix | None,
+    shape: ModelShape, selected: SelectedMoments, num_prompt_tokens: int,
+    known: PromptPrefix | None,
 ) -> PrefillCosts:
     """
-    Count the prefill of a question about a view.
+    Count the prefill of a question, whose dense prompt has so many tokens.
 
-    Parameters
-    ----------
-    shape : ModelShape
-        The model.
-    view : View
-        What it is about.
-    num_prompt_tokens : int
-        Tokens of the dense prompt.
-    known : PromptPrefix or None
-        The part of the prompt that was computed before, if any: all up to the end of the images,
-        or what stands before them.
-
+    ``known`` is the part of it that was computed before, if any: all up to the end of the images,
+    or what stands before them.
     """
-    num_text_tokens = num_prompt_tokens - view.num_tokens
-    all_indices = np.arange(view.grid.num_tokens)
-    dense = _count(shape, view, [all_indices] * len(view.moments), num_text_tokens)
-    kept = [selection.kept_indices for selection in view.selections]
-    used = _count(shape, view, kept, num_text_tokens)
+    num_text_tokens = num_prompt_tokens - selected.num_tokens
+    all_indices = np.arange(selected.grid.num_tokens)
+    dense = _count(shape, selected, [all_indices] * len(selected.moments), num_text_tokens)
+    kept = [selection.kept_indices for selection in selected.selections]
+    used = _count(shape, selected, kept, num_text_tokens)
     if known is None:
         return PrefillCosts(dense, used, 0)
     num_kept = sum(len(indices) for indices in kept) + num_text_tokens
@@ -54,10 +45,10 @@ def count_costs(
 
 
 def _count(
-    shape: ModelShape, view: View, kept: list[np.ndarray], num_text_tokens: int,
+    shape: ModelShape, selected: SelectedMoments, kept: list[np.ndarray], num_text_tokens: int,
 ) -> int:
     sizes = [len(indices) for indices in kept]
-    windows = [shape.window_sizes(indices, view.grid.cols) for indices in kept]
+    windows = [shape.window_sizes(indices, selected.grid.cols) for indices in kept]
     window_sizes = [size for window in windows if window is not None for size in window]
     return prefill_flops(
         shape, sum(sizes), num_text_tokens, window_sizes=window_sizes, image_sizes=sizes)

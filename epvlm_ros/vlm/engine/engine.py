@@ -10,10 +10,11 @@ from epvlm_ros.vlm.checkpoint import Checkpoint, load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.answer import EngineAnswer
 from epvlm_ros.vlm.engine.answer_maker import AnswerMaker
+from epvlm_ros.vlm.engine.frame_encoder import FrameEncoder
 from epvlm_ros.vlm.engine.memory_guard import within_memory
 from epvlm_ros.vlm.engine.moment import Moment
 from epvlm_ros.vlm.patch_grid import PatchGrid
-from epvlm_ros.vlm.prompt import check_question
+from epvlm_ros.vlm.prompt import check_question, PromptBuilder
 from epvlm_ros.vlm.token_selection import warm_up as warm_up_selection
 import numpy as np
 import torch
@@ -30,9 +31,9 @@ class Limits(TypedDict, total=False):
     """
     What a query may set for itself, in the ranges of the parameters; None sets nothing.
 
-    ``deadline_s`` counts from the call. What was begun is not broken off: an answer may end
-    later by the time of one layer, and where functions are recorded by that of the encoder, of
-    the prefill or of some tokens.
+    ``deadline_s`` counts from the call. What was begun is finished: an answer may end later by
+    the time of one layer, or with CUDA graphs by that of the encoder, of the prefill or of some
+    tokens.
     """
 
     keep_ratio: float | None
@@ -46,34 +47,33 @@ LIMIT_PARAMETERS = {
 
 class VlmEngine:
     """
-    Answers questions about frames, computing on the tokens that the events choose.
+    Answers questions about frames, computing on the tokens that the events select.
 
     Not for several threads at once: one worker owns it.
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        The loaded model.
-    config : VlmConfig
-        How much of each frame is computed on, and the limits.
+    Raises
+    ------
+    ValueError
+        If the model cannot be prompted as ``config`` says.
 
     """
 
     def __init__(self, checkpoint: Checkpoint, config: VlmConfig) -> None:
-        self._config = config
-        self._model = checkpoint.model
-        self._maker = AnswerMaker(checkpoint, config.system_prompt)
+        self._config, self._model = config, checkpoint.model
+        info = checkpoint.model.info
+        self._prompts = PromptBuilder(
+            checkpoint.tokenizer, checkpoint.chat_template, info.image_token_id,
+            info.video_token_id, tells_times=info.tells_times,
+            system_prompt=config.system_prompt)
+        self._frames = FrameEncoder(checkpoint, caches=self._prompts.image_comes_first)
+        self._maker = AnswerMaker(checkpoint, self._prompts, self._frames)
 
     @classmethod
     def from_config(cls, config: VlmConfig) -> VlmEngine:
         """
         Load the model; takes seconds to minutes.
 
-        Parameters
-        ----------
-        config : VlmConfig
-            An empty ``model`` is the embedded checkpoint. ``num_threads`` above 0 sets the
-            threads of torch in the whole process.
+        ``num_threads`` above 0 sets the threads of torch in the whole process.
 
         Raises
         ------
@@ -89,27 +89,17 @@ class VlmEngine:
         """
         Answer about a small empty picture, so that no question pays for the first use.
 
-        Libraries load their kernels and plan their memory on the first call, and the loops of
-        the selection are compiled, or loaded from the cache. On a GPU, what images of the sizes
-        in ``config.warm_up_sizes`` will need is recorded.
-
-        Parameters
-        ----------
-        should_stop : callable
-            Tells whether to leave out what is left.
-
-        Raises
-        ------
-        ValueError
-            If there can be no image of one of these sizes.
-
+        Libraries load their kernels on the first call, and the loops of the selection are
+        compiled, or loaded from the cache. On a GPU, CUDA graphs for images of the sizes in
+        ``config.warm_up_sizes`` are captured. ``should_stop`` tells whether to leave out the
+        rest. Raises a ValueError if there can be no image of one of these sizes.
         """
         warm_up_selection()
         picture = np.zeros((WARM_UP_SIZE_PX, WARM_UP_SIZE_PX, 3), np.uint8)
         self.answer(
             picture, '?', None, max_new_tokens=2, deadline_s=0.0, should_stop=should_stop)
         for width, height in self._config.read_warm_up_sizes():
-            self._maker.record(width, height, self._config, should_stop)
+            self._maker.warm_up(width, height, self._config, should_stop)
 
     @property
     def config(self) -> VlmConfig:
@@ -117,15 +107,7 @@ class VlmEngine:
         return self._config
 
     def reconfigure(self, config: VlmConfig) -> None:
-        """
-        Take new values of the dynamic parameters.
-
-        Raises
-        ------
-        ValueError
-            If a parameter that needs the model loaded anew differs.
-
-        """
+        """Take new values of the dynamic parameters; a ValueError if another one differs."""
         for item in fields(config):
             old, new = getattr(self._config, item.name), getattr(config, item.name)
             if new != old and not item.metadata['dynamic']:
@@ -143,38 +125,22 @@ class VlmEngine:
         """
         Check what can be checked of a query without the model; any thread may do so.
 
-        Raises
-        ------
-        ValueError
-            If the question is blank or too long, or a number is out of its range.
-
+        Raises a ValueError if the question is blank or too long, or a number is out of its range.
         """
         check_question(question, self._override(limits).max_question_length)
 
     def patch_grid(self, image_height: int, image_width: int) -> PatchGrid:
-        """
-        Return the visual tokens of an image of this size.
-
-        Raises
-        ------
-        ValueError
-            If the image is smaller than one token or too long for its width.
-
-        """
-        return self._maker.frames.patch_grid(image_height, image_width)
+        """Return the visual tokens of an image of this size; raises as ``check_image``."""
+        return self._frames.patch_grid(image_height, image_width)
 
     def check_image(self, image_rgb: np.ndarray) -> None:
         """
         Check an image without the model; any thread may do so.
 
-        Raises
-        ------
-        ValueError
-            If it is no uint8 array of shape (height, width, 3), smaller than one token, or too
-            long for its width.
-
+        Raises a ValueError if it is no uint8 array of shape (height, width, 3), smaller than one
+        token, or too long for its width.
         """
-        self._maker.frames.check_image(image_rgb)
+        self._frames.check_image(image_rgb)
 
     def answer(
         self,
@@ -189,23 +155,7 @@ class VlmEngine:
         """
         Answer one question about one frame.
 
-        Of the frame that was asked about last, with the same parameters, nothing is computed
-        again: a further question costs its own text.
-
-        Parameters
-        ----------
-        image_rgb, activity
-            As in ``Moment``.
-        question, should_stop, on_text, **limits
-            As in ``answer_about``.
-
-        Raises
-        ------
-        ValueError
-            If an argument is not as above; the text names the remedy.
-        OutOfMemory
-            If there is not enough memory; the next question may fit.
-
+        As ``answer_about`` a single ``Moment``.
         """
         return self.answer_about(
             [Moment(image_rgb, activity)], question, should_stop=should_stop, on_text=on_text,
@@ -224,6 +174,9 @@ class VlmEngine:
         """
         Answer one question about one or several moments.
 
+        Of the moments that were asked about last, with the same parameters, nothing is computed
+        again: a further question costs its own text.
+
         Parameters
         ----------
         moments : sequence of Moment
@@ -233,8 +186,8 @@ class VlmEngine:
         seconds_between : float
             Time from one moment to the next, for models that know about time.
         should_stop : callable, optional
-            Asked before the encoder, before the prefill, after every token and, where nothing is
-            recorded, before every layer; true ends the answer with what there is.
+            Asked before the encoder, before the prefill, after every token and, without CUDA
+            graphs, before every layer; true ends the answer with what there is.
         on_text : callable, optional
             Gets each further piece of the text; the pieces make up ``EngineAnswer.text``.
         **limits : Limits
@@ -242,14 +195,16 @@ class VlmEngine:
 
         Raises
         ------
-        ValueError, OutOfMemory
-            As in ``answer``.
+        ValueError
+            If an argument is not as above; the text names the remedy.
+        OutOfMemory
+            If there is not enough memory; the next question may fit.
 
         """
         config = self._override(limits)
         check_question(question, config.max_question_length)
-        return self._within_memory(lambda: self._maker.answer(
-            moments, question, seconds_between, config, should_stop, on_text))
+        return self._within_memory(lambda: self._maker.answer_all(
+            moments, [question], seconds_between, config, should_stop, on_text))[0]
 
     def answer_all(
         self,
@@ -264,31 +219,17 @@ class VlmEngine:
         Answer several questions about one frame at once, each as it is answered alone.
 
         The frame is encoded once and all answers are written side by side, which takes little
-        longer than to write the longest of them. A random selection is the same for all.
-
-        Parameters
-        ----------
-        questions : sequence of str
-            Each as in ``answer_about``; none gives no answers.
-        image_rgb, activity
-            As in ``Moment``.
-        should_stop, **limits
-            As in ``answer_about``; they hold for each answer.
-
-        Raises
-        ------
-        ValueError, OutOfMemory
-            As in ``answer``.
-
+        longer than to write the longest of them. A random selection is the same for all, limits
+        hold for each, no questions give no answers; else as ``answer_about``.
         """
         config = self._override(limits)
         for question in questions:
             check_question(question, config.max_question_length)
-        if not self._maker.image_comes_first or not questions:
+        if not self._prompts.image_comes_first or not questions:
             return [self.answer(image_rgb, question, activity, should_stop=should_stop, **limits)
                     for question in questions]
         return self._within_memory(lambda: self._maker.answer_all(
-            Moment(image_rgb, activity), questions, config, should_stop))
+            [Moment(image_rgb, activity)], questions, 1.0, config, should_stop))
 
     def prepare(
         self,
@@ -297,26 +238,13 @@ class VlmEngine:
         seconds_between: float = 1.0,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        """
-        Compute all of an answer that does not depend on the question, ahead of it.
-
-        Parameters
-        ----------
-        moments, seconds_between, should_stop
-            As in ``answer_about``.
-
-        Raises
-        ------
-        ValueError, OutOfMemory
-            As in ``answer``.
-
-        """
-        if self._maker.image_comes_first:
+        """Compute all of an answer that does not depend on the question; as ``answer_about``."""
+        if self._prompts.image_comes_first:
             self._within_memory(lambda: self._maker.prepare(
                 moments, seconds_between, self._config, should_stop))
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
-        return within_memory(work, self._maker.frames.forget, self._model.device)
+        return within_memory(work, self._frames.forget, self._model.device_name)
 
     def _override(self, limits: Limits) -> VlmConfig:
         given = {LIMIT_PARAMETERS[name]: value

@@ -6,29 +6,23 @@ from collections.abc import Callable, Sequence
 
 from epvlm_ros.vlm.checkpoint import Checkpoint
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine.moment import Moment, View
+from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.engine.prefix_cache import PrefixCache
 from epvlm_ros.vlm.patch_grid import PatchGrid
-from epvlm_ros.vlm.sparse_qwen import DecodingState, PromptPrefix, VisionInput, VisualFeatures
+from epvlm_ros.vlm.sparse_qwen import PromptPrefix, VisionInput
+from epvlm_ros.vlm.sparse_qwen.backend import Features, State
 from epvlm_ros.vlm.token_selection import select_for_frame
 import numpy as np
 import torch
-
 
 CheckLimits = Callable[[], None]
 
 
 class FrameEncoder:
     """
-    Chooses the tokens of frames, runs the model on them and caches the prefix of the last view.
+    Selects the tokens of frames, runs the model on them and caches the last prefix.
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        The loaded model.
-    caches : bool
-        Whether the prefix is cached; of no use where the question comes before the image.
-
+    Without ``caches`` nothing is cached, since the question comes before the image.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, caches: bool = True) -> None:
@@ -43,46 +37,23 @@ class FrameEncoder:
         return self._geometry.grid(image_height, image_width)
 
     def check_image(self, image_rgb: np.ndarray) -> None:
-        """
-        Raise a ValueError if the model cannot look at this image.
-
-        It may be no uint8 array of shape (height, width, 3), smaller than one token, or too long
-        for its width.
-        """
+        """Raise a ValueError if the model cannot look at this image, see ``VlmEngine``."""
         if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3:
             raise ValueError(
                 f'the image is {image_rgb.dtype} of shape {image_rgb.shape}: give uint8 of shape '
                 '(height, width, 3), red first')
         self._check_size(*image_rgb.shape[:2])
 
-    def look_at(
+    def select(
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
         seed: int = 0,
-    ) -> tuple[View, PromptPrefix | None]:
+    ) -> tuple[SelectedMoments, PromptPrefix | None]:
         """
-        Choose the tokens of a view, unless it is the last one.
+        Select the tokens of each moment by its own events; return also the prefix, if cached.
 
-        Parameters
-        ----------
-        moments : sequence of Moment
-            Oldest first, at least one, with images of one size.
-        seconds_between : float
-            Time from one to the next.
-        config : VlmConfig
-            How tokens are chosen, in each moment by its own events.
-        seed : int
-            Makes one random selection differ from another.
-
-        Returns
-        -------
-        View, PromptPrefix or None
-            The view, and what was computed of it before.
-
-        Raises
-        ------
-        ValueError
-            If an image cannot be used, or an activity is about another one.
-
+        The moments are oldest first, ``seed`` makes one random selection differ from another.
+        Raises a ValueError if there is none, an image cannot be used or is of another size than
+        the others, or an activity is about another image.
         """
         for moment in moments:
             self.check_image(moment.image_rgb)
@@ -94,65 +65,57 @@ class FrameEncoder:
         known = self._cache.find(moments, seconds_between, config)
         if known is not None:
             return known
-        self._cache.forget()  # before the next view needs the room
+        self._cache.forget()  # before the next moments need the room
         grid = self.patch_grid(*moments[0].image_rgb.shape[:2])
         selections = tuple(
             select_for_frame(moment.image_rgb, grid, moment.activity, config, seed + place)
             for place, moment in enumerate(moments))
-        return View(tuple(moments), grid, selections, config, seconds_between), None
+        return SelectedMoments(tuple(moments), grid, selections, config, seconds_between), None
 
     def forget(self) -> None:
-        """Let go of what was computed of the last view."""
+        """Let go of what is cached."""
         self._cache.forget()
 
     def prefill(
-        self, view: View, prompt_ids: torch.Tensor, check_limits: CheckLimits,
-    ) -> DecodingState:
+        self, selected: SelectedMoments, prompt_ids: torch.Tensor, check_limits: CheckLimits,
+    ) -> State:
         """
-        Run a whole prompt, and remember the view.
+        Run a whole prompt about some moments, and cache its prefix.
 
-        Parameters
-        ----------
-        view : View
-            From ``look_at``.
-        prompt_ids : torch.Tensor
-            int64, shape (tokens,), a prompt about it.
-        check_limits : callable
-            Called after the encoder; may raise.
-
+        ``check_limits`` is called after the encoder and may raise.
         """
-        vision, features = self._encode(view, check_limits)
+        vision, features = self._encode(selected, check_limits)
         state = self._model.prefill(prompt_ids, vision, features)
-        self._cache.keep(view, state.prefix)
+        self._cache.keep(selected, state.prefix)
         return state
 
     def prefill_image(
-        self, view: View, prompt_ids: torch.Tensor, check_limits: CheckLimits,
+        self, selected: SelectedMoments, prompt_ids: torch.Tensor, check_limits: CheckLimits,
     ) -> PromptPrefix:
-        """Run a prompt up to the end of its images, and remember the view; as ``prefill``."""
-        vision, features = self._encode(view, check_limits)
+        """Run a prompt up to the end of its images, and cache that; as ``prefill``."""
+        vision, features = self._encode(selected, check_limits)
         prefix = self._model.prefill_image(prompt_ids, vision, features)
-        self._cache.keep(view, prefix)
+        self._cache.keep(selected, prefix)
         return prefix
 
     def _encode(
-        self, view: View, check_limits: CheckLimits,
-    ) -> tuple[VisionInput, VisualFeatures]:
-        vision = self._vision_input(view)
+        self, selected: SelectedMoments, check_limits: CheckLimits,
+    ) -> tuple[VisionInput, Features]:
+        vision = self._vision_input(selected)
         features = self._model.encode(vision)
         check_limits()
         return vision, features
 
-    def _vision_input(self, view: View) -> VisionInput:
-        grid = view.grid
+    def _vision_input(self, selected: SelectedMoments) -> VisionInput:
+        grid, merge_size = selected.grid, self._model.info.merge_size
         processed = self._image_processor(
-            images=[moment.image_rgb for moment in view.moments],
+            images=[moment.image_rgb for moment in selected.moments],
             input_data_format='channels_last', return_tensors='pt')
-        patches = [1, grid.rows * self._model.merge_size, grid.cols * self._model.merge_size]
-        assert processed['image_grid_thw'].tolist() == [patches] * len(view.moments)
+        patches = [1, grid.rows * merge_size, grid.cols * merge_size]
+        assert processed['image_grid_thw'].tolist() == [patches] * len(selected.moments)
         return VisionInput(
-            processed['pixel_values'], grid.rows, grid.cols, view.kept_indices,
-            len(view.moments), view.seconds_between)
+            processed['pixel_values'], grid.rows, grid.cols, selected.kept_indices,
+            len(selected.moments), selected.seconds_between)
 
     def _check_size(self, image_height: int, image_width: int) -> None:
         smallest = self._geometry.token_size_px

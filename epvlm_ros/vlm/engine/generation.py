@@ -1,4 +1,4 @@
-"""Answers while they are being written."""
+"""Answers while they are generated."""
 
 from __future__ import annotations
 
@@ -10,18 +10,8 @@ from epvlm_ros.vlm.engine.answer import AT_DEADLINE, AT_ITS_END, AT_STOP, AT_TOK
 from epvlm_ros.vlm.prompt import AnswerText
 
 
-class Draft:
-    """
-    An answer that is being written.
-
-    Parameters
-    ----------
-    text : AnswerText
-        Takes its tokens.
-    start_s : float
-        When it was asked for, on the clock of the other times.
-
-    """
+class Generation:
+    """An answer that is being generated; it was asked for at ``start_s``."""
 
     def __init__(self, text: AnswerText, start_s: float) -> None:
         self._start_s = start_s
@@ -66,15 +56,9 @@ def make_limits(
     should_stop: Callable[[], bool] | None, deadline_s: float,
 ) -> Callable[[], None]:
     """
-    Return what raises ``CutOff`` when there is a reason to.
+    Return a function that raises ``CutOff`` when there is a reason to.
 
-    Parameters
-    ----------
-    should_stop : callable or None
-        Tells whether the caller wants it.
-    deadline_s : float
-        From now on; 0 is none.
-
+    ``deadline_s`` counts from now on; 0 is none.
     """
     end_s = time.perf_counter() + deadline_s if deadline_s else math.inf
 
@@ -88,43 +72,33 @@ def make_limits(
 
 
 def write_answers(
-    drafts: list[Draft], tokens: Iterable[list[tuple[int, int]]], max_new_tokens: int,
+    generations: list[Generation], tokens: Iterable[list[tuple[int, int]]], max_new_tokens: int,
     check_limits: Callable[[], None], now_s: Callable[[], float],
 ) -> None:
     """
     Write answers side by side, until each has ended.
 
-    Parameters
-    ----------
-    drafts : list of Draft
-        The answers; each is finished afterwards.
-    tokens : iterable of list of (int, int)
-        The next tokens, see ``SparseQwenVl.decode_together``; computed as they are asked for.
-    max_new_tokens : int
-        Most tokens that it yields for one answer.
-    check_limits : callable
-        Called after every token, see ``make_limits``; what it raises leaves answers unfinished.
-    now_s : callable
-        The clock.
-
+    ``tokens`` are as ``SparseBackend.decode_together`` yields them, of each answer at most
+    ``max_new_tokens``. ``check_limits`` is called after every token, see ``make_limits``; what it
+    raises leaves answers unfinished.
     """
-    unfinished = set(range(len(drafts)))
+    unfinished = set(range(len(generations)))
     num_tokens = 0
     for next_tokens in tokens:
         time_s = now_s()
         num_tokens += 1
         for number in unfinished.difference(number for number, _ in next_tokens):
-            drafts[number].finish(AT_ITS_END, time_s)
+            generations[number].finish(AT_ITS_END, time_s)
             unfinished.discard(number)
         for number, token_id in next_tokens:
-            drafts[number].append(token_id, time_s)
+            generations[number].append(token_id, time_s)
         check_limits()
     ending = AT_TOKEN_LIMIT if num_tokens == max_new_tokens else AT_ITS_END
-    finish_all(drafts, ending, now_s())
+    finish_all(generations, ending, now_s())
 
 
-def finish_all(drafts: list[Draft], ending: str, now_s: float) -> None:
+def finish_all(generations: list[Generation], ending: str, now_s: float) -> None:
     """End what has not ended yet."""
-    for draft in drafts:
-        if not draft.ending:
-            draft.finish(ending, now_s)
+    for generation in generations:
+        if not generation.ending:
+            generation.finish(ending, now_s)

@@ -19,25 +19,12 @@ class OutOfMemory(RuntimeError):
 
 
 def within_memory(
-    work: Callable[[], Result], forget: Callable[[], None], device: torch.device,
+    work: Callable[[], Result], forget: Callable[[], None], device_name: str,
 ) -> Result:
     """
-    Do what needs memory, and clean up if there is not enough of it.
+    Do what needs memory; if there is not enough of it, clean up and raise ``OutOfMemory``.
 
-    Parameters
-    ----------
-    work : callable
-        Returns the result.
-    forget : callable
-        Lets go of what can be computed again.
-    device : torch.device
-        Where the model is.
-
-    Raises
-    ------
-    OutOfMemory
-        If ``work`` failed for that reason; whatever else it raises goes through.
-
+    ``forget`` lets go of what can be computed again. Whatever else ``work`` raises goes through.
     """
     try:
         return work()
@@ -48,11 +35,11 @@ def within_memory(
     # Only out here nothing holds on to what was being computed: the error held its frames.
     forget()
     gc.collect()
-    if device.type == 'cuda':
+    if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     raise OutOfMemory(
-        f'not enough memory on {device}: lower keep_ratio, max_pixels or max_new_tokens, send '
-        f'smaller images, or ask about fewer moments (reason: {text[:200]})')
+        f'not enough memory on {device_name}: lower keep_ratio, max_pixels or max_new_tokens, '
+        f'send smaller images, or ask about fewer moments (reason: {text[:200]})')
 
 
 def _is_shortage(error: Exception, text: str) -> bool:

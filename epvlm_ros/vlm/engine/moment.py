@@ -1,4 +1,4 @@
-"""What a question is about: one moment that the cameras saw, or a few one after the other."""
+"""What a question is about: one moment that the cameras saw, or several, and its kept tokens."""
 
 from __future__ import annotations
 
@@ -46,30 +46,14 @@ class Moment:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """
-    Moments, oldest first, and the tokens of them that are computed on.
+class SelectedMoments:
+    """The moments of a question and the tokens of them that are computed on."""
 
-    Parameters
-    ----------
-    moments : tuple of Moment
-        At least one, with images of one size.
-    grid : PatchGrid
-        The visual tokens of each.
-    selections : tuple of Selection
-        Those computed on, of each.
-    config : VlmConfig
-        By which they were chosen.
-    seconds_between : float
-        Time from one moment to the next.
-
-    """
-
-    moments: tuple[Moment, ...]
-    grid: PatchGrid
-    selections: tuple[Selection, ...]
-    config: VlmConfig
-    seconds_between: float
+    moments: tuple[Moment, ...]  # oldest first, at least one, with images of one size
+    grid: PatchGrid  # visual tokens of each
+    selections: tuple[Selection, ...]  # kept tokens of each
+    config: VlmConfig  # how they were selected
+    seconds_between: float  # from one moment to the next
 
     @property
     def num_tokens(self) -> int:
@@ -85,7 +69,7 @@ class View:
 
     @property
     def fallback(self) -> str:
-        """Return what was used in place of the configured rule, in the latest moment."""
+        """Return what replaced the configured selection in the latest moment."""
         return self.selections[-1].fallback
 
 

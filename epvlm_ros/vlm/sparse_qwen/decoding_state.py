@@ -13,11 +13,7 @@ KeysValues = tuple[tuple[Tensor, Tensor], ...]
 
 
 def keys_values_of(cache: Cache, num_tokens: int) -> KeysValues:
-    """
-    Return views of the keys and values of the first tokens.
-
-    No token sees a later one, so that they are those of a prompt which ends there.
-    """
+    """Return views of the keys and values of the first tokens, which see no later one."""
     layers: list[Any] = cache.layers
     return tuple(
         (layer.keys[:, :, :num_tokens], layer.values[:, :, :num_tokens]) for layer in layers)
@@ -26,42 +22,21 @@ def keys_values_of(cache: Cache, num_tokens: int) -> KeysValues:
 @dataclass(frozen=True, eq=False)
 class PromptPrefix:
     """
-    The beginning of a prompt, computed, most often up to the end of its image.
+    The computed beginning of a prompt, up to the end of its image or of what stands before it.
 
-    That much all questions about an image share.
-
-    Parameters
-    ----------
-    token_ids : torch.Tensor
-        int64 on the CPU, shape (tokens,), of the dense prompt.
-    keys_values : tuple of (torch.Tensor, torch.Tensor)
-        Of each layer of the language model, shape (1, heads, kept tokens, dim of a head); never
-        written to.
-    next_position : int
-        M-RoPE position (the same on its three axes) of the text that follows.
-    holds_image : bool
-        Whether it ends with the image, not before it.
-
+    ``keys_values`` are those of each layer of the language model, shape (1, heads, kept tokens,
+    dim of a head); never written to, and empty if they are not in this process.
     """
 
-    token_ids: Tensor
+    token_ids: Tensor  # int64 on the CPU (tokens,), of the dense prompt
+    num_tokens_kept: int  # of these: the text and the kept tokens of the image
+    next_position: int  # M-RoPE, the same on its three axes, of the text that follows
     keys_values: KeysValues
-    next_position: int
-    holds_image: bool = True
-
-    @property
-    def num_tokens_kept(self) -> int:
-        """How many tokens were computed: those of the text and the kept ones of the image."""
-        return self.keys_values[0][0].shape[2]
+    holds_image: bool = True  # whether it ends with the image, not before it
 
     def text_after(self, prompt_ids: Tensor) -> Tensor:
         """
-        Return the part of a prompt that is to be computed after this prefix.
-
-        Parameters
-        ----------
-        prompt_ids : torch.Tensor
-            int64 on the CPU, shape (tokens,), a dense prompt.
+        Return the part of a dense prompt, int64 on the CPU, that follows this prefix.
 
         Raises
         ------
@@ -86,59 +61,25 @@ class PromptPrefix:
 
 @dataclass
 class DecodingState:
-    """
-    Where an answer stands after its prompt; ``SparseQwenVl.step`` moves it on.
+    """Where an answer stands after its prompt; ``SparseQwenVl.step`` moves it on."""
 
-    Parameters
-    ----------
-    logits : torch.Tensor
-        Shape (vocabulary,), for the next token.
-    cache : transformers.Cache
-        Keys and values of all tokens so far.
-    next_position : int
-        M-RoPE position (the same on its three axes) of the next token.
-    prompt_ids : torch.Tensor
-        int64 on the CPU, shape (tokens,), the dense prompt.
-    prefix : PromptPrefix
-        Where a further question about the same image may start from.
-
-    """
-
-    logits: Tensor
-    cache: Cache
-    next_position: int
-    prompt_ids: Tensor
-    prefix: PromptPrefix
+    logits: Tensor  # (vocabulary,), for the next token
+    cache: Cache  # keys and values of all tokens so far
+    next_position: int  # M-RoPE
+    prompt_ids: Tensor  # int64 on the CPU (tokens,), dense
+    prefix: PromptPrefix  # where a further question about the same image starts from
 
 
 @dataclass
 class BatchState:
-    """
-    Where several answers about one image stand; ``SparseQwenVl.step_together`` moves them on.
+    """Where several answers about one image stand, see ``SparseQwenVl.step_together``."""
 
-    Parameters
-    ----------
-    questions : list of int
-        Which questions are still being answered: one row of the other fields each.
-    logits : torch.Tensor
-        Shape (questions, vocabulary), for the next token of each.
-    cache : transformers.Cache
-        Keys and values of all tokens so far; some are padding.
-    next_positions : torch.Tensor
-        int64, shape (questions,), M-RoPE position of the next token of each.
-    visible : torch.Tensor
-        int64, shape (questions, tokens), 1 where the cache holds a token and 0 for padding.
-    prompts : list of torch.Tensor
-        int64 on the CPU, shape (tokens,), the dense prompt of each.
-
-    """
-
-    questions: list[int]
-    logits: Tensor
-    cache: Cache
-    next_positions: Tensor
-    visible: Tensor
-    prompts: list[Tensor]
+    questions: list[int]  # numbers of those that have not ended: one row of the others each
+    logits: Tensor  # (questions, vocabulary), for the next tokens
+    cache: Cache  # keys and values of all tokens so far; some are padding
+    next_positions: Tensor  # int64 (questions,), M-RoPE
+    visible: Tensor  # int64 (questions, tokens), 1 for a token in the cache and 0 for padding
+    prompts: list[Tensor]  # int64 on the CPU (tokens,), dense
 
     def keep(self, rows: list[int]) -> None:
         """Go on with some of the answers only."""

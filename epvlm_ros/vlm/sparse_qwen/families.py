@@ -1,10 +1,9 @@
 """
 One small adapter for each model family: what the shared sparse forward cannot know.
 
-Dropping tokens rests on what the library takes in place of its own bookkeeping for a whole image:
-its encoders accept positions, sequence lengths, window order and interpolation weights from the
-caller, for the sake of graph capture. Were they ignored, shapes would not fit: no silent wrong
-positions.
+The library's encoders accept positions, sequence lengths, window order and interpolation weights
+from the caller, for graph capture; dropping tokens rests on that. Were they ignored, shapes would
+not fit: no silent wrong positions.
 """
 
 from __future__ import annotations
@@ -28,20 +27,9 @@ class ModelFamily:
 
     def encoder_inputs(self, encoder: Any, vision: VisionInput) -> dict[str, Any]:
         """
-        Return what the encoder takes beside the positions of the kept patches and their number.
+        Return what the library's encoder takes beside positions and number of the kept patches.
 
-        Parameters
-        ----------
-        encoder : torch.nn.Module
-            The library's vision model; not changed.
-        vision : VisionInput
-            The image.
-
-        Returns
-        -------
-        dict
-            Keyword arguments; tensors on the CPU.
-
+        Keyword arguments; tensors on the CPU.
         """
         return {}
 
@@ -53,13 +41,7 @@ class ModelFamily:
         """
         Return what the language model takes beside embeddings and positions of a prompt.
 
-        Parameters
-        ----------
-        features : VisualFeatures
-            Of the kept tokens.
-        is_visual : torch.Tensor
-            bool, shape (tokens,), where they are in the prompt, on their device.
-
+        ``is_visual``, bool, shape (tokens,), says where the features are in the prompt.
         """
         return {}
 
@@ -135,18 +117,9 @@ FAMILIES: dict[str, ModelFamily] = {
 
 def find_family(model_type: str | None) -> ModelFamily:
     """
-    Return the family of a checkpoint.
+    Return the family of a checkpoint with this model_type in its config.json.
 
-    Parameters
-    ----------
-    model_type : str or None
-        As in its config.json.
-
-    Raises
-    ------
-    ValueError
-        If there is no adapter for it; the text names the families that have one.
-
+    Raises a ValueError that names the known families if there is none.
     """
     if model_type not in FAMILIES:
         known = ', '.join(f'{family.name} ({name})' for name, family in FAMILIES.items())

@@ -8,6 +8,8 @@ import inspect
 from typing import Any, TypeVar
 
 from epvlm_ros.vlm.sparse_qwen.families import find_family
+from epvlm_ros.vlm.sparse_qwen.model_info import ModelInfo
+from epvlm_ros.vlm.sparse_qwen.prompt_layout import PromptLayout
 from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 Loaded = TypeVar('Loaded', bound='LibraryModel')
+TEXT = -1  # stands for any token that is no visual one
 
 
 class LibraryModel:
@@ -36,17 +39,15 @@ class LibraryModel:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._family = find_family(getattr(model.config, 'model_type', None))
         self._model: Any = model
-        self._text_config = self.config.text_config
+        self.family = find_family(getattr(model.config, 'model_type', None))
+        self.info = ModelInfo.from_configs(model.config, self._model.generation_config)
+        self._text_config = self.info.config.text_config
         if 'sliding_attention' in (getattr(self._text_config, 'layer_types', None) or ()):
             raise ValueError(
                 'use_sliding_window is true in this checkpoint: sparse prefill needs full '
                 'attention, give a checkpoint without it')
         self._cache_argument = find_cache_argument(self._model.model.language_model)
-        self.merge_size: int = self.config.vision_config.spatial_merge_size
-        self.image_token_id: int = self.config.image_token_id
-        self.video_token_id: int = self.config.video_token_id
 
     @classmethod
     def from_pretrained(
@@ -88,26 +89,14 @@ class LibraryModel:
         return self._model
 
     @property
-    def config(self) -> Any:
-        """Return the library's configuration of the checkpoint; not to be changed."""
-        return self._model.config
-
-    @property
-    def end_token_ids(self) -> frozenset[int]:
-        """Return the tokens that the generation config ends an answer with, maybe none."""
-        ids = self._model.generation_config.eos_token_id
-        return frozenset([ids] if isinstance(ids, int) else ids or [])
-
-    @property
-    def repetition_penalty(self) -> float:
-        """Return what the generation config sets, 1.0 if nothing."""
-        penalty = self._model.generation_config.repetition_penalty
-        return 1.0 if penalty is None else float(penalty)
-
-    @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Return the device of the weights."""
         return self._model.device
+
+    @property
+    def device_name(self) -> str:
+        """Return where the model computes, for messages."""
+        return str(self.device)
 
     @property
     def description(self) -> str:
@@ -115,17 +104,12 @@ class LibraryModel:
         num_parameters = sum(weight.numel() for weight in self._model.parameters())
         return f'{num_parameters / 1e6:.1f} M parameters on {self.device} in {self._model.dtype}'
 
-    @property
-    def tells_times(self) -> bool:
-        """Whether a prompt tells the time of each of several moments."""
-        return self._family.tells_times
-
     @contextmanager
     def checked(self, check: Callable[[], None]) -> Iterator[None]:
         """
         Call ``check`` before each layer that runs in this context; what it raises comes out.
 
-        A layer of a large model takes seconds on a CPU, and all of them together minutes.
+        On a CPU all layers of a large model together take minutes.
         """
         inner = self._model.model
         hooks = [layer.register_forward_pre_hook(lambda *_: check())
@@ -136,46 +120,35 @@ class LibraryModel:
             for hook in hooks:
                 hook.remove()
 
-    def positions(self, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
+    def lay_out(self, prompt_ids: Tensor, vision: VisionInput) -> PromptLayout:
         """
-        Return the M-RoPE positions of the dense prompt, as the library counts them.
+        Find the M-RoPE positions of a dense prompt, as the library counts them, and what is kept.
 
-        Parameters
-        ----------
-        prompt_ids : torch.Tensor
-            int64, shape (tokens,), with one image token for each visual token of an image, or
-            one video token for each of several moments.
-        vision : VisionInput
-            What the prompt is about.
-
-        Returns
-        -------
-        torch.Tensor
-            int64 on the CPU, shape (3, tokens): time, height, width.
-
-        Raises
-        ------
-        ValueError
-            If the prompt does not hold unbroken runs of so many tokens.
-
+        ``prompt_ids``, int64, shape (tokens,), have one image token for each visual token of an
+        image, or one video token for each of several moments. Raises a ValueError if these are
+        no unbroken runs of as many tokens as ``vision`` has.
         """
+        prompt_ids = prompt_ids.cpu()
         is_visual = self._find_visual(prompt_ids)
         self._check_runs(is_visual, vision)
         kind, grid = (2, 'video') if vision.num_moments > 1 else (1, 'image')
-        # on the CPU, since the library reads its grid number by number
+        # with the text token that follows, and on the CPU: the library reads its grid by number
         positions, _ = self._model.model.get_rope_index(
-            prompt_ids.cpu()[None], mm_token_type_ids=kind * is_visual.int()[None],
+            torch.nn.functional.pad(prompt_ids, (0, 1), value=TEXT)[None],
+            mm_token_type_ids=kind * torch.nn.functional.pad(is_visual.int(), (0, 1))[None],
             second_per_grid_ts=[vision.seconds_between],
-            **{f'{grid}_grid_thw': vision.grid_thw(self.merge_size)})
-        return positions[:, 0]
+            **{f'{grid}_grid_thw': vision.grid_thw(self.info.merge_size)})
+        is_kept = ~is_visual
+        is_kept[is_visual.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
+        return PromptLayout(prompt_ids, positions[:, 0], is_visual, is_kept)
 
     def _find_visual(self, prompt_ids: Tensor) -> Tensor:
         ids = prompt_ids.cpu()
-        return (ids == self.image_token_id) | (ids == self.video_token_id)
+        return (ids == self.info.image_token_id) | (ids == self.info.video_token_id)
 
     def _check_runs(self, is_visual: Tensor, vision: VisionInput) -> None:
         places = is_visual.nonzero()[:, 0].numpy()
-        num_runs = vision.num_moments if self.tells_times else 1
+        num_runs = vision.num_moments if self.info.tells_times else 1
         lengths = [len(run) for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)]
         if lengths != num_runs * [vision.num_tokens // num_runs]:
             wanted = f'{num_runs} runs' if num_runs > 1 else 'one run'

@@ -1,109 +1,79 @@
-"""The forward pass that all families share."""
+"""The eager sparse forward pass, as transformers runs it, for all families."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from epvlm_ros.vlm.sparse_qwen.decoder import Decoder
 from epvlm_ros.vlm.sparse_qwen.decoding_state import (
     BatchState, DecodingState, keys_values_of, PromptPrefix)
 from epvlm_ros.vlm.sparse_qwen.library_model import LibraryModel
+from epvlm_ros.vlm.sparse_qwen.prompt_layout import PromptLayout
+from epvlm_ros.vlm.sparse_qwen.sampling import GREEDY, Sampler, Sampling
 from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput, VisualFeatures
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-TEXT = -1  # stands for any token that is no visual one
 # What stands before the image is kept from prompt to prompt if it is at least so long: a shorter
 # one saves less than the attention loses that cannot begin with the first token.
-LEAD_TOKENS = 64
+MIN_SYSTEM_PREFIX_TOKENS = 64
 
 
-class SparseQwenVl(LibraryModel, Decoder):
+class SparseQwenVl(LibraryModel):
     """
-    A Qwen vision-language model and its sparse forward pass, for one view at a time.
+    The eager implementation of ``SparseBackend``, for one view at a time.
 
-    ``lead`` holds what stands before the image in the last prompt, if it is worth keeping: the
-    same for every image as long as the system prompt is.
+    ``system_prefix`` holds what stands before the image in the last prompt, if it is worth
+    keeping: the same for every image as long as the system prompt is.
     """
 
-    lead: PromptPrefix | None = None
+    system_prefix: PromptPrefix | None = None
 
     @torch.inference_mode()
     def encode(self, vision: VisionInput) -> VisualFeatures:
         """Run the encoder and the patch merger on the kept tokens."""
-        device, encoder = self.device, self._model.model.visual
+        device, encoder, merge_size = self.device, self._model.model.visual, self.info.merge_size
         kept_patches = vision.keep(vision.pixel_values)  # (kept patches, values)
-        lengths = [self.merge_size ** 2 * len(kept) for kept in vision.split_by_moment()]
+        lengths = [merge_size ** 2 * len(kept) for kept in vision.split_by_moment()]
         inputs = {
-            'grid_thw': vision.grid_thw(self.merge_size),
-            'position_ids': vision.patch_positions(self.merge_size),
+            'grid_thw': vision.grid_thw(merge_size),
+            'position_ids': vision.patch_positions(merge_size),
             'cu_seqlens': torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
-            **self._family.encoder_inputs(encoder, vision)}
+            **self.family.encoder_inputs(encoder, vision)}
         output = encoder(
             kept_patches.to(device=device, dtype=encoder.dtype), max_seqlen=max(lengths),
             **{name: value.to(device) if isinstance(value, Tensor) else value
                for name, value in inputs.items()})
-        return self._family.read_features(output)
+        return self.family.read_features(output)
 
     @torch.inference_mode()
     def prefill(
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
     ) -> DecodingState:
-        """
-        Run the language model on the text and the kept tokens of the prompt.
-
-        Parameters
-        ----------
-        prompt_ids : torch.Tensor
-            int64, shape (tokens,), the dense prompt, see ``positions``.
-        vision : VisionInput
-            The image.
-        features : VisualFeatures
-            What ``encode`` made of it.
-
-        """
-        lead = self._find_lead(prompt_ids)
-        hidden, cache, positions = self._run_prompt(prompt_ids, vision, features, lead)
-        prefix = self._cut_prefix(prompt_ids, positions, cache, vision)
+        """Run the language model on the text and the kept tokens of the prompt."""
+        layout = self.lay_out(prompt_ids, vision)
+        hidden, cache = self._run_prompt(
+            layout, features, self._find_system_prefix(layout.prompt_ids))
         # the vocabulary is the widest layer: only the last token goes through it
-        logits = self._model.lm_head(hidden[0, -1])
         return DecodingState(
-            logits, cache, int(positions[0, -1]), prompt_ids.cpu(), prefix)
+            self._model.lm_head(hidden[0, -1]), cache, layout.next_position, layout.prompt_ids,
+            _cut_prefix(layout, cache))
 
     @torch.inference_mode()
     def prefill_image(
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
     ) -> PromptPrefix:
-        """
-        Run the language model on a prompt up to the end of its image.
-
-        Parameters
-        ----------
-        prompt_ids, vision, features
-            As in ``prefill``; what follows the image is not computed.
-
-        """
-        prompt_ids = prompt_ids[:self._end_of_image(prompt_ids)]
-        lead = self._find_lead(prompt_ids)
-        _, cache, positions = self._run_prompt(prompt_ids, vision, features, lead)
-        return self._cut_prefix(prompt_ids, positions, cache, vision)
+        """Run the language model on a prompt up to the end of its image."""
+        layout = self.lay_out(prompt_ids, vision).up_to_image()
+        _, cache = self._run_prompt(
+            layout, features, self._find_system_prefix(layout.prompt_ids))
+        return _cut_prefix(layout, cache)
 
     @torch.inference_mode()
-    def ask(self, prefix: PromptPrefix, text_ids: Tensor) -> DecodingState:
-        """
-        Run the language model on a further question about an image, and on that only.
-
-        Parameters
-        ----------
-        prefix : PromptPrefix
-            Of any prompt about the image; not changed.
-        text_ids : torch.Tensor
-            int64, shape (tokens,), what follows the image in the prompt, at least one token.
-
-        """
+    def extend(self, prefix: PromptPrefix, text_ids: Tensor) -> DecodingState:
+        """Run the language model on a further question about an image, and on that only."""
         cache = prefix.make_cache()
         end = prefix.next_position + len(text_ids)
         positions = torch.arange(prefix.next_position, end, device=self.device)
@@ -114,20 +84,8 @@ class SparseQwenVl(LibraryModel, Decoder):
             torch.cat([prefix.token_ids, text_ids.cpu()]), prefix)
 
     @torch.inference_mode()
-    def ask_together(self, prefix: PromptPrefix, texts: Sequence[Tensor]) -> BatchState:
-        """
-        Run the language model on several questions about an image at once.
-
-        Each answer is the one to the question asked alone, up to rounding.
-
-        Parameters
-        ----------
-        prefix : PromptPrefix
-            As in ``ask``.
-        texts : sequence of torch.Tensor
-            One ``text_ids`` as in ``ask`` for each question, at least one.
-
-        """
+    def extend_together(self, prefix: PromptPrefix, texts: Sequence[Tensor]) -> BatchState:
+        """Run the language model on several questions about an image at once."""
         lengths = torch.tensor([len(text_ids) for text_ids in texts])
         # padding stands between image and text, so that all texts end in the same place
         place = torch.arange(int(lengths.max())) - (lengths.max() - lengths)[:, None]
@@ -148,7 +106,7 @@ class SparseQwenVl(LibraryModel, Decoder):
         self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
     ) -> Tensor:
         """Return the logits of every kept token of the prompt, shape (kept, vocabulary)."""
-        hidden, _, _ = self._run_prompt(prompt_ids, vision, features, lead=None)
+        hidden, _ = self._run_prompt(self.lay_out(prompt_ids, vision), features, None)
         return self._model.lm_head(hidden[0])
 
     @torch.inference_mode()
@@ -168,73 +126,85 @@ class SparseQwenVl(LibraryModel, Decoder):
             state, torch.tensor(token_ids)[:, None], state.next_positions[:, None])
         state.next_positions = state.next_positions + 1
 
-    def known_lead(self, prompt_ids: Tensor) -> PromptPrefix | None:
+    def decode(
+        self, state: DecodingState, end_token_ids: Collection[int], max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+    ) -> Iterator[int]:
+        """Yield the token ids of the answer; each is computed when it is asked for."""
+        sampler = Sampler(sampling, [state.prompt_ids], state.logits.device)
+        for index in range(max_new_tokens):
+            token_id = sampler.next_tokens(state.logits[None])[0]
+            if token_id in end_token_ids:
+                return
+            yield token_id
+            if index + 1 < max_new_tokens:
+                self.step(state, token_id)
+
+    def decode_together(
+        self, state: BatchState, end_token_ids: Collection[int], max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+    ) -> Iterator[list[tuple[int, int]]]:
+        """Yield lists of (number of the question, id of the next token of its answer)."""
+        sampler = Sampler(sampling, state.prompts, state.logits.device)
+        for index in range(max_new_tokens):
+            next_ids = sampler.next_tokens(state.logits)
+            going_on = [
+                row for row, token_id in enumerate(next_ids) if token_id not in end_token_ids]
+            if not going_on:
+                return
+            if len(going_on) < len(next_ids):
+                state.keep(going_on)
+                sampler.keep(going_on)
+            token_ids = [next_ids[row] for row in going_on]
+            yield list(zip(state.questions, token_ids))
+            if index + 1 < max_new_tokens:
+                self.step_together(state, token_ids)
+
+    def known_system_prefix(self, prompt_ids: Tensor) -> PromptPrefix | None:
         """Return what stands before the image if it is kept from the prompt before."""
-        ids = self._before_image(prompt_ids)
-        if self.lead is not None and torch.equal(self.lead.token_ids, ids):
-            return self.lead
-        return None
+        known, ids = self.system_prefix, self._before_image(prompt_ids)
+        return known if known is not None and torch.equal(known.token_ids, ids) else None
+
+    def warm_up(
+        self, shortest_prompt_ids: Tensor, rows: int, cols: int, numbers_kept: Iterable[int],
+        sampling: Sampling, should_stop: Callable[[], bool],
+    ) -> None:
+        """Do nothing: the size of an image makes no difference to the first question."""
 
     def _run_prompt(
-        self, prompt_ids: Tensor, vision: VisionInput, features: VisualFeatures,
-        lead: PromptPrefix | None,
-    ) -> tuple[Tensor, Cache, Tensor]:
-        """Return hidden states after the lead, cache, and positions up to the next token."""
-        prompt_ids = prompt_ids.cpu()
-        positions = self._find_positions(prompt_ids, vision)
-        is_image, is_kept = self._find_kept(prompt_ids, vision)
+        self, layout: PromptLayout, features: VisualFeatures, system_prefix: PromptPrefix | None,
+    ) -> tuple[Tensor, Cache]:
+        """Return hidden states after the system prefix, and the cache of all tokens."""
         cache: Cache = DynamicCache(config=self._text_config)
-        if lead is not None:
-            cache = lead.make_cache()
-            is_kept[:len(lead.token_ids)] = False
-        is_visual = is_image[is_kept].to(self.device)
-        embeddings = self._embed(prompt_ids[is_kept])
+        is_kept = layout.is_kept.clone()
+        if system_prefix is not None:
+            cache = system_prefix.make_cache()
+            is_kept[:len(system_prefix.token_ids)] = False
+        is_visual = layout.is_visual[is_kept].to(self.device)
+        embeddings = self._embed(layout.prompt_ids[is_kept])
         embeddings[is_visual] = features.tokens.to(embeddings.dtype)
         hidden = self._run_language_model(
-            embeddings[None], positions[:, None, :-1][..., is_kept].to(self.device), cache,
-            **self._family.prefill_inputs(features, is_visual))
-        return hidden, cache, positions
-
-    def _find_positions(self, prompt_ids: Tensor, vision: VisionInput) -> Tensor:
-        """Return the positions of a dense prompt and of the token after it, (3, tokens + 1)."""
-        return self.positions(torch.cat([prompt_ids.cpu(), torch.tensor([TEXT])]), vision)
-
-    def _find_kept(self, prompt_ids: Tensor, vision: VisionInput) -> tuple[Tensor, Tensor]:
-        """Return which tokens of a prompt on the CPU are visual, and which are computed on."""
-        is_image = self._find_visual(prompt_ids)
-        is_kept = ~is_image
-        is_kept[is_image.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
-        return is_image, is_kept
+            embeddings[None], layout.positions[:, None, :-1][..., is_kept].to(self.device), cache,
+            **self.family.prefill_inputs(features, is_visual))
+        return hidden, cache
 
     def _before_image(self, prompt_ids: Tensor) -> Tensor:
         return prompt_ids[:int(self._find_visual(prompt_ids).nonzero()[0, 0])].cpu()
 
-    def _find_lead(self, prompt_ids: Tensor) -> PromptPrefix | None:
+    def _find_system_prefix(self, prompt_ids: Tensor) -> PromptPrefix | None:
         """Return what stands before the image, computed if need be; None if it is short."""
-        known = self.known_lead(prompt_ids)
+        known = self.known_system_prefix(prompt_ids)
         if known is not None:
             return known
-        self.lead = None
+        self.system_prefix = None
         ids = self._before_image(prompt_ids)
-        if len(ids) >= LEAD_TOKENS:
+        if len(ids) >= MIN_SYSTEM_PREFIX_TOKENS:
             cache = DynamicCache(config=self._text_config)
             positions = torch.arange(len(ids), device=self.device).expand(3, 1, -1)
             self._run_language_model(self._embed(ids[None]), positions, cache)
-            self.lead = PromptPrefix(
-                ids, keys_values_of(cache, len(ids)), len(ids), holds_image=False)
-        return self.lead
-
-    def _cut_prefix(
-        self, prompt_ids: Tensor, positions: Tensor, cache: Cache, vision: VisionInput,
-    ) -> PromptPrefix:
-        """Return the part up to the end of the image of a prompt that was computed."""
-        end = self._end_of_image(prompt_ids)
-        num_kept = end - vision.num_tokens + len(vision.kept_indices)
-        return PromptPrefix(
-            prompt_ids[:end].cpu(), keys_values_of(cache, num_kept), int(positions[0, end]))
-
-    def _end_of_image(self, prompt_ids: Tensor) -> int:
-        return int(self._find_visual(prompt_ids).nonzero()[-1, 0]) + 1
+            self.system_prefix = PromptPrefix(
+                ids, len(ids), len(ids), keys_values_of(cache, len(ids)), holds_image=False)
+        return self.system_prefix
 
     def _embed(self, token_ids: Tensor) -> Tensor:
         return self._model.get_input_embeddings()(token_ids.to(self.device))
@@ -253,3 +223,9 @@ class SparseQwenVl(LibraryModel, Decoder):
             inputs_embeds=embeddings, position_ids=positions, use_cache=True,
             **{self._cache_argument: cache}, **inputs)
         return output.last_hidden_state  # (prompts, tokens, hidden)
+
+
+def _cut_prefix(layout: PromptLayout, cache: Cache) -> PromptPrefix:
+    """Return the part up to the end of the image of a prompt that was computed."""
+    to_image = layout.up_to_image()
+    return to_image.prefix(keys_values_of(cache, int(to_image.is_kept.sum())))

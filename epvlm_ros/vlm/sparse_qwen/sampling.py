@@ -15,44 +15,22 @@ from transformers import (
 
 @dataclass(frozen=True)
 class Sampling:
-    """
-    How the next token is chosen; by default the most probable one.
+    """How the next token is sampled; greedy by default."""
 
-    Parameters
-    ----------
-    temperature : float
-        0 takes the most probable token; above, tokens are drawn, the more evenly the higher.
-    top_p : float
-        Tokens are drawn from the fewest that have this probability together.
-    seed : int
-        The same seed draws the same answer to the same question.
-    repetition_penalty : float
-        Factor, from 1 on, by which tokens of the prompt and of the answer so far lose.
-
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    repetition_penalty: float = 1.0
+    temperature: float = 0.0  # 0 is greedy; above, the more evenly the higher
+    top_p: float = 1.0  # nucleus sampling threshold
+    seed: int = 0  # the same seed gives the same answer to the same question
+    repetition_penalty: float = 1.0  # at least 1, for tokens of the prompt and of the answer
 
 
 GREEDY = Sampling()
 
 
-class TokenChooser:
+class Sampler:
     """
-    Chooses the tokens of one or several answers, each as if it were alone.
+    Samples the tokens of one or several answers, each as if it were alone.
 
-    Parameters
-    ----------
-    sampling : Sampling
-        How.
-    prompts : sequence of torch.Tensor
-        int64, shape (tokens,), the prompt of each answer.
-    device : torch.device
-        Where the logits are.
-
+    ``prompts`` are int64, shape (tokens,), one for each answer; logits are on ``device``.
     """
 
     def __init__(
@@ -71,16 +49,8 @@ class TokenChooser:
         self._generators = [
             torch.Generator(device).manual_seed(sampling.seed) for _ in prompts]
 
-    def choose(self, logits: Tensor) -> list[int]:
-        """
-        Return the next token of each answer.
-
-        Parameters
-        ----------
-        logits : torch.Tensor
-            Shape (answers, vocabulary); not changed.
-
-        """
+    def next_tokens(self, logits: Tensor) -> list[int]:
+        """Return the next token of each answer; logits (answers, vocabulary) are not changed."""
         if self._processors:
             logits = self._processors(self._ids, logits.float().clone())
         if self._draws:

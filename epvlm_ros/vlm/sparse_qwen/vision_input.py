@@ -73,18 +73,10 @@ class VisionInput:
 
     def keep(self, values: Tensor) -> Tensor:
         """
-        Return the part of ``values`` that belongs to the kept tokens.
+        Return the part of ``values`` that belongs to the kept tokens, on the same device.
 
-        Parameters
-        ----------
-        values : torch.Tensor
-            Shape (patches of the whole images, ...), in the order of ``pixel_values``.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (patches of the kept tokens, ...), on the device of ``values``.
-
+        From shape (patches of the whole images, ...), in the order of ``pixel_values``, to
+        (patches of the kept tokens, ...).
         """
         of_tokens = values.unflatten(0, (self.num_tokens, -1))
         kept_indices = torch.from_numpy(self.kept_indices).to(values.device)
@@ -106,17 +98,11 @@ class VisionInput:
 @dataclass(frozen=True)
 class VisualFeatures:
     """
-    What the encoder made of the kept tokens.
+    What the encoder made of the kept tokens, in the order of ``VisionInput.kept_indices``.
 
-    Parameters
-    ----------
-    tokens : torch.Tensor
-        Shape (kept tokens, hidden size of the language model), in the order of
-        ``VisionInput.kept_indices``: their embeddings.
-    deepstack : tuple of torch.Tensor
-        What is added to the same tokens after the first, second, ... layer of the language
-        model, each of the shape of ``tokens``. Empty in most families.
-
+    ``tokens`` are their embeddings, shape (kept tokens, hidden size of the language model);
+    ``deepstack`` what is added to them after the first, second, ... layer of the language model,
+    each of the same shape, empty in most families.
     """
 
     tokens: Tensor

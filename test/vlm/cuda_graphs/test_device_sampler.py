@@ -1,13 +1,13 @@
-"""The choice of the next token on the device."""
+"""Sampling of the next token on the device."""
 
 from __future__ import annotations
 
 from collections import Counter
 import math
 
-from epvlm_ros.vlm.cuda_graphs.device_sampler import Choice, draw, sample, TokenChoice
+from epvlm_ros.vlm.cuda_graphs.device_sampler import DeviceSampler, draw, sample, SamplerKind
 from epvlm_ros.vlm.sparse_qwen import Sampling
-from epvlm_ros.vlm.sparse_qwen.sampling import TokenChooser
+from epvlm_ros.vlm.sparse_qwen.sampling import Sampler
 import pytest
 import torch
 from torch import Tensor
@@ -20,10 +20,10 @@ def choose(drawn: float, temperature: float = 1.0, top_p: float = 1.0) -> int:
     return int(sample(LOGITS, *(torch.tensor([value]) for value in (temperature, top_p, drawn))))
 
 
-def test_what_a_choice_takes() -> None:
-    assert Choice.of(Sampling()) == (False, False)
-    assert Choice.of(Sampling(temperature=0.1)) == (True, False)
-    assert Choice.of(Sampling(repetition_penalty=1.05)) == (False, True)
+def test_the_kind_of_a_sampling() -> None:
+    assert SamplerKind.of(Sampling()) == (False, False)
+    assert SamplerKind.of(Sampling(temperature=0.1)) == (True, False)
+    assert SamplerKind.of(Sampling(repetition_penalty=1.05)) == (False, True)
 
 
 @pytest.mark.parametrize('drawn, token', [
@@ -73,12 +73,12 @@ def test_the_repetition_penalty_equals_the_library_s() -> None:
     all_logits = torch.randn(20, 50, generator=generator)
     prompt_ids = torch.tensor([3, 7, 7, 49])
     sampling = Sampling(repetition_penalty=1.3)
-    expected = TokenChooser(sampling, [prompt_ids], torch.device('cpu'))
-    choice = TokenChoice(50, 20, torch.device('cpu'))
-    choice.start(Sampling(repetition_penalty=2.0), torch.arange(50), 20)  # all forgotten after
-    choice.start(sampling, prompt_ids, 20)
+    expected = Sampler(sampling, [prompt_ids], torch.device('cpu'))
+    sampler = DeviceSampler(50, 20, torch.device('cpu'))
+    sampler.start(Sampling(repetition_penalty=2.0), torch.arange(50), 20)  # all forgotten after
+    sampler.start(sampling, prompt_ids, 20)
     chosen = [
-        int(choice.choose(logits, torch.tensor([index]), Choice.of(sampling)))
+        int(sampler.next_token(logits, torch.tensor([index]), SamplerKind.of(sampling)))
         for index, logits in enumerate(all_logits)]
-    assert chosen == [expected.choose(logits[None])[0] for logits in all_logits]
+    assert chosen == [expected.next_tokens(logits[None])[0] for logits in all_logits]
     assert chosen != all_logits.argmax(dim=1).tolist()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from epvlm_ros.vlm.cuda_graphs import CapturedQwenVl
+from epvlm_ros.vlm.cuda_graphs import CudaGraphQwenVl
 from epvlm_ros.vlm.cuda_graphs.operations import Operations, whole
-from epvlm_ros.vlm.cuda_graphs.self_check import check_operations, run_trial
+from epvlm_ros.vlm.cuda_graphs.self_check import check_operations, run_language_model
 from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Linear, Mlp
 from epvlm_ros.vlm.sparse_qwen import SparseQwenVl
 import pytest
@@ -24,8 +24,8 @@ def weights() -> DecoderWeights:
 
 class WrongRotation(Operations):
 
-    def rotate(self, values: Any, cos: Any, sin: Any) -> None:
-        super().rotate(values, cos, -sin)
+    def apply_rope(self, values: Any, cos: Any, sin: Any) -> None:
+        super().apply_rope(values, cos, -sin)
 
 
 class WrongSum(Operations):
@@ -41,9 +41,9 @@ class NoNumber(Operations):
 
 
 class InParts(Operations):
-    """Products in three parts, as a fused kernel returns them for a few tokens."""
+    """Products split in three, as a fused kernel returns them for a few tokens."""
 
-    def product_in_parts(self, values: Tensor, linear: Linear) -> Tensor:
+    def split_k_linear(self, values: Tensor, linear: Linear) -> Tensor:
         weights = linear.weight.tensor_split(3, dim=1)
         parts = [functional.linear(*pair) for pair in zip(values.tensor_split(3, dim=1), weights)]
         if linear.bias is not None:
@@ -67,7 +67,7 @@ def test_wrong_kernels_are_refused(
 
 def test_the_trial_is_a_prompt_that_goes_on(weights: DecoderWeights) -> None:
     """Its five rows are a prefill, a question behind it and three steps, all of them different."""
-    logits = run_trial(weights, Operations())
+    logits = run_language_model(weights, Operations())
     assert logits.shape == (5, len(weights.embedding))
     assert torch.isfinite(logits).all()
     assert torch.cdist(logits, logits)[~torch.eye(5, dtype=torch.bool)].min() > 1e-3
@@ -79,8 +79,8 @@ def test_products_in_parts_are_summed_up(shape: str) -> None:
     model, vision = make_model(shape), make_vision(5, 9, 0.5, shape=shape)
     prompt_ids, eager = make_prompt_for(shape, 45), SparseQwenVl(model)
     expected = eager.prefill(prompt_ids, vision, eager.encode(vision)).logits
-    captured = CapturedQwenVl(model, cache_tokens=128, operations=InParts())
-    found = captured.prefill(prompt_ids, vision, captured.encode(vision)).logits
+    graphs = CudaGraphQwenVl(eager, cache_tokens=128, operations=InParts())
+    found = graphs.prefill(prompt_ids, vision, graphs.encode(vision)).logits
     assert (found - expected).abs().max() <= 1e-4
 
 
@@ -102,25 +102,25 @@ def test_products_of_a_few_tokens(
     values = draw(num_tokens, num_columns)
     linear = Linear(draw(num_rows, num_columns) / num_columns ** 0.5, draw(num_rows))
     expected = functional.linear(*(item.double() for item in (values, *linear)))
-    parts = operations.product_in_parts(values, linear)
+    parts = operations.split_k_linear(values, linear)
     assert parts.dtype == torch.float32 and parts.shape[1:] == (num_tokens, num_rows)
     assert (whole(parts, dtype).double() - expected).norm() <= 0.01 * expected.norm()
 
     up = Linear(draw(2 * num_rows, num_columns) / num_columns ** 0.5, None)
-    gated = operations.activated_product(values, Mlp(up, linear, 'gated_silu'))
+    gated = operations.activated_linear(values, Mlp(up, linear, 'gated_silu'))
     gate, factor = functional.linear(values.double(), up.weight.double()).chunk(2, dim=1)
     expected = functional.silu(gate) * factor
     assert (gated.double() - expected).norm() <= 0.01 * expected.norm()
 
 
 @needs_gpu
-@pytest.mark.parametrize('starts_early', [False, True])
-def test_kernels_of_this_card_agree_with_plain_torch(starts_early: bool) -> None:
+@pytest.mark.parametrize('programmatic_launch', [False, True])
+def test_kernels_of_this_card_agree_with_plain_torch(programmatic_launch: bool) -> None:
     from epvlm_ros.vlm.cuda_graphs.kernels import FusedOperations
 
-    if starts_early and torch.cuda.get_device_capability() < (9, 0):
+    if programmatic_launch and torch.cuda.get_device_capability() < (9, 0):
         pytest.skip('this card starts no kernel early')
     model = make_model('wide').to('cuda', torch.bfloat16)
     check_operations(
         DecoderWeights.of(model.model.language_model, model.lm_head),
-        FusedOperations(starts_early=starts_early))
+        FusedOperations(programmatic_launch=programmatic_launch))

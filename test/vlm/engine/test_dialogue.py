@@ -10,7 +10,8 @@ from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
 import numpy as np
 import pytest
 from qwen_checkpoints import (
-    CHAT_TEMPLATE, make_model, require_embedded_model, save_original_checkpoint, write_json)
+    CHAT_TEMPLATE, library_of, make_model, require_embedded_model, save_original_checkpoint,
+    write_json)
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,7 +51,7 @@ def content(answer: EngineAnswer) -> tuple[object, ...]:
 def count_frames(engine: VlmEngine) -> list[int]:
     """Return a list that gets an entry for every frame that is encoded."""
     frames: list[int] = []
-    encoder = engine._model._model.model.visual
+    encoder = library_of(engine).model.visual
     encoder.register_forward_pre_hook(lambda module, args: frames.append(1))
     return frames
 

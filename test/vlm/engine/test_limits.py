@@ -7,7 +7,8 @@ from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import VlmEngine
 import numpy as np
 import pytest
-from qwen_checkpoints import make_model, make_prompt, save_original_checkpoint, write_json
+from qwen_checkpoints import (
+    library_of, make_model, make_prompt, save_original_checkpoint, write_json)
 from qwen_shapes import TURN_END
 import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
@@ -33,7 +34,7 @@ def engine_fixture(folder: Path) -> VlmEngine:
 
 def test_a_model_that_talks_without_end_costs_no_more_than_the_limit(engine: VlmEngine) -> None:
     passes = []
-    layer = engine._model._model.model.language_model.layers[0]
+    layer = library_of(engine).model.language_model.layers[0]
     layer.register_forward_pre_hook(lambda module, args: passes.append(args[0].shape[1]))
     answer = engine.answer(IMAGE, QUESTION, None, max_new_tokens=9)
     assert (answer.ending, answer.num_generated_tokens) == ('limit', 9)
@@ -59,7 +60,7 @@ def test_the_deadline_ends_an_answer_with_what_there_is(engine: VlmEngine) -> No
 def test_the_warm_up_is_whole_whatever_the_deadline(folder: Path) -> None:
     engine = VlmEngine.from_config(VlmConfig(model=str(folder), device='cpu', deadline=1e-6))
     passes = []
-    layer = engine._model._model.model.language_model.layers[0]
+    layer = library_of(engine).model.language_model.layers[0]
     layer.register_forward_pre_hook(lambda module, args: passes.append(args[0].shape[1]))
     engine.warm_up()
     assert len(passes) == 2 and passes[1] == 1  # a prompt and a token

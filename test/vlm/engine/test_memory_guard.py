@@ -68,7 +68,7 @@ def test_shortages_let_go_of_what_can_be_computed_again(error: Exception) -> Non
         raise error
 
     with pytest.raises(OutOfMemory, match='lower keep_ratio'):
-        within_memory(fail, lambda: forgotten.append(1), torch.device('cpu'))
+        within_memory(fail, lambda: forgotten.append(1), 'cpu')
     assert forgotten == [1]
 
 
@@ -77,7 +77,7 @@ def test_other_errors_go_through() -> None:
         raise RuntimeError('shapes do not match')
 
     with pytest.raises(RuntimeError, match='shapes do not match') as error:
-        within_memory(fail, lambda: None, torch.device('cpu'))
+        within_memory(fail, lambda: None, 'cpu')
     assert not isinstance(error.value, OutOfMemory)
 
 

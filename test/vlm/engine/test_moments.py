@@ -8,7 +8,8 @@ from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import Moment, VlmEngine
 import numpy as np
 import pytest
-from qwen_checkpoints import make_model, make_moments_prompt, save_original_checkpoint
+from qwen_checkpoints import (
+    library_of, make_model, make_moments_prompt, save_original_checkpoint)
 from qwen_shapes import VIDEO
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -113,7 +114,7 @@ def test_what_was_prepared_is_not_computed_again(num_moments: int, tmp_path: Pat
     moments = make_moments(num_moments, 2, 3)
     fresh, engine = (make_engine(tmp_path, keep_ratio=0.4) for _ in range(2))
     frames: list[int] = []
-    engine._model.library_model.model.visual.register_forward_pre_hook(
+    library_of(engine).model.visual.register_forward_pre_hook(
         lambda module, args: frames.append(1))
     engine.prepare(moments)
     engine.prepare(moments)

@@ -6,7 +6,7 @@ from typing import Any
 
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine.moment import Moment, View
+from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.engine.prefix_cache import PrefixCache
 from epvlm_ros.vlm.patch_grid import PatchGeometry
 import numpy as np
@@ -18,7 +18,7 @@ def keep_one(cache: PrefixCache, moment: Moment) -> Moment:
     """Keep a view of a moment, and return what the cache has of it."""
     grid = PatchGeometry(14, 2, 784, 78400).grid(*moment.image_rgb.shape[:2])
     prefix: Any = object()
-    cache.keep(View((moment,), grid, (), CONFIG, 1.0), prefix)
+    cache.keep(SelectedMoments((moment,), grid, (), CONFIG, 1.0), prefix)
     found = cache.find([moment], 1.0, CONFIG)
     assert found is not None and found[1] is prefix
     return found[0].moments[0]
@@ -49,5 +49,5 @@ def test_a_cache_that_is_off_keeps_nothing() -> None:
     cache, moment = PrefixCache(enabled=False), make_moment(3)
     prefix: Any = object()
     grid = PatchGeometry(14, 2, 784, 78400).grid(28, 28)
-    cache.keep(View((moment,), grid, (), CONFIG, 1.0), prefix)
+    cache.keep(SelectedMoments((moment,), grid, (), CONFIG, 1.0), prefix)
     assert cache.find([moment], 1.0, CONFIG) is None

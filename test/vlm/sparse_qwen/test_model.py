@@ -85,7 +85,7 @@ def test_dropped_tokens_equal_masked_ones(
     expected_logits, expected_positions = reference.prefill()
     logits = sparse.prompt_logits(prompt_ids, vision, features)
     assert (logits - expected_logits[reference.kept_places]).abs().max() <= TOLERANCE
-    positions = sparse.positions(prompt_ids, vision)
+    positions = sparse.lay_out(prompt_ids, vision).positions[:, :-1]
     assert torch.equal(positions, expected_positions)
 
     state = sparse.prefill(prompt_ids, vision, features)
@@ -98,7 +98,7 @@ def test_dropped_tokens_equal_masked_ones(
 
 
 def test_positions_reach_the_model(shape: str) -> None:
-    # The positions that the model computes with, not those that positions() returns.
+    # The positions that the model computes with, not those that lay_out() returns.
     rows, cols = 3, 5
     model, vision = make_model(shape), make_vision(rows, cols, keep_ratio=0.4, shape=shape)
     seen: dict[str, Tensor] = {}
@@ -206,7 +206,7 @@ def test_decoding_ends_before_an_end_token_and_at_the_limit() -> None:
 def test_end_tokens_come_from_the_generation_config(configured: Any, expected: set[int]) -> None:
     model = make_model('narrow')
     model.generation_config.eos_token_id = configured
-    assert SparseQwenVl(model).end_token_ids == expected
+    assert SparseQwenVl(model).info.end_token_ids == expected
 
 
 @pytest.mark.parametrize('kept_indices', [

@@ -49,9 +49,9 @@ def test_keeping_all_equals_the_librarys_video(
         eos_token_id=None, pad_token_id=0)
     assert token_ids == generated[0, len(prompt_ids):].tolist()
 
-    further = sparse.ask(prefix, prefix.text_after(prompt_ids))
+    further = sparse.extend(prefix, prefix.text_after(prompt_ids))
     assert list(sparse.decode(further, (), ANSWER_LENGTH)) == token_ids
-    together = sparse.ask_together(
+    together = sparse.extend_together(
         sparse.prefill_image(prompt_ids, vision, features), [prefix.text_after(prompt_ids)] * 2)
     steps = list(sparse.decode_together(together, (), ANSWER_LENGTH))
     assert [[token_id for _, token_id in step] for step in steps] == [
@@ -76,7 +76,7 @@ def test_dropped_tokens_equal_masked_ones(shape: str, keep_ratio: float, seed: i
     logits = sparse.prompt_logits(prompt_ids, vision, features)
     expected_logits, expected_positions = reference.prefill()
     assert (logits - expected_logits[reference.kept_places]).abs().max() <= TOLERANCE
-    assert torch.equal(sparse.positions(prompt_ids, vision), expected_positions)
+    assert torch.equal(sparse.lay_out(prompt_ids, vision).positions[:, :-1], expected_positions)
     reference.reset()
     expected_ids, narrowest_lead = reference.decode(ANSWER_LENGTH)
     assert narrowest_lead > TOLERANCE
@@ -92,12 +92,12 @@ def test_positions_by_hand() -> None:
         1, 2, 1.0, shape='qwen2.5 narrow', num_moments=2, seconds_between=4.0)
     prompt_ids = make_moments_prompt('qwen2.5 narrow', 2, 2, question='?')
     sparse = SparseQwenVl(model)
-    places = sparse.positions(prompt_ids, vision)[:, 7:12].T.tolist()
+    places = sparse.lay_out(prompt_ids, vision).positions[:, :-1][:, 7:12].T.tolist()
     assert places == [[7, 7, 7], [7, 7, 8], [23, 7, 7], [23, 7, 8], [9, 9, 9]]
     prefix = sparse.prefill_image(prompt_ids, vision, sparse.encode(vision))
     # text and answer go on after the longer side of the image, wherever the last moment is
     assert prefix.next_position == 9
-    assert sparse.ask(prefix, torch.tensor([1, 2])).next_position == 11
+    assert sparse.extend(prefix, torch.tensor([1, 2])).next_position == 11
 
 
 def test_moments_do_not_see_each_other_in_the_encoder() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from epvlm_ros.vlm.sparse_qwen import DecodingState, PromptPrefix, SparseQwenVl
-from epvlm_ros.vlm.sparse_qwen.model import LEAD_TOKENS
+from epvlm_ros.vlm.sparse_qwen.model import MIN_SYSTEM_PREFIX_TOKENS
 import pytest
 from qwen_checkpoints import EMBEDDED, make_model, make_prompt, make_vision, MODELS
 from qwen_shapes import SHAPES
@@ -33,7 +33,7 @@ class Scene:
         self.model = SparseQwenVl(make_model(shape))
         self.vision = make_vision(ROWS, COLS, keep_ratio, 3, shape=shape)
         self.features = self.model.encode(self.vision)
-        image = torch.full((ROWS * COLS,), self.model.image_token_id)
+        image = torch.full((ROWS * COLS,), self.model.info.image_token_id)
         self.start = torch.cat([torch.tensor([7, 9, 8]), image])
         self.texts = [make_text(shape, question) for question in QUESTIONS]
 
@@ -52,7 +52,7 @@ class Scene:
     def answers(self, texts: list[Tensor], end_token_ids: Any = ()) -> list[list[int]]:
         """Return the tokens of several answers, written together."""
         answers: list[list[int]] = [[] for _ in texts]
-        state = self.model.ask_together(self.prefix(), texts)
+        state = self.model.extend_together(self.prefix(), texts)
         for tokens in self.model.decode_together(state, end_token_ids, ANSWER_LENGTH):
             for question, token_id in tokens:
                 answers[question].append(token_id)
@@ -72,7 +72,7 @@ def test_a_further_question_gives_what_its_whole_prompt_gives(
         assert prefix.next_position == 3 + 7  # by hand: the image starts at 3, its side is 7
         for text_ids in scene.texts:
             expected = scene.prefill(text_ids)
-            state = scene.model.ask(prefix, text_ids)
+            state = scene.model.extend(prefix, text_ids)
             assert (state.logits - expected.logits).abs().max() <= TOLERANCE
             assert state.next_position == expected.next_position == 10 + len(text_ids)
             assert scene.answer(state) == scene.answer(expected)
@@ -82,7 +82,7 @@ def test_a_further_question_gives_what_its_whole_prompt_gives(
 def test_questions_asked_together_give_what_each_gives_alone(shape: str) -> None:
     scene = Scene(shape)
     alone = [scene.answer(scene.prefill(text_ids)) for text_ids in scene.texts]
-    state = scene.model.ask_together(scene.prefix(), scene.texts)
+    state = scene.model.extend_together(scene.prefix(), scene.texts)
     for logits, text_ids in zip(state.logits, scene.texts):
         assert (logits - scene.prefill(text_ids).logits).abs().max() <= TOLERANCE
     assert scene.answers(scene.texts) == alone
@@ -100,14 +100,14 @@ def test_answers_written_together_end_each_at_its_own_end(shape: str) -> None:
     assert scene.answers(scene.texts, ends) == cut
     # nothing but an end: no answer, and no list without a token
     firsts = {token_ids[0] for token_ids in alone}
-    state = scene.model.ask_together(scene.prefix(), scene.texts)
+    state = scene.model.extend_together(scene.prefix(), scene.texts)
     assert list(scene.model.decode_together(state, firsts, ANSWER_LENGTH)) == []
 
 
 def test_the_limit_holds_for_each_answer() -> None:
     scene = Scene('narrow')
     for limit in (0, 1, 5):
-        state = scene.model.ask_together(scene.prefix(), scene.texts)
+        state = scene.model.extend_together(scene.prefix(), scene.texts)
         assert len(list(scene.model.decode_together(state, (), limit))) == limit
 
 
@@ -116,14 +116,14 @@ def test_answers_leave_the_prefix_as_it_is(shape: str) -> None:
     scene = Scene(shape)
     prefix = scene.prefix()
     copies = [values.clone() for layer in prefix.keys_values for values in layer]
-    first = scene.answer(scene.model.ask(prefix, scene.texts[0]))
+    first = scene.answer(scene.model.extend(prefix, scene.texts[0]))
     scene.answers(scene.texts)
-    state = scene.model.ask(prefix, scene.texts[1])
+    state = scene.model.extend(prefix, scene.texts[1])
     assert state.prefix is prefix
     scene.answer(state)
     kept = [values for layer in prefix.keys_values for values in layer]
     assert all(torch.equal(values, copy) for values, copy in zip(kept, copies))
-    assert scene.answer(scene.model.ask(prefix, scene.texts[0])) == first
+    assert scene.answer(scene.model.extend(prefix, scene.texts[0])) == first
 
 
 def test_a_further_question_computes_on_its_text_only() -> None:
@@ -132,8 +132,8 @@ def test_a_further_question_computes_on_its_text_only() -> None:
     lengths = []
     layer = scene.model._model.model.language_model.layers[0]
     layer.register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[:2]))
-    scene.model.ask(prefix, scene.texts[0])
-    scene.model.ask_together(prefix, scene.texts)
+    scene.model.extend(prefix, scene.texts[0])
+    scene.model.extend_together(prefix, scene.texts)
     longest = max(len(text_ids) for text_ids in scene.texts)
     assert lengths == [(1, len(scene.texts[0])), (len(scene.texts), longest)]
 
@@ -158,27 +158,27 @@ def test_both_attentions_agree(attention: str) -> None:
 @pytest.mark.parametrize('shape', SHAPES)
 def test_a_long_text_before_the_image_is_computed_once(shape: str) -> None:
     scene = Scene(shape)
-    lead = torch.arange(LEAD_TOKENS + 5) % 200
+    system_ids = torch.arange(MIN_SYSTEM_PREFIX_TOKENS + 5) % 200
     lengths = []
     layer = scene.model.library_model.model.language_model.layers[0]
     layer.register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[1]))
     num_kept = len(scene.vision.kept_indices)
     for round_number, text_ids in enumerate(scene.texts):
-        prompt_ids = torch.cat([lead, scene.start[3:], text_ids])
+        prompt_ids = torch.cat([system_ids, scene.start[3:], text_ids])
         # the reference begins with the first token
         expected = scene.model.prompt_logits(prompt_ids, scene.vision, scene.features)[-1]
         lengths.clear()
         state = scene.model.prefill(prompt_ids, scene.vision, scene.features)
-        assert lengths == [len(lead)][round_number:] + [num_kept + len(text_ids)]
+        assert lengths == [len(system_ids)][round_number:] + [num_kept + len(text_ids)]
         assert (state.logits - expected).abs().max() <= TOLERANCE
-        assert state.next_position == len(lead) + 7 + len(text_ids)
+        assert state.next_position == len(system_ids) + 7 + len(text_ids)
         prefix = scene.model.prefill_image(prompt_ids, scene.vision, scene.features)
         for further in (state.prefix, prefix):
-            assert further.num_tokens_kept == len(lead) + num_kept
-            logits = scene.model.ask(further, text_ids).logits
+            assert further.num_tokens_kept == len(system_ids) + num_kept
+            logits = scene.model.extend(further, text_ids).logits
             assert (logits - expected).abs().max() <= TOLERANCE
     other = scene.model.prefill(
-        torch.cat([lead + 1, scene.start[3:], text_ids]), scene.vision, scene.features)
+        torch.cat([system_ids + 1, scene.start[3:], text_ids]), scene.vision, scene.features)
     assert (other.logits - expected).abs().max() > 100 * TOLERANCE
     short = scene.prefill(scene.texts[0])
-    assert scene.model.lead is None and short.next_position == 10 + len(scene.texts[0])
+    assert scene.model.system_prefix is None and short.next_position == 10 + len(scene.texts[0])

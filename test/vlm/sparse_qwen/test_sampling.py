@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from epvlm_ros.vlm.sparse_qwen import Sampling, SparseQwenVl
-from epvlm_ros.vlm.sparse_qwen.sampling import TokenChooser
+from epvlm_ros.vlm.sparse_qwen.sampling import Sampler
 import pytest
 from qwen_checkpoints import library_inputs, make_model, make_prompt, make_vision
 import torch
@@ -55,7 +55,7 @@ def test_answers_drawn_together_are_those_drawn_alone(sampling: Sampling) -> Non
     alone = [answer(model, sampling, question) for question in questions]
     prompts = [make_prompt(12, question) for question in questions]
     prefix = model.prefill_image(prompts[0], vision, model.encode(vision))
-    state = model.ask_together(prefix, [prefix.text_after(ids) for ids in prompts])
+    state = model.extend_together(prefix, [prefix.text_after(ids) for ids in prompts])
     ends = {alone[1][9]}
     together: list[list[int]] = [[], [], []]
     for tokens in model.decode_together(state, ends, ANSWER_LENGTH, sampling):
@@ -74,16 +74,16 @@ def test_what_is_drawn_follows_the_probabilities() -> None:
     # by hand: 0.5, 0.3, 0.2; of these 0.8 are the first two, as 5 to 3
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
     for top_p, expected in ((1.0, [0.5, 0.3, 0.2]), (0.75, [0.625, 0.375, 0.0])):
-        chooser = TokenChooser(
+        sampler = Sampler(
             Sampling(temperature=1.0, top_p=top_p, seed=7), [torch.tensor([0])], CPU)
         counts = torch.bincount(
-            torch.tensor([chooser.choose(logits)[0] for _ in range(4000)]), minlength=3)
+            torch.tensor([sampler.next_tokens(logits)[0] for _ in range(4000)]), minlength=3)
         assert (counts / 4000 - torch.tensor(expected)).abs().max() < 0.03  # 4 standard errors
 
 
 def test_the_penalty_counts_prompt_and_answer() -> None:
     # by hand: halved where positive, doubled where negative, for the tokens 0 and 3
     logits = torch.tensor([[3.0, 2.0, 1.9, -1.0]])
-    chooser = TokenChooser(Sampling(repetition_penalty=2.0), [torch.tensor([0, 3])], CPU)
-    assert [chooser.choose(logits)[0] for _ in range(3)] == [1, 2, 0]
+    sampler = Sampler(Sampling(repetition_penalty=2.0), [torch.tensor([0, 3])], CPU)
+    assert [sampler.next_tokens(logits)[0] for _ in range(3)] == [1, 2, 0]
     assert logits.tolist() == [[3.0, 2.0, pytest.approx(1.9), -1.0]]

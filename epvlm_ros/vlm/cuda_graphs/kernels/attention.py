@@ -7,7 +7,7 @@ decoding). The heads of queries that share one of keys are the rows of one produ
 
 from __future__ import annotations
 
-from epvlm_ros.vlm.cuda_graphs.kernels.pointwise import turn
+from epvlm_ros.vlm.cuda_graphs.kernels.pointwise import apply_rope
 from epvlm_ros.vlm.cuda_graphs.kernels.programmatic_launch import wait_for_others
 import triton
 import triton.language as tl
@@ -57,7 +57,7 @@ def step_attention_kernel(
     num_heads, num_key_value_heads, half,
     GROUP: tl.constexpr, SPLITS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK_KEYS: tl.constexpr, BLOCK_HALF: tl.constexpr, BLOCK_DIM: tl.constexpr,
-    STARTS_EARLY: tl.constexpr,
+    PROGRAMMATIC_LAUNCH: tl.constexpr,
 ):
     """
     One part of the cache a program: rotate, append and attend from one new token.
@@ -66,15 +66,15 @@ def step_attention_kernel(
     program of a head to get there weighs the parts against each other; ``arrived`` counts them
     and is 0 before and afterwards.
     """
-    wait_for_others(STARTS_EARLY)
+    wait_for_others(PROGRAMMATIC_LAUNCH)
     key_head = tl.program_id(0)
     split = tl.program_id(1)
     place = tl.load(cursor)
     position = tl.load(cursor + 1)
     columns = tl.arange(0, BLOCK_HALF)
     in_columns = columns < half
-    turn_cos = tl.load(cos + position * half + columns, mask=in_columns, other=0.0)
-    turn_sin = tl.load(sin + position * half + columns, mask=in_columns, other=0.0)
+    rope_cos = tl.load(cos + position * half + columns, mask=in_columns, other=0.0)
+    rope_sin = tl.load(sin + position * half + columns, mask=in_columns, other=0.0)
     keys += key_head.to(tl.int64) * capacity * 2 * half
     values += key_head.to(tl.int64) * capacity * 2 * half
 
@@ -84,9 +84,9 @@ def step_attention_kernel(
     end = tl.minimum(start + share, num_tokens)
     if (start <= place) & (place < end):
         source = qkv + (num_heads + key_head) * 2 * half + columns
-        low, high = turn(
+        low, high = apply_rope(
             tl.load(source, mask=in_columns, other=0.0),
-            tl.load(source + half, mask=in_columns, other=0.0), turn_cos, turn_sin)
+            tl.load(source + half, mask=in_columns, other=0.0), rope_cos, rope_sin)
         target = place * 2 * half + columns
         tl.store(keys + target, low, mask=in_columns)
         tl.store(keys + target + half, high, mask=in_columns)
@@ -99,9 +99,9 @@ def step_attention_kernel(
     rows = tl.arange(0, BLOCK_ROWS)
     inside = (rows < GROUP)[:, None] & in_columns[None, :]
     source = qkv + (key_head * GROUP + rows[:, None]) * 2 * half + columns[None, :]
-    query_low, query_high = turn(
+    query_low, query_high = apply_rope(
         tl.load(source, mask=inside, other=0.0), tl.load(source + half, mask=inside, other=0.0),
-        turn_cos[None, :], turn_sin[None, :])
+        rope_cos[None, :], rope_sin[None, :])
     last_seen = tl.zeros((BLOCK_ROWS,), dtype=tl.int32) + num_tokens
     top, total, mixed_low, mixed_high = _attend(
         query_low, query_high, keys, values, start, end, last_seen, scale, half,

@@ -16,30 +16,26 @@ from triton.errors import TritonError
 
 _LOG2_E = math.log2(math.e)
 NUM_SPLITS = 8  # parts of the cache that are attended to side by side
-# Sizes are the fastest of those that were tried on an H200 with the shapes of Qwen2-VL-2B and 7B.
-FEW_TOKENS = 64  # up to so many a product is bound by reading its matrix
+# Sizes are the fastest of those measured on an H200 with the shapes of Qwen2-VL-2B and 7B.
+MAX_SKINNY_TOKENS = 64  # up to so many a product is bound by reading its matrix
 _BLOCK_ROWS = 64  # of a product of a few tokens
 # Wider models keep the memory busy as they are; further programs that read only disturb them.
-_WIDEST_THAT_STARTS_EARLY = 2048
-_FIRST_CAPABILITY_THAT_STARTS_EARLY = (9, 0)
+_MAX_PROGRAMMATIC_LAUNCH_DIM = 2048
+_PROGRAMMATIC_LAUNCH_CAPABILITY = (9, 0)
 
 
 class FusedOperations(Operations):
     """
     See ``Operations``.
 
-    Parameters
-    ----------
-    starts_early : bool
-        Whether the kernels of a step start while the one before is still at work, and read what
-        does not depend on it (programmatic dependent launch).
-
+    With ``programmatic_launch`` the kernels of a step start while the one before is at work, and
+    read what does not depend on it (programmatic dependent launch).
     """
 
     needs_bound = False
 
-    def __init__(self, *, starts_early: bool = False) -> None:
-        self._starts_early = starts_early
+    def __init__(self, *, programmatic_launch: bool = False) -> None:
+        self._programmatic_launch = programmatic_launch
         self._arrived: Tensor | None = None
 
     def add_norm(self, hidden: Tensor, delta: Tensor | None, norm: Norm) -> Tensor:
@@ -66,49 +62,49 @@ class FusedOperations(Operations):
             values, result, width, BLOCK=1024)
         return result
 
-    def product_in_parts(self, values: Tensor, linear: Linear) -> Tensor:
-        """Return a product, of a few tokens in parts."""
-        if not _are_few(values):
-            return super().product_in_parts(values, linear)
+    def split_k_linear(self, values: Tensor, linear: Linear) -> Tensor:
+        """Return a product, of a few tokens split over its columns."""
+        if not _is_skinny(values):
+            return super().split_k_linear(values, linear)
         (tokens, columns), rows = values.shape, len(linear.weight)
         block_columns = 128 if columns > 4096 else 64
         row_blocks = triton.cdiv(rows, _BLOCK_ROWS)
-        parts = _num_parts(row_blocks, triton.cdiv(columns, block_columns), values.device)
-        result = values.new_empty(parts, tokens, rows, dtype=torch.float32)
-        skinny_gemm.few_linear_kernel[(row_blocks, parts)](
+        splits = _num_splits(row_blocks, triton.cdiv(columns, block_columns), values.device)
+        result = values.new_empty(splits, tokens, rows, dtype=torch.float32)
+        skinny_gemm.split_k_linear_kernel[(row_blocks, splits)](
             values, linear.weight, linear.bias, result, tokens, rows, NUM_COLUMNS=columns,
-            HAS_BIAS=linear.bias is not None, PARTS=parts,
-            **_few_sizes(values, _BLOCK_ROWS, block_columns, most_stages=6))
+            HAS_BIAS=linear.bias is not None, PARTS=splits,
+            **_skinny_sizes(values, _BLOCK_ROWS, block_columns, most_stages=6))
         return result
 
-    def activated_product(self, values: Tensor, mlp: Mlp) -> Tensor:
+    def activated_linear(self, values: Tensor, mlp: Mlp) -> Tensor:
         """Return the activation after a product."""
-        if not _are_few(values) or mlp.up.bias is not None or mlp.activation != 'gated_silu':
-            return super().activated_product(values, mlp)
+        if not _is_skinny(values) or mlp.up.bias is not None or mlp.activation != 'gated_silu':
+            return super().activated_linear(values, mlp)
         (tokens, columns), rows = values.shape, len(mlp.up.weight) // 2
         result = values.new_empty(tokens, rows)
-        skinny_gemm.few_gated_kernel[(triton.cdiv(rows, _BLOCK_ROWS),)](
+        skinny_gemm.gated_linear_kernel[(triton.cdiv(rows, _BLOCK_ROWS),)](
             values, mlp.up.weight, result, tokens, rows, NUM_COLUMNS=columns,
-            **_few_sizes(values, 2 * _BLOCK_ROWS, 64, most_stages=4))
+            **_skinny_sizes(values, 2 * _BLOCK_ROWS, 64, most_stages=4))
         return result
 
-    def rotate(self, values: Tensor, cos: Tensor, sin: Tensor) -> None:
-        """Turn in place."""
+    def apply_rope(self, values: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Rotate in place."""
         tokens, num_heads, dim = values.shape
         assert values.stride()[1:] == (dim, 1)
-        pointwise.rotate_kernel[(tokens,)](
+        pointwise.rope_kernel[(tokens,)](
             values, cos, sin, values.stride(0), num_heads, dim // 2,
             BLOCK_HEADS=triton.next_power_of_2(num_heads),
             BLOCK_HALF=triton.next_power_of_2(dim // 2))
 
-    def rotate_and_store(
+    def apply_rope_and_store(
         self, qkv: Tensor, cos: Tensor, sin: Tensor, cache: StaticCache, layer: int,
         offset: Tensor,
     ) -> Tensor:
-        """Turn queries, store keys and values."""
+        """Rotate queries, store keys and values."""
         dim = cache.head_dim
         num_heads = qkv.shape[1] // dim - 2 * cache.num_heads
-        pointwise.rotate_and_store_kernel[(len(qkv),)](
+        pointwise.rope_and_store_kernel[(len(qkv),)](
             qkv, cos, sin, cache.keys[layer], cache.values[layer], offset, cache.capacity,
             num_heads, cache.num_heads, dim // 2,
             BLOCK_HEADS=triton.next_power_of_2(num_heads),
@@ -140,12 +136,12 @@ class FusedOperations(Operations):
     def linear(self, hidden: Tensor, norm: Norm | None, linear: Linear) -> Tensor:
         """Return a product after a norm."""
         result = hidden.new_empty(1, len(linear.weight))
-        self._vector_linear(hidden, norm, linear, result, adds=False)
+        self._gemv(hidden, norm, linear, result, adds=False)
         return result
 
     def linear_add(self, values: Tensor, linear: Linear, hidden: Tensor) -> None:
         """Add a product to the residual stream."""
-        self._vector_linear(values, None, linear, hidden, adds=True)
+        self._gemv(values, None, linear, hidden, adds=True)
 
     def gated_linear(self, hidden: Tensor, norm: Norm, mlp: Mlp) -> Tensor:
         """Return the activation after a norm and a product."""
@@ -153,8 +149,8 @@ class FusedOperations(Operations):
         if mlp.up.bias is not None or mlp.activation != 'gated_silu' or norm.bias is not None:
             return super().gated_linear(hidden, norm, mlp)
         result = hidden.new_empty(1, rows)
-        most_columns = _WIDEST_THAT_STARTS_EARLY if self._starts_early else 512
-        gemv.vector_gated_kernel[(rows,)](
+        most_columns = _MAX_PROGRAMMATIC_LAUNCH_DIM if self._programmatic_launch else 512
+        gemv.gated_gemv_kernel[(rows,)](
             hidden, norm.weight, mlp.up.weight, result, rows, norm.eps, NUM_COLUMNS=columns,
             BLOCK_ROWS=1, BLOCK_COLUMNS=min(most_columns, triton.next_power_of_2(columns)),
             BLOCK_NORM=triton.next_power_of_2(columns), num_warps=1, **self._launch)
@@ -183,24 +179,26 @@ class FusedOperations(Operations):
 
     @property
     def _launch(self) -> dict[str, bool]:
-        options = {'launch_pdl': True} if self._starts_early else {}  # no other card knows it
-        return {'STARTS_EARLY': self._starts_early, **options}
+        # older cards do not know the option
+        options = {'launch_pdl': True} if self._programmatic_launch else {}
+        return {'PROGRAMMATIC_LAUNCH': self._programmatic_launch, **options}
 
     def _scratch(self, like: Tensor, rows: int, dim: int) -> tuple[Tensor, Tensor]:
         return (torch.empty(rows, NUM_SPLITS, dim, device=like.device),
                 torch.empty(rows, NUM_SPLITS, 2, device=like.device))
 
-    def _vector_linear(
+    def _gemv(
         self, values: Tensor, norm: Norm | None, linear: Linear, result: Tensor, *, adds: bool,
     ) -> None:
         rows, columns = linear.weight.shape
         if columns > 4096:
             block_rows, block_columns, num_warps = 4, 1024, 8
-        elif self._starts_early and columns <= _WIDEST_THAT_STARTS_EARLY:  # rows are read whole
+        elif self._programmatic_launch and columns <= _MAX_PROGRAMMATIC_LAUNCH_DIM:
+            # rows are read whole
             block_rows, block_columns, num_warps = 8 if rows < 2 ** 15 else 4, columns, 4
         else:
             block_rows, block_columns, num_warps = 4, 512, 4
-        gemv.vector_linear_kernel[(triton.cdiv(rows, block_rows),)](
+        gemv.gemv_kernel[(triton.cdiv(rows, block_rows),)](
             values, None if norm is None else norm.weight, linear.weight, linear.bias, result,
             rows, 0.0 if norm is None else norm.eps, NUM_COLUMNS=columns,
             HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,
@@ -209,8 +207,9 @@ class FusedOperations(Operations):
             BLOCK_NORM=triton.next_power_of_2(columns), num_warps=num_warps, **self._launch)
 
 
-def _are_few(values: Tensor) -> bool:
-    return len(values) <= FEW_TOKENS and values.dtype != torch.float32 and values.is_contiguous()
+def _is_skinny(values: Tensor) -> bool:
+    return (len(values) <= MAX_SKINNY_TOKENS and values.dtype != torch.float32
+            and values.is_contiguous())
 
 
 def _device_properties(device: torch.device) -> dict[str, int]:
@@ -219,7 +218,7 @@ def _device_properties(device: torch.device) -> dict[str, int]:
     return properties
 
 
-def _few_sizes(
+def _skinny_sizes(
     values: Tensor, rows_read: int, block_columns: int, most_stages: int,
 ) -> dict[str, int]:
     """Return sizes of a kernel for a few tokens: those that were fastest, if the card has room."""
@@ -231,27 +230,25 @@ def _few_sizes(
             'STAGES': max(1, min(most_stages, room // stage_bytes))}
 
 
-def _num_parts(row_blocks: int, column_blocks: int, device: torch.device) -> int:
+def _num_splits(row_blocks: int, column_blocks: int, device: torch.device) -> int:
     """Return how many equal parts of the columns give each processor at most one program."""
     processors = _device_properties(device)['multiprocessor_count']
-    return max(parts for parts in range(1, column_blocks + 1)
-               if column_blocks % parts == 0 and (parts == 1 or row_blocks * parts <= processors))
+    return max(splits for splits in range(1, column_blocks + 1)
+               if column_blocks % splits == 0
+               and (splits == 1 or row_blocks * splits <= processors))
 
 
 def try_out(weights: DecoderWeights) -> FusedOperations:
     """
-    Return the operations after they have shown that they compute what plain torch does.
+    Return the operations after a comparison with plain torch.
 
-    Raises
-    ------
-    RuntimeError
-        If a kernel cannot be compiled for this card, does not fit on it or is wrong there.
-
+    Raises a RuntimeError if a kernel does not compile for this card, does not fit on it or is
+    wrong there.
     """
     device, width = weights.embedding.device, weights.embedding.shape[1]
-    operations = FusedOperations(starts_early=(
-        width <= _WIDEST_THAT_STARTS_EARLY and torch.version.cuda is not None
-        and torch.cuda.get_device_capability(device) >= _FIRST_CAPABILITY_THAT_STARTS_EARLY))
+    operations = FusedOperations(programmatic_launch=(
+        width <= _MAX_PROGRAMMATIC_LAUNCH_DIM and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(device) >= _PROGRAMMATIC_LAUNCH_CAPABILITY))
     try:
         with torch.cuda.device(device):
             check_operations(weights, operations)

@@ -33,11 +33,11 @@ def _load_input(
 
 
 @triton.jit
-def vector_linear_kernel(
+def gemv_kernel(
     hidden, norm, matrix, bias, result, num_rows, eps,
     NUM_COLUMNS: tl.constexpr, HAS_NORM: tl.constexpr, HAS_BIAS: tl.constexpr,
     ADDS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
-    BLOCK_NORM: tl.constexpr, STARTS_EARLY: tl.constexpr,
+    BLOCK_NORM: tl.constexpr, PROGRAMMATIC_LAUNCH: tl.constexpr,
 ):
     """Multiply some rows a program, after a norm or none, and add what ``result`` holds."""
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
@@ -48,7 +48,7 @@ def vector_linear_kernel(
     weights = tl.load(
         places, mask=inside_rows & (first < NUM_COLUMNS)[None, :], other=0.0,
         eviction_policy='evict_first')
-    wait_for_others(STARTS_EARLY)
+    wait_for_others(PROGRAMMATIC_LAUNCH)
     inverse = 1.0
     if HAS_NORM:
         inverse = tl.rsqrt(_square_mean(hidden, NUM_COLUMNS, BLOCK_NORM) + eps)
@@ -73,10 +73,10 @@ def vector_linear_kernel(
 
 
 @triton.jit
-def vector_gated_kernel(
+def gated_gemv_kernel(
     hidden, norm, matrix, result, num_rows, eps,
     NUM_COLUMNS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
-    BLOCK_NORM: tl.constexpr, STARTS_EARLY: tl.constexpr,
+    BLOCK_NORM: tl.constexpr, PROGRAMMATIC_LAUNCH: tl.constexpr,
 ):
     """Multiply some rows of gate and values a program, after a norm; gate the one by the other."""
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
@@ -87,7 +87,7 @@ def vector_gated_kernel(
     mask = inside_rows & (first < NUM_COLUMNS)[None, :]
     gate = tl.load(places, mask=mask, other=0.0, eviction_policy='evict_first')
     up = tl.load(places + below, mask=mask, other=0.0, eviction_policy='evict_first')
-    wait_for_others(STARTS_EARLY)
+    wait_for_others(PROGRAMMATIC_LAUNCH)
     inverse = tl.rsqrt(_square_mean(hidden, NUM_COLUMNS, BLOCK_NORM) + eps)
     gates = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype=tl.float32)
     ups = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype=tl.float32)

@@ -67,7 +67,7 @@ def gated_silu_kernel(gate_and_up, result, width, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def rotate_kernel(
+def rope_kernel(
     values, cos, sin, token_stride, num_heads, half,
     BLOCK_HEADS: tl.constexpr, BLOCK_HALF: tl.constexpr,
 ):
@@ -79,15 +79,15 @@ def rotate_kernel(
     places = values + token * token_stride + heads * 2 * half + columns
     low = tl.load(places, mask=inside, other=0.0)
     high = tl.load(places + half, mask=inside, other=0.0)
-    turn_cos = tl.load(cos + token * half + columns, mask=columns < half, other=0.0)
-    turn_sin = tl.load(sin + token * half + columns, mask=columns < half, other=0.0)
-    new_low, new_high = turn(low, high, turn_cos, turn_sin)
+    rope_cos = tl.load(cos + token * half + columns, mask=columns < half, other=0.0)
+    rope_sin = tl.load(sin + token * half + columns, mask=columns < half, other=0.0)
+    new_low, new_high = apply_rope(low, high, rope_cos, rope_sin)
     tl.store(places, new_low, mask=inside)
     tl.store(places + half, new_high, mask=inside)
 
 
 @triton.jit
-def rotate_and_store_kernel(
+def rope_and_store_kernel(
     qkv, cos, sin, keys, values, offset, capacity, num_heads, num_key_value_heads, half,
     BLOCK_HEADS: tl.constexpr, BLOCK_KEY_HEADS: tl.constexpr, BLOCK_HALF: tl.constexpr,
 ):
@@ -95,16 +95,16 @@ def rotate_and_store_kernel(
     token = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_HALF)[None, :]
     in_columns = columns < half
-    turn_cos = tl.load(cos + token * half + columns, mask=in_columns, other=0.0)
-    turn_sin = tl.load(sin + token * half + columns, mask=in_columns, other=0.0)
+    rope_cos = tl.load(cos + token * half + columns, mask=in_columns, other=0.0)
+    rope_sin = tl.load(sin + token * half + columns, mask=in_columns, other=0.0)
     row = qkv + token * (num_heads + 2 * num_key_value_heads) * 2 * half
 
     heads = tl.arange(0, BLOCK_HEADS)[:, None]
     inside = (heads < num_heads) & in_columns
     places = row + heads * 2 * half + columns
-    low, high = turn(
+    low, high = apply_rope(
         tl.load(places, mask=inside, other=0.0), tl.load(places + half, mask=inside, other=0.0),
-        turn_cos, turn_sin)
+        rope_cos, rope_sin)
     tl.store(places, low, mask=inside)
     tl.store(places + half, high, mask=inside)
 
@@ -113,9 +113,9 @@ def rotate_and_store_kernel(
     place = tl.load(offset) + token
     slots = (heads * capacity + place) * 2 * half + columns
     places = row + (num_heads + heads) * 2 * half + columns
-    low, high = turn(
+    low, high = apply_rope(
         tl.load(places, mask=inside, other=0.0), tl.load(places + half, mask=inside, other=0.0),
-        turn_cos, turn_sin)
+        rope_cos, rope_sin)
     tl.store(keys + slots, low, mask=inside)
     tl.store(keys + slots + half, high, mask=inside)
     places += num_key_value_heads * 2 * half
@@ -124,9 +124,9 @@ def rotate_and_store_kernel(
 
 
 @triton.jit
-def turn(low, high, turn_cos, turn_sin):
-    """Turn the pairs of a rotary embedding, in float32."""
+def apply_rope(low, high, rope_cos, rope_sin):
+    """Rotate the pairs of a rotary embedding, in float32."""
     exact_low, exact_high = low.to(tl.float32), high.to(tl.float32)
-    exact_cos, exact_sin = turn_cos.to(tl.float32), turn_sin.to(tl.float32)
+    exact_cos, exact_sin = rope_cos.to(tl.float32), rope_sin.to(tl.float32)
     return ((exact_low * exact_cos - exact_high * exact_sin).to(low.dtype),
             (exact_high * exact_cos + exact_low * exact_sin).to(low.dtype))

@@ -8,13 +8,13 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 
 @triton.jit
-def wait_for_others(STARTS_EARLY: tl.constexpr):
+def wait_for_others(PROGRAMMATIC_LAUNCH: tl.constexpr):
     """
     Let the kernel behind this one start, and go on when the ones before it are finished.
 
     What comes before may only read what no kernel of a step writes, such as weights. Each of
     several kernels in a row that start early has to wait: the one behind it waits for it alone.
     """
-    if STARTS_EARLY:
+    if PROGRAMMATIC_LAUNCH:
         gdc_launch_dependents()
         gdc_wait()

@@ -29,7 +29,7 @@ def _load_values(hidden, tokens, tokens_inside, columns, NUM_COLUMNS: tl.constex
 
 
 @triton.jit
-def few_linear_kernel(
+def split_k_linear_kernel(
     hidden, matrix, bias, result, num_tokens, num_rows,
     NUM_COLUMNS: tl.constexpr, HAS_BIAS: tl.constexpr, PARTS: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
@@ -62,7 +62,7 @@ def few_linear_kernel(
 
 
 @triton.jit
-def few_gated_kernel(
+def gated_linear_kernel(
     hidden, matrix, result, num_tokens, num_rows,
     NUM_COLUMNS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr, STAGES: tl.constexpr,
