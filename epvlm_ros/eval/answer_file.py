@@ -26,16 +26,10 @@ def hash_file(path: Path) -> str:
 
 class AnswerFile:
     """
-    The file of answers of a run.
+    The file of answers of a run; a ``ValueError`` names what differs if it is of another run.
 
-    It is created, or resumed if it holds answers of the same run; an incomplete last line is cut
-    off. ``description``, in JSON, is what the run depends on.
-
-    Raises
-    ------
-    ValueError
-        If the file holds the answers of another run; the text names what differs.
-
+    It is created, or resumed: an incomplete last line is cut off. ``description``, in JSON, is
+    what the run depends on.
     """
 
     def __init__(self, path: Path, description: dict[str, Any]) -> None:

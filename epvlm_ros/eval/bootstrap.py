@@ -30,13 +30,8 @@ class PairedBootstrap:
     """
     Resamples of the images of a question set, the same for every comparison.
 
-    Parameters
-    ----------
-    images : numpy.ndarray
-        int64 (questions,), the number of the image of each question, from 0; not empty.
-    num_resamples, seed : int
-        10,000 give the bounds to about 2% of their width; equal seeds give equal intervals.
-
+    ``images``, int64 (questions,), not empty, is the number of the image of each question, from 0.
+    10,000 resamples give the bounds to about 2% of their width.
     """
 
     def __init__(

@@ -29,13 +29,8 @@ def export_questions(questions: QuestionSet, path: Path) -> int:
 
     The columns are image, ``{'bytes': png, 'path': name}``, base64 in JSON lines; question;
     answer; and ``family``. Questions with few possible answers have up to four options inline and
-    a letter as their answer, the others a text. An existing file is replaced.
-
-    Raises
-    ------
-    ValueError
-        If ``path`` does not end in .jsonl or .parquet, or pyarrow is missing for parquet.
-
+    a letter as their answer, the others a text. An existing file is replaced. ``ValueError`` if
+    ``path`` does not end in .jsonl or .parquet, or pyarrow is missing for parquet.
     """
     if path.suffix == '.jsonl':
         return _write_json_lines(questions, path)

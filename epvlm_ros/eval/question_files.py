@@ -31,23 +31,11 @@ WORDINGS = ('options', 'question')
 
 class FileSet:
     """
-    The questions of a file.
+    The questions of a .jsonl or .parquet file, or of a folder of them in the order of their names.
 
-    Parameters
-    ----------
-    path : Path
-        A .jsonl or .parquet file, or a folder of such files, read in the order of their names.
-    wording : str
-        'options' asks as the file does; 'question' asks without options and instruction, for
-        models that know no options, and the answer is scored by its text.
-    limit : int
-        Most rows to read; 0 for all.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file or it cannot be read as a whole.
-
+    Of ``wording`` 'options' asks as the file does; 'question' asks without options and
+    instruction, for models that know no options, and the answer is scored by its text. ``limit``
+    is the most rows to read; 0 for all. A file that cannot be read as a whole is a ``ValueError``.
     """
 
     def __init__(self, path: Path, wording: str = 'options', limit: int = 0) -> None:

@@ -51,16 +51,9 @@ def run_job(
     """
     Ask what is not known yet, write it down at once, and return all answers in order.
 
-    Parameters
-    ----------
-    job : Job
-        The problems of its questions are complete afterwards.
-    answers : AnswerFile
-        Gets the new answers, in the order of the images.
-    show_progress : callable
-        Passes on what it is given, such as ``tqdm``.
-    num_processes : int
-        More than 1 share the images; each loads the model.
+    Answers are written in the order of the images; the problems of the questions of the job are
+    complete afterwards. ``show_progress`` passes on what it is given, such as ``tqdm``. More than
+    one process share the images; each loads the model.
 
     Raises
     ------

@@ -50,17 +50,10 @@ class Runner:
         self, cases: Sequence[Case], observation: Observation, seed: int,
     ) -> tuple[dict[int, list[Record]], list[Problem]]:
         """
-        Ask questions about one image.
+        Ask questions about one image and return records by the number of the case, and problems.
 
-        ``seed`` makes one random selection differ from another; it is fixed for an image.
-
-        Returns
-        -------
-        dict of int to list of dict
-            The answers by the number of the case, one for each setting.
-        list of Problem
-            The cases that cannot be asked, and why.
-
+        A case has one record for each setting. ``seed`` makes one random selection differ from
+        another; it is fixed for an image. Problems are the cases that cannot be asked, and why.
         """
         budgets: dict[int, list[int]] = {}
         problems = []

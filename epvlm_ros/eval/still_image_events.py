@@ -30,17 +30,9 @@ def still_image_activity(
     """
     Return the events of one small circle of the camera, on cells of 4 pixels in 40 ms.
 
-    Parameters
-    ----------
-    rgb : numpy.ndarray
-        uint8 (height, width, 3), not changed; its border pixels are repeated outwards.
-    radius_px : float
-        Of the circle, in pixels of a sensor whose longer side has 320; 0 leaves only noise.
-    config, seed
-        The sensor, its mismatch and noise.
-    gamma : float
-        Exponent that turns pixel values into light.
-
+    ``rgb``, uint8 (height, width, 3), is not changed; its border pixels are repeated outwards.
+    ``radius_px`` is in pixels of a sensor whose longer side has 320; 0 leaves only noise.
+    ``gamma`` is the exponent that turns pixel values into light.
     """
     height, width = rgb.shape[:2]
     scale = SENSOR_LONG_SIDE_PX / max(height, width)

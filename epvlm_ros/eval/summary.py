@@ -24,25 +24,13 @@ def summarise(
     """
     Return the summary of a run.
 
-    Parameters
-    ----------
-    records : list of dict
-        The answers, those to one question together, dense first; not empty.
-    problems : list of Problem
-        What could not be asked.
-    description : dict
-        What the run depends on.
-    times_ms : dict of str to list of float, optional
-        Times to the first token of questions asked alone, by setting.
+    ``records`` are the answers, those to one question together, dense first; not empty.
+    ``times_ms`` are times to the first token of questions asked alone, by setting.
 
-    Returns
-    -------
-    dict
-        ``settings``, one entry each: accuracy, retention and differences to dense, to random
-        patches and to the frame difference at the same budget, each with its 95% interval, means
-        of FLOPs and tokens, the median time to the first token, how many answers name none of the
-        options (``unread``), and the same comparisons ``by_family`` and ``by_group``.
-
+    The summary has one entry for each setting in ``settings``: accuracy, retention and differences
+    to dense, to random patches and to the frame difference at the same budget, each with its 95%
+    interval, means of FLOPs and tokens, the median time to the first token, how many answers name
+    none of the options (``unread``), and the same comparisons ``by_family`` and ``by_group``.
     """
     names = list(dict.fromkeys(record['setting'] for record in records))
     by_setting = {

@@ -18,25 +18,16 @@ def token_activity(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """
-    Estimate the number of events in each visual token.
+    Estimate the number of events in each visual token, float (scenes, rows, cols).
 
-    Events are crossings of the contrast threshold by the logarithm of the brightness, plus noise.
+    ``brightness``, float (scenes, times, height, width), is linear, 0 to 1, at increasing times.
+    Events are crossings of the threshold by its logarithm, plus ``noise_events_per_px`` counted
+    noise events on average, (scenes,) or one number. Zeros and noise for fewer than two times.
 
-    Parameters
-    ----------
-    brightness : Tensor float (scenes, times, height, width)
-        Linear, 0 to 1, at increasing times; height and width are multiples of ``token_size_px``.
-    token_size_px, contrast_threshold
-        Side of a visual token; change of the logarithm that makes one event, above 0.
-    noise_events_per_px : Tensor (scenes,) or float
-        Mean number of noise events at each pixel in the window.
-    generator : torch.Generator, optional
-        Source of the noise, on the device of ``brightness``.
-
-    Returns
-    -------
-    Tensor float (scenes, rows, cols)
-        Expected events of the scene plus counted noise events; zeros for fewer than two times.
+    Raises
+    ------
+    ValueError
+        If the image is not made of whole tokens or the threshold is not positive.
 
     """
     height, width = brightness.shape[-2:]

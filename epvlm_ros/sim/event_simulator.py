@@ -55,20 +55,10 @@ class EventSimulator:
 
     def step(self, brightness: np.ndarray, time_ns: int) -> Events:
         """
-        Return the events between the last image and the next one.
+        Return the events between the last image and the next one, none for the first image.
 
-        Parameters
-        ----------
-        brightness : numpy.ndarray
-            Float of shape (height, width), linear, 0 to 1. Not changed.
-        time_ns : int
-            Time of the image, later than that of the image before.
-
-        Returns
-        -------
-        Events
-            In order of time, then row, then column; none for the first image. In the clock of
-            ``time_ns``.
+        ``brightness``, float (height, width), is linear, 0 to 1, and not changed. ``time_ns`` must
+        rise. Events are in order of time, then row, then column, in the clock of ``time_ns``.
 
         Raises
         ------

@@ -107,24 +107,13 @@ def record_simulation(
     """
     Simulate a scene and write it as a rosbag2 recording with ``truth.json`` in its folder.
 
-    Parameters
-    ----------
-    path : Path or str
-        Folder of the recording, which must not exist.
-    event_camera : EventCameraConfig, optional
-        Properties of the event sensor.
-    **settings
-        Fields of ``RecordingConfig``. Equal settings give equal recordings.
-
-    Returns
-    -------
-    list of TruthQuestion
-        About the image in the middle; those whose answer never changes come first.
+    ``settings`` are fields of ``RecordingConfig``; equal ones give equal recordings. Returns
+    questions about the image in the middle, those whose answer never changes first.
 
     Raises
     ------
     ValueError
-        If a setting is out of range or the folder exists.
+        If a setting is out of range or the folder ``path`` exists.
 
     """
     config = RecordingConfig(**settings)

@@ -38,17 +38,10 @@ def sample_scene(
     """
     Make the scene with number ``index`` of a split; equal arguments give equal scenes.
 
-    Parameters
-    ----------
-    split : str
-        One of ``SPLITS``, which have nothing in common. In 'hard' half of the objects are
-        combinations of shape and colour, and all grounds patterns, that the others never have.
-    index : int
-        At least 0.
-    aspect_ratio : float
-        Width over height of the image, 0.25 to 4.
-    camera_moves, num_objects
-        Random by default; the camera moves in half of the scenes.
+    Splits have nothing in common. In 'hard' half of the objects are combinations of shape and
+    colour, and all grounds patterns, that the others never have. ``aspect_ratio`` is width over
+    height, 0.25 to 4. By default the camera moves in half of the scenes and the number of objects
+    is random.
 
     Raises
     ------
