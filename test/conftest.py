@@ -103,6 +103,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope='session')
+def slider_depth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the recording slider_depth or, where it is absent, of one like it."""
+    if (SHARED / 'data').is_dir():
+        return SHARED / 'data' / 'slider_depth'
+    from simulated_slider import make_simulated_slider
+
+    return make_simulated_slider(tmp_path_factory.mktemp('data') / 'simulated_slider')
+
+
+@pytest.fixture(scope='session')
 def shared_cases() -> Path:
     """Return the folder of files that once broke something, or skip the test."""
     return _require('cases')

@@ -19,9 +19,9 @@ def epvlm(*arguments):
 
 
 @pytest.fixture(scope='module')
-def slider_bag(shared_data, tmp_path_factory):
+def slider_bag(slider_depth, tmp_path_factory):
     target = tmp_path_factory.mktemp('bags') / 'slider'
-    return make_slider_depth_bag(shared_data / 'slider_depth', target, storage='mcap')
+    return make_slider_depth_bag(slider_depth, target, storage='mcap')
 
 
 @pytest.mark.process
@@ -94,10 +94,10 @@ def test_a_folder_that_is_no_recording(tmp_path):
 
 
 @pytest.mark.process
-def test_calibrate_writes_the_file_and_says_how_to_use_it(shared_data, tmp_path):
+def test_calibrate_writes_the_file_and_says_how_to_use_it(slider_depth, tmp_path):
     shift = np.array([[1.0, 0.0, 6.0], [0.0, 1.0, -4.0], [0.0, 0.0, 1.0]])
     bag = make_slider_depth_bag(
-        shared_data / 'slider_depth', tmp_path / 'bag', end_ns=600_000_000, homography=shift)
+        slider_depth, tmp_path / 'bag', end_ns=600_000_000, homography=shift)
     output, picture = tmp_path / 'found.yaml', tmp_path / 'found.png'
     result = epvlm('calibrate', bag, '--output', output, '--picture', picture, '--frames', '8')
     assert result.returncode == 0, result.stderr

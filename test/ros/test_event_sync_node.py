@@ -29,9 +29,9 @@ PATIENT = {'max_wait': 2.0, 'history_length': 5.0, **DEEP_FRAMES}
 
 
 @pytest.fixture(scope='module')
-def slider_bag(shared_data, tmp_path_factory):
+def slider_bag(slider_depth, tmp_path_factory):
     target = tmp_path_factory.mktemp('bags') / 'slider'
-    return make_slider_depth_bag(shared_data / 'slider_depth', target)
+    return make_slider_depth_bag(slider_depth, target)
 
 
 @pytest.fixture

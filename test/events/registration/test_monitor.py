@@ -12,15 +12,14 @@ SIZE = HEIGHT, WIDTH
 
 
 @pytest.fixture(scope='module')
-def slider(shared_data):
+def slider(slider_depth):
     """Return events, and every sixth frame with its time in ns."""
-    folder = shared_data / 'slider_depth'
     frames = []
-    for line in (folder / 'images.txt').read_text().splitlines()[::6]:
+    for line in (slider_depth / 'images.txt').read_text().splitlines()[::6]:
         seconds, name = line.split()
-        grey = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)
+        grey = cv2.imread(str(slider_depth / name), cv2.IMREAD_GRAYSCALE)
         frames.append((round(float(seconds) * 1e9), grey))
-    return load_events(folder), frames
+    return load_events(slider_depth), frames
 
 
 def make_activity(events, time_ns, shift=(0, 0), cell_size=4):

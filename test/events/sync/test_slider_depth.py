@@ -10,9 +10,9 @@ from slider_depth_bag import make_slider_depth_bag
 
 
 @pytest.fixture(scope='module')
-def slider_bag(shared_data, tmp_path_factory):
+def slider_bag(slider_depth, tmp_path_factory):
     target = tmp_path_factory.mktemp('bags') / 'slider'
-    return make_slider_depth_bag(shared_data / 'slider_depth', target)
+    return make_slider_depth_bag(slider_depth, target)
 
 
 def mean_correlation(bag, offset_ms):
