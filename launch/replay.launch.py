@@ -1,7 +1,9 @@
 """Replay a recording into both nodes, with simulated time."""
 
+from epvlm_ros.ros.launch_arguments import parse_bool, parse_rate
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction)
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
@@ -9,15 +11,26 @@ from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 def generate_launch_description():
     """Start the player of this package and both nodes on its topics."""
     return LaunchDescription([
-        DeclareLaunchArgument('bag', description='rosbag2 folder, or a .db3 or .mcap file'),
-        DeclareLaunchArgument('rate', default_value='1.0', description='speed of the replay'),
+        DeclareLaunchArgument('bag', description='rosbag2 folder, or a .db3 or .mcap file.'),
+        DeclareLaunchArgument('rate', default_value='1.0', description='Speed of the replay.'),
+        DeclareLaunchArgument(
+            'loop', default_value='true', description='Whether the recording starts again.'),
+        OpaqueFunction(function=start),
+    ])
+
+
+def start(context):
+    """Return both nodes and the player."""
+    values = {name: LaunchConfiguration(name).perform(context) for name in ('rate', 'loop')}
+    rate, loop = parse_rate('rate', values['rate']), parse_bool('loop', values['loop'])
+    return [
         IncludeLaunchDescription(
             PathJoinSubstitution(
                 [FindPackageShare('epvlm_ros'), 'launch', 'epvlm.launch.py']),
             launch_arguments={'use_sim_time': 'true'}.items()),
         ExecuteProcess(
             cmd=[ExecutableInPackage('bag_player', 'epvlm_ros'), LaunchConfiguration('bag'),
-                 '--rate', LaunchConfiguration('rate'), '--clock', '--loop',
+                 '--rate', str(rate), '--clock', *['--loop'] * loop,
                  '--wait-for-subscribers', '60'],
             output='screen'),
-    ])
+    ]

@@ -1,10 +1,18 @@
-"""The parameters of ``vlm_node`` beside those of the model, with their only defaults."""
+"""The parameters of the nodes beside those of both halves, with their only defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from epvlm_ros.config_fields import parameter, Validated
+
+
+@dataclass(frozen=True)
+class EventSyncNodeConfig(Validated):
+    """How event_sync_node starts."""
+
+    autostart: bool = parameter(
+        True, 'Whether the node configures and activates itself when it starts.')
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ _FRAME_FAULTS = {
     'num_incomplete_frames': 'frames lack events',
     'num_dropped_frames': 'frames come faster than they can be processed',
     'num_unmatched_frames': 'frames have no trigger edge',
+    'num_unconvertible_frames': 'frames have an encoding that cannot be converted',
 }
 
 
@@ -41,6 +42,7 @@ class SyncDiagnostics:
         self._latencies_s: list[float] = []
         self._totals: dict[str, int] = {}
         self._made_s: float | None = None
+        self.num_unconvertible_frames = 0
 
     def add_frame(self, guided: GuidedFrame, now_ns: int) -> None:
         """Count a guided frame that was published at ``now_ns`` of ROS time."""
@@ -53,6 +55,7 @@ class SyncDiagnostics:
     ) -> DiagnosticArray:
         """Report what happened since the last call, in four parts."""
         totals = _totals(synchronizer, input_queue)
+        totals['num_unconvertible_frames'] = self.num_unconvertible_frames
         news = {key: value - self._totals.get(key, 0) for key, value in totals.items()}
         period_s = now_s - self._made_s if self._made_s is not None else None
         rates = {f'{key[4:]}_per_s': news[key] / period_s if period_s else None

@@ -1,222 +1,207 @@
-"""The node that combines every camera frame with the events around it."""
+"""The lifecycle node that combines every camera frame with the events around it."""
 
 from __future__ import annotations
 
-import threading
-import time
 from typing import Any, Callable
 
-import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.events.packet import packet_from_message
-from epvlm_ros.events.registration import (
-    CameraRegistration, make_registration, RegistrationMonitor)
-from epvlm_ros.events.sync.completeness import Missing
-from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
-from epvlm_ros.events.sync.input_queue import InputQueue, Kind, QueueItem
+from epvlm_ros.events.registration import make_registration
+from epvlm_ros.events.sync.guided_frame import Frame
 from epvlm_ros.events.sync.synchronizer import FrameSynchronizer, warm_up
-from epvlm_ros.images import check_image_size, compressed_to_rgb, image_to_rgb, WhiteLevel
+from epvlm_ros.images import (
+    check_image_encoding, check_image_size, compressed_to_rgb, image_to_rgb, WhiteLevel)
 from epvlm_ros.ros.calibration_source import CalibrationSource
-from epvlm_ros.ros.conversions import rgb_to_image, to_guided_frame_message
-from epvlm_ros.ros.diagnostics import SyncDiagnostics
+from epvlm_ros.ros.config import EventSyncNodeConfig
+from epvlm_ros.ros.conversions import rgb_to_image
 from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.qos import EVENTS, FRAMES, publisher_options, subscription_options
-from epvlm_ros.time_units import SECOND, stamp_to_ns
+from epvlm_ros.ros.sync_worker import LOG_PERIOD_S, SyncWorker
+from epvlm_ros.ros.topic_watch import TopicWatch
+from epvlm_ros.time_units import stamp_to_ns
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
 
-POLL_PERIOD_S = 0.002
-LOG_PERIOD_S = 5.0
-REPORT_PERIOD_S = 1.0
-MEGABYTE = 1_000_000
+FAILURE_PERIOD_S = 1.0
 
 
-class EventSyncNode(Node):
+class EventSyncNode(LifecycleNode):
     """
     Publishes an EventGuidedFrame for every frame.
 
-    Subscribes to ``events`` (event_camera_msgs/EventPacket) and ``image`` (sensor_msgs/Image, or
-    CompressedImage with the parameter ``compressed``), and with registration ``camera_info`` to
-    what `CalibrationSource` needs; publishes ``event_guided_frame`` and ``/diagnostics``.
-    Parameters are the fields of `EventSyncConfig` and `FilterConfig`. ``should_stop`` cuts the
-    warm-up short. Callbacks only append to a bounded queue; one thread owns everything else.
+    Subscribes while it is active to ``events`` (event_camera_msgs/EventPacket) and ``image``
+    (sensor_msgs/Image, or CompressedImage with the parameter ``compressed``), and with
+    registration ``camera_info`` to what `CalibrationSource` needs; publishes
+    ``event_guided_frame`` and ``/diagnostics``. Parameters are the fields of `EventSyncConfig`,
+    `FilterConfig` and `EventSyncNodeConfig`. ``should_stop`` cuts the warm-up short. Callbacks
+    only hand over to a `SyncWorker`, whose thread owns everything else.
     """
-
-    _thread: threading.Thread | None = None
 
     def __init__(
         self, *, should_stop: Callable[[], bool] = lambda: False, **options: Any,
     ) -> None:
         super().__init__('event_sync_node', **options)
+        self._should_stop = should_stop
+        self._worker: SyncWorker | None = None
+        self._calibration: CalibrationSource | None = None
+        self._while_configured: list[Callable[[], Any]] = []  # what takes down what was made
+        self._while_active: list[Callable[[], Any]] = []
         self._settings = NodeParameters(
-            self, EventSyncConfig, FilterConfig, on_change=self._reconfigure)
-        config, filters = self._settings.get(EventSyncConfig), self._settings.get(FilterConfig)
-        warm_up(filters, should_stop)
-        image_to_rgb(Image(height=1, width=1, encoding='mono8', step=1, data=b'0'))
-        self._synchronizer = FrameSynchronizer(config, filters, make_registration(config))
-        self._input_queue = InputQueue(
-            config.max_event_delay, round(config.max_queued_event_data * MEGABYTE),
-            config.max_pending_frames)
-        self._monitor = RegistrationMonitor()
-        self._report = SyncDiagnostics(self.get_fully_qualified_name())
-        self._next_report_s = time.monotonic() + REPORT_PERIOD_S
-        self._last_check_s = time.monotonic()  # of the registration
-        self._publisher = self.create_publisher(
+            self, EventSyncConfig, FilterConfig, EventSyncNodeConfig,
+            on_change=self._reconfigure, frozen=lambda: bool(self._while_configured))
+        if self._settings.get(EventSyncNodeConfig).autostart:
+            self.start()
+
+    def start(self) -> None:
+        """Configure and activate; a failure is logged and leaves the node unconfigured."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Check the registration, compile what counts events, and create the publishers."""
+        try:
+            warm_up(self._settings.get(FilterConfig), self._should_stop)
+            image_to_rgb(Image(height=1, width=1, encoding='mono8', step=1, data=b'0'))
+            self._make_synchronizer()
+        except Exception as error:  # of files and compilers: rclpy hides them
+            return self._fail('configured', error)
+        self._frames = self.create_publisher(
             EventGuidedFrame, 'event_guided_frame',
             **publisher_options(self, 'event_guided_frame', FRAMES))
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._while_configured += [
+            lambda: self.destroy_publisher(self._frames),
+            lambda: self.destroy_publisher(self._diagnostics)]
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker and subscribe; no event of before an inactive time counts."""
+        try:
+            synchronizer = self._make_synchronizer()
+        except Exception as error:  # the file of the registration may have changed
+            return self._fail('activated', error)
         self._white_level = WhiteLevel(self.resolve_topic_name('image'))
-        self._subscribe(config)
-        self._failure: BaseException | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='event_sync', daemon=True)
-        self._thread.start()
-        self.create_timer(
-            REPORT_PERIOD_S, self._raise_failure, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        worker = self._worker = SyncWorker(
+            self, synchronizer, self._white_level, publish=self._frames.publish,
+            report=self._diagnostics.publish, waiting_for=self._waiting_for)
+        timer = self.create_timer(
+            FAILURE_PERIOD_S, self._raise_failure, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._while_active += [worker.stop, lambda: self.destroy_timer(timer)]
+        config = synchronizer.config
+        if config.registration == 'camera_info':
+            self._calibration = CalibrationSource(
+                self, config.scene_depth, worker.set_registration)
+            self._while_active.append(self._calibration.destroy)
+        self._watch_events = self._subscribe(
+            EventPacketMessage, 'events', EVENTS, self._on_packet)
+        self._watch_image = self._subscribe(
+            CompressedImage if config.compressed else Image, 'image', FRAMES,
+            self._on_compressed if config.compressed else self._on_image)
         self.get_logger().info(
             f'{self.resolve_topic_name("events")} and {self.resolve_topic_name("image")} to '
             f'{self.resolve_topic_name("event_guided_frame")}, windows of '
             f'{config.window_length * 1e3:g} ms, {config.sync_mode}')
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and stop the worker; frames that wait are dropped."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything but the parameters."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End in any state."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
-        """End the thread, which a failed constructor may not have started, then the node."""
-        if self._thread is not None:
-            self._stopping.set()
-            self._thread.join()
+        """End the worker, then the node."""
+        self._release()
         super().destroy_node()
 
-    def _subscribe(self, config: EventSyncConfig) -> None:
-        self.create_subscription(
-            EventPacketMessage, 'events', self._on_packet,
-            **subscription_options(self, 'events', EVENTS))
-        image_type, on_image = \
-            (CompressedImage, self._on_compressed) if config.compressed else \
-            (Image, self._on_image)
-        self.create_subscription(
-            image_type, 'image', on_image, **subscription_options(self, 'image', FRAMES))
-        self._calibration: CalibrationSource | None = None
-        if config.registration == 'camera_info':
-            self._calibration = CalibrationSource(
-                self, config.scene_depth, self._on_registration)
+    def _fail(self, what: str, error: Exception) -> TransitionCallbackReturn:
+        name = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+        self.get_logger().fatal(f'not {what}: {name}{error}')
+        return TransitionCallbackReturn.FAILURE
 
-    # Called on the executor's thread.
+    def _make_synchronizer(self) -> FrameSynchronizer:
+        config = self._settings.get(EventSyncConfig)
+        return FrameSynchronizer(
+            config, self._settings.get(FilterConfig), make_registration(config))
+
+    def _subscribe(self, message_type: Any, topic: str, qos: Any, callback: Any) -> TopicWatch:
+        subscription = self.create_subscription(
+            message_type, topic, callback, **subscription_options(self, topic, qos))
+        watch = TopicWatch(self, topic, message_type)
+        self._while_active += [lambda: self.destroy_subscription(subscription), watch.destroy]
+        return watch
+
+    def _stop(self) -> None:
+        self._worker = self._calibration = None
+        while self._while_active:
+            self._while_active.pop()()
+
+    def _release(self) -> None:
+        self._stop()
+        while self._while_configured:
+            self._while_configured.pop()()
+
+    def _waiting_for(self) -> str:
+        calibration = self._calibration  # the worker's thread asks
+        return calibration.waiting_for if calibration is not None else ''
 
     def _on_packet(self, message: EventPacketMessage) -> None:
-        self._input_queue.put_packet(packet_from_message(message), time.monotonic())
+        self._watch_events.note_message()
+        if self._worker is not None:
+            self._worker.put_packet(packet_from_message(message))
 
     def _on_compressed(self, message: CompressedImage) -> None:
+        self._watch_image.note_message()
         try:
             rgb = compressed_to_rgb(message, self._white_level)
         except ValueError as error:
-            self._log_dropped_frame(error)
+            self._log_frame(f'dropped: {error}')
             return
         self._on_image(rgb_to_image(message.header, rgb))
 
     def _on_image(self, message: Image) -> None:
+        self._watch_image.note_message()
+        is_convertible = True
         try:
             check_image_size(message)
         except ValueError as error:
-            self._log_dropped_frame(error)
+            self._log_frame(f'dropped: {error}')
             return
+        try:
+            check_image_encoding(message)
+        except ValueError as error:
+            is_convertible = False  # it goes on: vlm_node answers INVALID
+            self._log_frame(f'cannot be converted: {error}')
         frame = Frame(stamp_to_ns(message.header.stamp), message.height, message.width, message)
-        self._input_queue.put_frame(frame, time.monotonic())
+        if self._worker is not None:
+            self._worker.put_frame(frame, is_convertible)
 
-    def _log_dropped_frame(self, error: ValueError) -> None:
+    def _log_frame(self, text: str) -> None:
         self.get_logger().error(
-            f'frame of {self.resolve_topic_name("image")} dropped: {error}',
+            f'frame of {self.resolve_topic_name("image")} {text}',
             throttle_duration_sec=LOG_PERIOD_S)
-
-    def _on_registration(self, registration: CameraRegistration) -> None:
-        self._input_queue.put_call(lambda: self._register(registration))
 
     def _reconfigure(self) -> None:
         config, filters = self._settings.get(EventSyncConfig), self._settings.get(FilterConfig)
-        self._input_queue.put_call(lambda: self._synchronizer.reconfigure(config, filters))
+        if self._worker is not None:
+            self._worker.reconfigure(config, filters)
         if self._calibration is not None:
             self._calibration.scene_depth_m = config.scene_depth
 
     def _raise_failure(self) -> None:
-        """End the node by an error of the thread: it must not go on without its work."""
-        if self._failure is not None:
-            raise self._failure
-
-    # Called on the thread that owns the synchronizer.
-
-    def _run(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                queued = self._input_queue.get(POLL_PERIOD_S)
-                if queued is not None:
-                    self._take(queued)
-                for guided in self._synchronizer.poll(time.monotonic()):
-                    self._publish(guided)
-                if time.monotonic() >= self._next_report_s:
-                    self._publish_report()
-        except BaseException as error:
-            self._failure = error
-
-    def _take(self, queued: QueueItem) -> None:
-        try:
-            if queued.kind is Kind.CALL:
-                queued.item()
-            elif queued.kind is Kind.FRAME:
-                self._synchronizer.add_frame(queued.item, queued.arrival_s)
-            else:
-                self._synchronizer.add_packet(queued.item, time.monotonic(), queued.shed)
-        except ValueError as error:
-            what = 'event packet' if queued.kind is Kind.PACKET else 'frame'
-            self.get_logger().error(
-                f'{what} dropped: {error}', throttle_duration_sec=LOG_PERIOD_S)
-
-    def _register(self, registration: CameraRegistration) -> None:
-        self._synchronizer.set_registration(registration)
-        self._monitor.reset()
-
-    def _publish(self, guided: GuidedFrame) -> None:
-        self._publisher.publish(to_guided_frame_message(guided))
-        self._report.add_frame(guided, self.get_clock().now().nanoseconds)
-        if guided.missing != Missing.COMPLETE:
-            self.get_logger().warning(
-                self._explain(guided), throttle_duration_sec=LOG_PERIOD_S)
-        if time.monotonic() - self._last_check_s >= REPORT_PERIOD_S:
-            self._last_check_s = time.monotonic()
-            self._check_registration(guided)
-
-    def _check_registration(self, guided: GuidedFrame) -> None:
-        try:
-            rgb = image_to_rgb(guided.frame.payload, self._white_level)
-        except ValueError:
-            return  # vlm_node answers INVALID
-        self._monitor.observe(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), guided.activity)
-        if self._monitor.warning:
-            self.get_logger().warning(
-                self._monitor.warning, throttle_duration_sec=12 * LOG_PERIOD_S)
-
-    def _explain(self, guided: GuidedFrame) -> str:
-        """Say what a frame lacks and the likely cause."""
-        names = ', '.join(str(flag.name) for flag in Missing if flag and flag in guided.missing)
-        text = f'incomplete frame: {names}, {guided.completeness:.0%} of its window covered'
-        packet_ns = self._synchronizer.last_packet_ns
-        if self._calibration is not None and self._calibration.waiting_for:
-            return f'{text}; no registration yet, waiting for {self._calibration.waiting_for}'
-        if packet_ns is None:
-            return f'{text}; no event packet yet on {self.resolve_topic_name("events")}'
-        if guided.missing & Missing.EVENTS_SHED:
-            return (f'{text}; events come faster than they can be processed: '
-                    f'{self._synchronizer.counters.num_shed_packets} packets were skimmed and '
-                    f'{self._input_queue.counters.num_dropped_packets} dropped so far')
-        # The latest packet came after the frame: compare with those that came together with it.
-        ahead_s = (guided.frame.stamp_ns - packet_ns) / SECOND + guided.wait_s
-        return (f'{text}; its stamp is {ahead_s:+.3f} s from that of the event packets that came '
-                'with it')
-
-    def _publish_report(self) -> None:
-        now_s = time.monotonic()
-        self._next_report_s = now_s + REPORT_PERIOD_S
-        self._diagnostics.publish(self._report.make(
-            self.get_clock().now().to_msg(), now_s, self._synchronizer, self._input_queue,
-            self._monitor))
+        """End the node by an error of the worker: it must not go on without its work."""
+        if self._worker is not None and self._worker.failure is not None:
+            raise self._worker.failure

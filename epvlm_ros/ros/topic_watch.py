@@ -36,7 +36,8 @@ class TopicWatch:
         self._last_message_s = time.monotonic()
         self._last_warning_s = -REPEAT_PERIOD_S
         self._timer = node.create_timer(
-            CHECK_PERIOD_S, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            CHECK_PERIOD_S, lambda: self.check(time.monotonic()),
+            clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def note_message(self) -> None:
         """Take note of a message; cheap enough for every event packet."""
@@ -46,8 +47,8 @@ class TopicWatch:
         """Stop watching."""
         self._node.destroy_timer(self._timer)
 
-    def _check(self) -> None:
-        now_s = time.monotonic()
+    def check(self, now_s: float) -> None:
+        """Log a warning if one is due at ``now_s`` of time.monotonic()."""
         if now_s - self._last_message_s < CHECK_PERIOD_S or \
                 now_s - self._last_warning_s < REPEAT_PERIOD_S:
             return

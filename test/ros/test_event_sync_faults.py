@@ -223,7 +223,7 @@ def test_an_error_in_the_thread_ends_the_node(monkeypatch):
 
     def fail(now_s):
         raise RuntimeError('a fault in the program')
-    monkeypatch.setattr(node._synchronizer, 'poll', fail)
+    monkeypatch.setattr(node._worker._synchronizer, 'poll', fail)
     deadline = time.monotonic() + 10
     with pytest.raises(RuntimeError, match='a fault in the program'):
         while time.monotonic() < deadline:

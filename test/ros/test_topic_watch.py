@@ -3,13 +3,11 @@
 import time
 
 from epvlm_interfaces.msg import EventGuidedFrame
-from epvlm_ros.ros import topic_watch
 from epvlm_ros.ros.topic_watch import explain_silence, TopicWatch, type_name
 from event_camera_msgs.msg import EventPacket
 import pytest
 import rclpy
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from ros_graph import wait_until
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
@@ -76,26 +74,20 @@ def test_a_publisher_that_says_nothing_is_named(make_node):
                     EventGuidedFrame, 'event_guided_frame')
 
 
-def test_silence_is_logged_again_and_again_until_messages_come(
-        make_node, context, monkeypatch, capfd):
-    monkeypatch.setattr(topic_watch, 'CHECK_PERIOD_S', 0.1)
-    monkeypatch.setattr(topic_watch, 'REPEAT_PERIOD_S', 0.2)
+def test_silence_is_logged_again_and_again_until_messages_come(make_node, monkeypatch, capfd):
     node = make_node('asker')
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
     watch = TopicWatch(node, 'image', Image)
-    log = ''
+    start_s = time.monotonic()
 
-    def num_warnings():
-        nonlocal log
-        executor.spin_once(timeout_sec=0.1)
-        log += capfd.readouterr().err
-        return log.count('nothing came on /image for 0 s: nobody publishes it')
-    wait_until(lambda: num_warnings() == 2, 10, 'two warnings')
-    end_s = time.monotonic() + 0.5
-    while time.monotonic() < end_s:
-        watch.note_message()
-        num_warnings()
-    assert num_warnings() <= 3  # one may have been due already
-    num_before = num_warnings()
-    wait_until(lambda: num_warnings() > num_before, 10, 'a warning after the messages ended')
+    def warnings_at(*times_s):
+        for time_s in times_s:
+            watch.check(start_s + time_s)
+        return capfd.readouterr().err.splitlines()
+    assert not warnings_at(2, 4)
+    assert len(warnings_at(6, 11, 16, 35)) == 1
+    assert len(warnings_at(37, 40)) == 1
+    monkeypatch.setattr('time.monotonic', lambda: start_s + 100)
+    watch.note_message()
+    assert not warnings_at(101, 104)
+    line, = warnings_at(106)
+    assert 'nothing came on /image for 6 s: nobody publishes it' in line

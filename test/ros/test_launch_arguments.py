@@ -1,0 +1,92 @@
+"""Arguments of the launch files are checked before anything starts."""
+
+from pathlib import Path
+
+from epvlm_ros.ros.launch_arguments import (
+    check_arguments, describe_arguments, describe_exit, parse_bool, parse_rate)
+import pytest
+
+CONFIG = Path(__file__).resolve().parents[2] / 'config' / 'epvlm.yaml'
+ROS_ARGUMENTS = ['--log-level', 'info']
+
+
+def check(**changes):
+    defaults = {name: default for name, (default, _) in describe_arguments().items()}
+    assert not changes.keys() - defaults.keys() - {'config_file'}
+    return check_arguments({'config_file': str(CONFIG), **defaults, **changes})
+
+
+def test_without_arguments_both_nodes_have_the_values_of_the_file():
+    options = check()
+    assert options.parameters == {
+        'event_sync_node': {'use_sim_time': False}, 'vlm_node': {'use_sim_time': False}}
+    assert (options.ros_arguments, options.namespace) == (ROS_ARGUMENTS, '')
+    assert not options.respawn and not options.shutdown_on_exit
+
+
+def test_arguments_go_to_their_nodes_in_their_types():
+    options = check(use_sim_time='True', keep_ratio='1', model='7', window_length='4e-2',
+                    compressed='yes', autostart='0', registration='camera_info')
+    assert options.parameters == {
+        'event_sync_node': {
+            'use_sim_time': True, 'compressed': True, 'window_length': 0.04,
+            'registration': 'camera_info', 'autostart': False},
+        'vlm_node': {'use_sim_time': True, 'model': '7', 'keep_ratio': 1.0, 'autostart': False}}
+    assert type(options.parameters['vlm_node']['keep_ratio']) is float
+
+
+def test_further_cameras_need_no_model_of_their_own():
+    assert set(check(vlm_node='false').parameters) == {'event_sync_node'}
+    assert set(check(event_sync_node='False').parameters) == {'vlm_node'}
+
+
+def test_what_every_node_of_ros_can_have_is_passed_on():
+    options = check(namespace='front', respawn='true', log_level='debug', enclave='/robot/eyes')
+    assert (options.namespace, options.respawn) == ('front', True)
+    assert options.ros_arguments == ['--log-level', 'debug', '--enclave', '/robot/eyes']
+
+
+@pytest.mark.parametrize('changes, words', [
+    ({'keep_ratio': 'abc'}, "keep_ratio is 'abc': give a number"),
+    ({'keep_ratio': '7'}, 'keep_ratio is 7.0: give at most 1.0'),
+    ({'keep_ratio': 'nan'}, 'keep_ratio is nan: give a finite number'),
+    ({'use_sim_time': 'maybe'}, "use_sim_time is 'maybe': give true or false"),
+    ({'compressed': 'jpeg'}, "compressed is 'jpeg': give true or false"),
+    ({'sync_mode': 'gps'}, "sync_mode is 'gps': give one of free_running"),
+    ({'log_level': 'loud'}, "log_level is 'loud': give one of debug, info, warn, error, fatal"),
+    ({'config_file': 'nowhere.yaml'}, "config_file is 'nowhere.yaml': there is no such file"),
+    ({'vlm_node': 'no', 'event_sync_node': 'no'}, 'start at least one'),
+    # A wrong value is told even where the node that it is for does not start.
+    ({'vlm_node': 'no', 'keep_ratio': 'abc'}, 'keep_ratio')])
+def test_a_wrong_value_is_one_line_with_its_name(changes, words):
+    with pytest.raises(ValueError) as error:
+        check(**changes)
+    assert words in str(error.value) and '\n' not in str(error.value)
+
+
+def test_every_argument_is_described():
+    for name, (_, description) in describe_arguments().items():
+        assert len(description) > 20 and description.endswith('.'), name
+
+
+@pytest.mark.parametrize('text, expected', [
+    ('true', True), ('True', True), ('1', True), ('ON', True), ('false', False), ('False', False),
+    ('no', False), ('0', False)])
+def test_truth_values_are_read_in_every_spelling_of_yaml(text, expected):
+    assert parse_bool('loop', text) is expected
+
+
+def test_a_rate_is_above_0():
+    assert parse_rate('rate', '0.5') == 0.5
+    for text in ('0', '-1', 'fast', 'nan', 'inf', ''):
+        with pytest.raises(ValueError, match='rate is .*: give a number above 0'):
+            parse_rate('rate', text)
+
+
+@pytest.mark.parametrize('changes, words', [
+    ({}, 'the rest goes on without it; respawn:=true starts it again'),
+    ({'respawn': 'true'}, 'it is started again'),
+    ({'shutdown_on_exit': 'true'}, 'all is shut down')])
+def test_the_end_of_a_node_is_told(changes, words):
+    text = describe_exit('vlm_node', -9, check(**changes))
+    assert text.startswith('vlm_node ended with status -9: ') and words in text
