@@ -81,16 +81,27 @@ def check_compiler() -> None:
 
 
 def make_environment(distribution: str) -> Path:
-    """Create the environment, afresh if it was made for another interpreter or ROS."""
+    """
+    Create the environment, afresh if it was made for another interpreter or ROS.
+
+    Only a folder that this script made is cleared: the stamp in it says so.
+    """
     python = VENV / 'bin' / 'python'
     made_for = f'{sys.version_info[:3]} {sysconfig.get_path("include")} {distribution} {ROOT}'
     stamp = VENV / 'made_for'
-    if not python.exists() or not stamp.exists() or stamp.read_text() != made_for:
-        say('create .venv')
-        # A distribution's own Python packages (rclpy's needs) are seen from inside.
-        system_packages = ['--system-site-packages'] if distribution else []
-        run([sys.executable, '-m', 'venv', '--clear', *system_packages, str(VENV)])
-        stamp.write_text(made_for)
+    if python.exists() and stamp.is_file() and stamp.read_text() == made_for:
+        return python
+    if VENV.is_symlink() or VENV.exists() and not stamp.is_file():
+        stop(f'{VENV} was not made by make, or is a link: it is left as it is; move it away and '
+             'run make again')
+    say('create .venv')
+    shutil.rmtree(VENV, ignore_errors=True)
+    VENV.mkdir()
+    stamp.write_text('unfinished')  # so that an interrupted start is cleared the next time
+    # A distribution's own Python packages (rclpy's needs) are seen from inside.
+    system_packages = ['--system-site-packages'] if distribution else []
+    run([sys.executable, '-m', 'venv', *system_packages, str(VENV)])
+    stamp.write_text(made_for)
     return python
 
 

@@ -36,3 +36,75 @@ def test_include_folders_are_mended_in_a_path_with_spaces(tmp_path, monkeypatch)
     script.mend_cmake_targets(Path(sys.executable))
     assert targets.read_text() == \
         f'INCLUDES "{sysconfig.get_path("include")};{include};/usr/include"'
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Return the script for a checkout in a temporary folder, with a quick way to make a venv."""
+    script = load_script()
+    monkeypatch.setattr(script, 'VENV', tmp_path / 'checkout' / '.venv')
+
+    def make(command, **options):
+        assert command[1:3] == ['-m', 'venv'] and '--clear' not in command
+        (script.VENV / 'bin').mkdir()
+        (script.VENV / 'bin' / 'python').touch()
+        (script.VENV / 'pyvenv.cfg').touch()
+    monkeypatch.setattr(script, 'run', make)
+    script.VENV.parent.mkdir()
+    return script
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*')
+                  if path.is_file())
+
+
+def test_an_environment_is_made_once_and_afresh_for_another_ros(script):
+    python = script.make_environment('')
+    assert files_in(script.VENV) == ['bin/python', 'made_for', 'pyvenv.cfg']
+    (script.VENV / 'installed').touch()
+    assert script.make_environment('') == python
+    assert 'installed' in files_in(script.VENV)
+    script.make_environment('kilted')
+    assert files_in(script.VENV) == ['bin/python', 'made_for', 'pyvenv.cfg']
+
+
+def test_an_interrupted_environment_is_made_afresh(script, monkeypatch):
+    make = script.run
+
+    def interrupted(command, **options):
+        (script.VENV / 'half').touch()
+        raise KeyboardInterrupt
+    monkeypatch.setattr(script, 'run', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        script.make_environment('')
+    monkeypatch.setattr(script, 'run', make)
+    script.make_environment('')
+    assert files_in(script.VENV) == ['bin/python', 'made_for', 'pyvenv.cfg']
+
+
+@pytest.mark.parametrize('kind', ['folder', 'link', 'link to one of another checkout', 'file'])
+def test_what_was_not_made_here_is_never_cleared(script, tmp_path, kind):
+    shared = tmp_path / 'shared'
+    (shared / 'bin').mkdir(parents=True)
+    (shared / 'bin' / 'python').touch()
+    if 'another' in kind:
+        (shared / 'made_for').write_text('another checkout')
+    if kind == 'folder':
+        shared.rename(script.VENV)
+    elif kind == 'file':
+        script.VENV.write_text('precious')
+    else:
+        script.VENV.symlink_to(shared)
+    before = files_in(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        script.make_environment('')
+    assert files_in(tmp_path) == before
+    assert str(script.VENV) in str(stopped.value) and '\n' not in str(stopped.value)
+
+
+def test_a_link_to_the_environment_of_this_checkout_is_used(script, tmp_path):
+    script.make_environment('')
+    script.VENV.rename(tmp_path / 'elsewhere')
+    script.VENV.symlink_to(tmp_path / 'elsewhere')
+    assert script.make_environment('') == script.VENV / 'bin' / 'python'
