@@ -10,13 +10,13 @@ import numpy as np
 @dataclass(frozen=True, eq=False)
 class ActivityGrid:
     """
-    Event counts of one window of time on a grid of the image.
+    Event counts of one time window on a grid of the image.
 
-    ``counts`` is float32 of shape (rows, cols), 0 or more; cell (row, col) covers the image
-    pixels from ``row * cell_size_px`` to ``(row + 1) * cell_size_px`` (exclusive), likewise for
-    columns; the last row and column may reach beyond the image. The window is in the clock of
-    whoever made the grid. ``pixel_density`` is the number of sensor pixels that see one pixel of
-    the image: with it, counts can be compared between sensors of any resolution.
+    ``counts`` is float32 of shape (rows, cols), 0 or more. Cell (row, col) covers the image pixels
+    from ``row * cell_size_px`` to ``(row + 1) * cell_size_px`` (exclusive), likewise for columns;
+    the last row and column may reach beyond the image. The window is in the clock of the maker.
+    ``pixel_density`` is the number of sensor pixels per image pixel: with it, counts of sensors of
+    any resolution can be compared.
     """
 
     counts: np.ndarray
@@ -41,15 +41,7 @@ class ActivityGrid:
 
 
 def grid_shape(image_height: int, image_width: int, cell_size_px: int) -> tuple[int, int]:
-    """
-    Return rows and columns of the grid that covers an image.
-
-    Raises
-    ------
-    ValueError
-        If a size is not positive.
-
-    """
+    """Return rows and columns of the grid of an image; ValueError if a size is not positive."""
     if min(image_height, image_width, cell_size_px) < 1:
         raise ValueError(
             f'image is {image_height} x {image_width} px in cells of {cell_size_px} px: give '

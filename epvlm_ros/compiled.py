@@ -16,21 +16,10 @@ _warned = False
 
 def compiled(function: Function) -> Function:
     """
-    Compile ``function`` at its first call and keep the machine code on disk.
+    Compile ``function``, in numba's subset of Python, at its first call; keep the code on disk.
 
     The function runs without the interpreter's lock. Where neither the package's folder nor the
-    user's cache folder can be written, the function is compiled anew in every process.
-
-    Parameters
-    ----------
-    function : callable
-        A function in numba's subset of Python.
-
-    Returns
-    -------
-    callable
-        The compiled function, with the same arguments.
-
+    user's cache folder can be written, it is compiled again in every process.
     """
     global _warned
     try:

@@ -17,21 +17,12 @@ def parameter(
     dynamic: bool = False,
 ) -> Any:
     """
-    Declare one field of a configuration class together with what is allowed in it.
+    Declare one field of a configuration class and the values that it may take.
 
-    Parameters
-    ----------
-    default : bool, int, float, str or tuple of float
-        The default; its type is the type of the parameter.
-    description : str
-        One sentence with the unit, shown by ``ros2 param describe``.
-    minimum, maximum : float, optional
-        Inclusive bounds of a number.
-    choices : tuple of str, optional
-        The allowed strings.
-    dynamic : bool
-        Whether a running node takes a new value.
-
+    The type of ``default`` (bool, int, float, str or tuple of float) is the type of the parameter.
+    ``ros2 param describe`` shows ``description``, one sentence with the unit. ``minimum`` and
+    ``maximum`` are inclusive; ``choices`` are the allowed strings. A running node takes a new
+    value only if the parameter is ``dynamic``.
     """
     metadata = {
         'description': description, 'minimum': minimum, 'maximum': maximum,
@@ -53,11 +44,7 @@ def check_value(item: Any, value: Any) -> Any:
     """
     Return ``value`` in the type of the field ``item``.
 
-    Raises
-    ------
-    ValueError
-        If the type, the range or the choice is wrong; the text names value and remedy.
-
+    Raises ValueError, naming value and remedy, if the type, the range or the choice is wrong.
     """
     name, allowed = item.name, item.metadata
     value = _coerce(name, item.default, value)

@@ -19,89 +19,88 @@ class EventSyncConfig(Validated):
         0.04, 'Length of the event window of a frame, in seconds.',
         minimum=0.001, maximum=1.0, dynamic=True)
     window_mode: str = parameter(
-        'time', 'How long a window is: time (window_length), count (back from its end until '
-        'window_events events) or activity (back from its end until window_activity of the '
-        'cells have seen an event); the end is the same in all three.',
+        'time', 'Length of a window: time (window_length), count (back from its end until it '
+        'holds window_events) or activity (back until window_activity of the cells have events). '
+        'The end is the same in all three.',
         choices=('time', 'count', 'activity'), dynamic=True)
     window_events: int = parameter(
-        20000, 'Events of a window in window_mode count.', minimum=1, dynamic=True)
+        20000, 'Events in a window in window_mode count.', minimum=1, dynamic=True)
     window_activity: float = parameter(
-        0.1, 'Share of the cells of the grid that a window in window_mode activity has events in.',
+        0.1, 'Share of grid cells with events in a window in window_mode activity.',
         minimum=0.0001, maximum=1.0, dynamic=True)
     max_window_length: float = parameter(
         0.2, 'Longest window in window_mode count or activity, in seconds.',
         minimum=0.001, maximum=10.0, dynamic=True)
     window_offset: float = parameter(
-        0.0, 'Centre of the event window after the moment of the frame, in seconds. The moment '
-        'is the time stamp, or the middle of the exposure where exposure_time is given.',
+        0.0, 'Centre of the event window relative to the stamp of the frame, in seconds. With '
+        'exposure_time it is relative to the middle of the exposure.',
         minimum=-1.0, maximum=1.0, dynamic=True)
     exposure_time: float = parameter(
-        0.0, 'Exposure time of the camera, in seconds; 0 where it is not known.',
+        0.0, 'Exposure time of the camera, in seconds; 0 if unknown.',
         minimum=0.0, maximum=1.0, dynamic=True)
     stamped_at: str = parameter(
-        'start', 'Moment of the exposure that the camera stamps its frames with.',
+        'start', 'Part of the exposure that the stamp of a frame refers to.',
         choices=('start', 'middle', 'end'), dynamic=True)
     max_wait: float = parameter(
         0.1, 'Longest time that a frame waits for the events of its window, in seconds.',
         minimum=0.0, maximum=5.0, dynamic=True)
     max_pending_frames: int = parameter(
-        16, 'Most frames that wait for their events; the oldest goes out first, as it is.',
+        16, 'Most frames that wait for events; the oldest is sent first, incomplete.',
         minimum=1, maximum=1000)
     compressed: bool = parameter(
-        False, 'Whether image is a sensor_msgs/CompressedImage.')
+        False, 'Whether the topic image is a sensor_msgs/CompressedImage.')
 
     # The clocks of sensor and camera.
     sync_mode: str = parameter(
-        'free_running', 'How sensor time meets the stamps of the frames: free_running (by the '
-        'stamps of the event packets), hardware_trigger (each frame has an edge on a trigger '
-        'input of the event sensor) or common_clock (stamps are sensor time plus clock_offset).',
+        'free_running', 'How sensor time is related to frame stamps: free_running (estimated '
+        'from the stamps of the event packets), hardware_trigger (each frame has an edge on a '
+        'trigger input of the event sensor) or common_clock (sensor time plus clock_offset).',
         choices=('free_running', 'hardware_trigger', 'common_clock'))
     clock_offset: float = parameter(
-        0.0, 'Frame stamps minus sensor time in sync_mode common_clock, in seconds.',
+        0.0, 'Frame stamp minus sensor time in sync_mode common_clock, in seconds.',
         minimum=-4e9, maximum=4e9, dynamic=True)  # in ns, and with a stamp added, an int64
     trigger_input: int = parameter(
         0, 'Number of the trigger input in sync_mode hardware_trigger.',
         minimum=0, maximum=255)
     trigger_edge: str = parameter(
-        'rising', 'Edge on the trigger input that marks the moment which the camera stamps.',
+        'rising', 'Edge on the trigger input at the moment of the frame stamp.',
         choices=('rising', 'falling'))
 
     # The grid.
     cell_size: int = parameter(
-        4, 'Side of one cell of the activity grid, in image pixels.', minimum=1, maximum=64)
+        4, 'Side of a cell of the activity grid, in image pixels.', minimum=1, maximum=64)
     bin_length: float = parameter(
-        0.001, 'Length of one time bin of the accumulator, in seconds.',
+        0.001, 'Length of a time bin of the event counts, in seconds.',
         minimum=0.0001, maximum=0.1)
     history_length: float = parameter(
-        1.0, 'How far back in time events are remembered, in seconds.',
-        minimum=0.01, maximum=10.0)
+        1.0, 'How long events are remembered, in seconds.', minimum=0.01, maximum=10.0)
 
     # Where event pixels are in the image.
     registration: str = parameter(
-        'homography', 'Where event pixels are in the image: homography (the parameters '
-        'homography and scale_to_image), file (registration_file, as epvlm calibrate writes it) '
-        'or camera_info (both calibrations, their transform and scene_depth).',
+        'homography', 'Where event pixels are in the image: homography (parameters homography '
+        'and scale_to_image), file (registration_file) or camera_info (both calibrations, their '
+        'transform and scene_depth).',
         choices=('homography', 'file', 'camera_info'))
     homography: tuple[float, ...] = parameter(
         (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-        'Homography from event pixels to image pixels, 9 numbers row by row. It is applied after '
-        'the event sensor was scaled to the size of the image unless scale_to_image is false.')
+        'Homography from event pixels to image pixels, 9 numbers row by row; applied after '
+        'scale_to_image.')
     scale_to_image: bool = parameter(
-        True, 'Whether the event sensor is scaled to the size of the image before the homography.')
+        True, 'Whether the event sensor is scaled to the size of the image first.')
     registration_file: str = parameter(
-        '', 'YAML file of epvlm calibrate, for registration file.')
+        '', 'YAML file written by epvlm calibrate, for registration file.')
     scene_depth: float = parameter(
         2.0, 'Distance of the scene along the optical axis of the camera, in metres, for '
         'registration camera_info.', minimum=0.01, maximum=10000.0, dynamic=True)
 
-    # What happens when too much comes.
+    # Overload.
     max_event_delay: float = parameter(
         0.08, 'Longest time that event packets wait to be processed, in seconds. From half of it '
-        'on, where that lasts, the events of every second packet are shed, from three quarters on '
-        'those of three of four, then all.', minimum=0.001, maximum=10.0)
+        'on, every second packet is skipped, from three quarters on three of four, then all.',
+        minimum=0.001, maximum=10.0)
     max_queued_event_data: float = parameter(
-        32.0, 'Most event data that waits to be processed, in megabytes; what waits longest is '
-        'dropped.', minimum=0.1, maximum=4096.0)
+        32.0, 'Most event data that waits to be processed, in megabytes; beyond it the oldest '
+        'packets are dropped.', minimum=0.1, maximum=4096.0)
 
     def __post_init__(self) -> None:
         """Check each value, and those that depend on each other."""
@@ -122,11 +121,11 @@ class EventSyncConfig(Validated):
 
     @property
     def window_centre(self) -> float:
-        """Return the centre of a window, in seconds after the moment that is stamped."""
+        """Return the centre of a window in seconds after the stamp of its frame."""
         return self.window_offset + _TO_MIDDLE[self.stamped_at] * self.exposure_time
 
     def _check_reach(self) -> None:
-        """Check that the start of a window is still remembered when a frame gets its events."""
+        """Check that the start of a window is still remembered when its frame leaves."""
         name = 'window_length' if self.window_mode == 'time' else 'max_window_length'
         longest = getattr(self, name)
         # A frame leaves as soon as events reach the end of its window, so that max_wait does not
@@ -146,22 +145,22 @@ class FilterConfig(Validated):
     """Which events count. Every filter is off by default: all events count."""
 
     hot_pixel_filter: bool = parameter(
-        False, 'Whether pixels that fire all the time are found and masked.')
+        False, 'Whether pixels that fire all the time are masked.')
     hot_pixel_rate: float = parameter(
-        200.0, 'Lowest rate of a hot pixel, in events per second, where its neighbours are '
-        'silent.', minimum=1.0, maximum=1000000.0)
+        200.0, 'Lowest rate of a hot pixel with silent neighbours, in events per second.',
+        minimum=1.0, maximum=1000000.0)
     background_filter: bool = parameter(
-        False, 'Whether events without a neighbour shortly before them are dropped.')
+        False, 'Whether events without a recent event of a neighbour are dropped.')
     background_filter_time: float = parameter(
-        0.01, 'How long before an event a neighbour supports it, in seconds.',
+        0.01, 'Longest time between an event and one of its neighbour, in seconds.',
         minimum=0.0001, maximum=1.0)
     flicker_filter: bool = parameter(
-        False, 'Whether pixels that follow flickering light are dropped.')
+        False, 'Whether events of pixels that follow flickering light are dropped.')
     flicker_frequency: float = parameter(
-        100.0, 'Frequency of the flicker in hertz: twice that of the mains.',
+        100.0, 'Frequency of the flicker, in hertz: twice the frequency of the mains.',
         minimum=10.0, maximum=10000.0)
     max_pixel_rate: float = parameter(
-        0.0, 'Most events of one pixel that count, per second; 0 is no limit.', minimum=0.0)
+        0.0, 'Most events of one pixel that count, per second; 0: no limit.', minimum=0.0)
     ego_motion_filter: bool = parameter(
-        False, 'Whether the activity that a moving camera makes everywhere is taken off, so that '
-        'what moves by itself stands out.', dynamic=True)
+        False, 'Whether activity caused by the motion of the camera is subtracted.',
+        dynamic=True)

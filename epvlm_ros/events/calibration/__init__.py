@@ -1,9 +1,4 @@
-"""
-Estimation of a homography from event pixels to image pixels, out of a recording.
-
-``calibrate`` takes frames with their events and returns the homography, the offset of the event
-window and the residual; ``draw_calibration`` shows what it found.
-"""
+"""Estimation of a homography from event pixels to image pixels, from a recording."""
 
 from epvlm_ros.events.calibration.estimate import calibrate, Calibration, MAX_OFFSET_S, MIN_FRAMES
 from epvlm_ros.events.calibration.frame import CalibrationFrame

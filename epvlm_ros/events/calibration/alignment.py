@@ -48,22 +48,10 @@ class Alignment:
 
 def search(frames: Sequence[AlignmentFrame], working: WorkingSize) -> Alignment:
     """
-    Search shift, rotation, scale and time offset on a coarse grid.
+    Search shift, rotation, scale and time offset on a coarse grid, and return the best.
 
-    All shifts of one combination are tried at once by a Fourier transform.
-
-    Parameters
-    ----------
-    frames : sequence of AlignmentFrame
-        At least one.
-    working : WorkingSize
-        Their size.
-
-    Returns
-    -------
-    Alignment
-        The best one of the grid.
-
+    A Fourier transform tries all shifts of one combination at once. Needs at least one frame, all
+    of the size ``working``.
     """
     chosen = frames[::-(-len(frames) // _SEARCH_FRAMES)]
     reduction = min(1.0, _SEARCH_SIDE / max(working.image_size))
@@ -103,22 +91,9 @@ def refine(
     """
     Maximise the correlation by damped Gauss-Newton steps.
 
-    Parameters
-    ----------
-    frames : sequence of AlignmentFrame
-        At least one.
-    start : Alignment
-        Where to start, a few times ``blur_px`` from the maximum at most.
-    blur_px : float
-        Blur of activity and edges.
-    num_parameters : int
-        6 for an affine map, 8 for a homography; the time offset comes on top.
-
-    Returns
-    -------
-    Alignment
-        The best one found; never worse than ``start``.
-
+    Starts at most a few times ``blur_px`` (the blur of activity and edges, in working pixels) from
+    the maximum. ``num_parameters`` is 6 for an affine map, 8 for a homography; the time offset
+    comes on top. The result is never worse than ``start``.
     """
     best, damping = start, 1e-3
     best_value = _objective(frames, best, blur_px)

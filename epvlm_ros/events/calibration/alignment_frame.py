@@ -1,4 +1,4 @@
-"""What events should show around a frame, and what they do show, in maps of one working size."""
+"""Expected and observed activity around a frame, in maps of one working size."""
 
 from __future__ import annotations
 
@@ -18,18 +18,11 @@ _MIN_EVENTS_PER_PIXEL = 0.01
 @dataclass(frozen=True)
 class WorkingSize:
     """
-    Sizes in which the work is done: never larger than image or sensor, pixels square.
+    Sizes of the working maps: never larger than image or sensor, pixels square.
 
-    Attributes
-    ----------
-    image_size, sensor_size : tuple of int
-        Height and width of the working maps.
-    image_scale, sensor_scale : float
-        Working pixels per image pixel and per sensor pixel; of the image before its sides were
-        rounded to whole pixels.
-    from_image_size : tuple of int
-        Height and width of the image, which is stretched to the rounded sides.
-
+    All sizes are (height, width). ``image_scale`` and ``sensor_scale`` are working pixels per
+    image and sensor pixel, that of the image before its sides were rounded to whole pixels.
+    ``from_image_size`` is the image, which is stretched to the rounded sides.
     """
 
     image_size: tuple[int, int]
@@ -40,15 +33,7 @@ class WorkingSize:
 
     @classmethod
     def of(cls, sensor_size: tuple[int, int], image_size: tuple[int, int]) -> WorkingSize:
-        """
-        Choose the working sizes for a sensor and an image.
-
-        Raises
-        ------
-        ValueError
-            If one of them has no pixels.
-
-        """
+        """Choose the working sizes of a sensor and an image; ValueError if one has no pixels."""
         if min(*sensor_size, *image_size) < 1:
             raise ValueError(f'sensor {sensor_size}, image {image_size}: both must have pixels')
         image_scale = min(
@@ -72,23 +57,12 @@ class WorkingSize:
 @dataclass(frozen=True, eq=False)
 class AlignmentFrame:
     """
-    One frame as the alignment sees it, in working pixels.
+    One frame for the alignment, in working pixels.
 
-    Attributes
-    ----------
-    expected : numpy.ndarray
-        float32 of shape ``image_size``: the rate of brightness change, 0 or more.
-    flow : numpy.ndarray
-        float32 of shape (height, width, 2): motion along columns and rows, in pixels a second.
-    pixels : numpy.ndarray
-        int64 of shape (num,): where on the working sensor events were, row by row.
-    t_s : numpy.ndarray
-        Their times after the stamp, in seconds, ascending.
-    sensor_size : tuple of int
-        Height and width of the working sensor.
-    window_length_s : float
-        Length of a window, in seconds.
-
+    ``expected`` is float32 (height, width): the rate of brightness change, 0 or more. ``flow`` is
+    float32 (height, width, 2): motion along columns and rows, in pixels a second. ``pixels`` is
+    int64 (num,): where on the working sensor events were, row by row; ``t_s`` their times after
+    the stamp, in seconds, ascending.
     """
 
     expected: np.ndarray
@@ -100,21 +74,10 @@ class AlignmentFrame:
 
     def activity(self, offset_s: float, blur_px: float) -> np.ndarray:
         """
-        Return the blurred activity of the window at an offset, on the working sensor.
+        Return the blurred activity of a window on the working sensor, float32 ``sensor_size``.
 
-        Parameters
-        ----------
-        offset_s : float
-            Centre of the window after the stamp, in seconds.
-        blur_px : float
-            Standard deviation of the blur.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32 of shape ``sensor_size``; the root of counts, whose noise is the same
-            everywhere.
-
+        The window is centred ``offset_s`` seconds after the stamp; ``blur_px`` is the standard
+        deviation of the blur. It is the root of counts, whose noise is the same everywhere.
         """
         start, end = np.searchsorted(
             self.t_s, [offset_s - self.window_length_s / 2, offset_s + self.window_length_s / 2])
@@ -130,15 +93,7 @@ class AlignmentFrame:
 def make_alignment_frame(
     frame: CalibrationFrame, working: WorkingSize, window_length_s: float,
 ) -> AlignmentFrame | None:
-    """
-    Prepare one frame for the alignment.
-
-    Returns
-    -------
-    AlignmentFrame or None
-        None if hardly anything moves or there are hardly any events.
-
-    """
+    """Prepare one frame; None if hardly anything moves or there are hardly any events."""
     before, grey, after = (
         cv2.resize(picture, working.image_size[::-1], interpolation=cv2.INTER_AREA)
         for picture in (frame.before, frame.grey, frame.after))

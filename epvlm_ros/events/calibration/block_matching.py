@@ -46,20 +46,8 @@ def match_blocks(frames: Sequence[AlignmentFrame], alignment: Alignment) -> Bloc
 
     Each block is correlated on its own with the activity around it, the surfaces of all frames are
     added, and the peak is found to a part of a pixel. Along a straight edge nothing is measured:
-    there, only the shift across it counts.
-
-    Parameters
-    ----------
-    frames : sequence of AlignmentFrame
-        Frames, best those that the alignment was not fitted to.
-    alignment : Alignment
-        What is to be measured.
-
-    Returns
-    -------
-    Blocks
-        Where activity lies too far down and right, shifts are positive.
-
+    there only the shift across it counts. Use frames that the alignment was not fitted to. Shifts
+    are positive where activity lies too far down and right.
     """
     activities = [alignment.warped(frame, _BLUR_PX) for frame in frames]
     targets = [frame.target(_BLUR_PX) for frame in frames]

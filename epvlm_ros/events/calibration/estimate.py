@@ -34,24 +34,24 @@ _STAGES = ((4.0, 6), (2.5, 8), (1.5, 8), (1.0, 8))  # blur in working pixels, pa
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """
-    A homography that was measured, and how good it is.
+    A measured homography, 3 x 3 from event pixels to image pixels, and how good it is.
 
     Attributes
     ----------
-    homography : numpy.ndarray
-        3 x 3 from event pixels to image pixels; pixel centres are whole.
     window_offset_s : float
-        Centre of the event window after the stamp of the frame that fits best, in seconds.
+        Best centre of the event window after the stamp of the frame, in seconds.
     residual_px : float
-        Mean distance, in image pixels, by which blocks of the activity of frames that were held
-        out still have to be shifted to fit the edges best.
+            Mean distance, in image pixels, by which blocks of the activity of held-out frames
+        still have
+        to be shifted to fit the edges best.
     num_frames, num_held_out : int
-        Frames that the homography was fitted to, and frames that the residual was measured on.
+        Frames that it was fitted to, and frames that the residual was measured on.
     num_blocks : int
         Blocks with enough texture to be measured.
     correlation, correlation_before : float
-        Mean correlation of activity and edges on the held-out frames, with the homography and
-        offset found, and with the sensor scaled to the image at the stamp.
+            Mean correlation of activity and edges on the held-out frames, with the result, and
+        with the
+        sensor scaled to the image at the stamp.
 
     """
 
@@ -82,11 +82,6 @@ def calibrate(
         Length of the window of events around a frame, in seconds.
     progress : callable
         Wraps the sequence of steps to show how far it is.
-
-    Returns
-    -------
-    Calibration
-        The estimate with its residual.
 
     Raises
     ------

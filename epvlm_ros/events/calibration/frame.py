@@ -12,17 +12,9 @@ class CalibrationFrame:
     """
     A camera frame, its neighbours in time, and the events around it.
 
-    Attributes
-    ----------
-    before, grey, after : numpy.ndarray
-        uint8 of shape (height, width); the frame is the middle one.
-    seconds_before, seconds_after : float
-        From the frame to its neighbours, both positive.
-    x, y : numpy.ndarray
-        Event pixels, of shape (num,).
-    t_s : numpy.ndarray
-        Times of the events after the stamp of the frame, in seconds, ascending.
-
+    ``before``, ``grey`` (the frame) and ``after`` are uint8 (height, width), ``seconds_before``
+    and ``seconds_after`` the positive times to the neighbours. ``x`` and ``y`` (num,) are event
+    pixels, ``t_s`` their times after the stamp of the frame, in seconds, ascending.
     """
 
     before: np.ndarray

@@ -21,24 +21,11 @@ def draw_calibration(
     window_length_s: float,
 ) -> np.ndarray:
     """
-    Draw edges in grey and events in colour, left as they come, right as they were registered.
+    Draw edges in grey and events in colour, left before and right after the calibration.
 
-    Parameters
-    ----------
-    frames : sequence of CalibrationFrame
-        At least one; the one with most events is drawn.
-    calibration : Calibration
-        What was found.
-    sensor_size : tuple of int
-        Height and width of the event sensor.
-    window_length_s : float
-        Length of the window whose events are drawn; a quarter of it is, which is sharper.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8 of shape (height, width, 3), red first.
-
+    Draws the frame with most events (there must be one) and a quarter of ``window_length_s``,
+    which is sharper. ``sensor_size`` is (height, width). Returns uint8 (height, width, 3), red
+    first.
     """
     frame = max(frames, key=lambda frame: frame.x.size)
     found = HomographyRegistration(calibration.homography, scale_to_image=False)

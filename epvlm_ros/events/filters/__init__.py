@@ -26,25 +26,10 @@ __all__ = [
 
 def make_filters(config: FilterConfig, width: int, height: int) -> tuple[EventFilter, ...]:
     """
-    Make the filters of one stream that are on.
+    Make the filters that are on, in the order in which they are applied.
 
-    Parameters
-    ----------
-    config : FilterConfig
-        Which filters are on, and what they are set to.
-    width, height : int
-        Size of the sensor, in pixels. May be 0.
-
-    Returns
-    -------
-    tuple of EventFilter
-        In the order in which they are to be applied; empty if all are off.
-
-    Raises
-    ------
-    ValueError
-        If the size is negative.
-
+    ``width`` and ``height`` of the sensor are in pixels and may be 0; negative ones raise
+    ValueError.
     """
     filters: list[tuple[bool, type[EventFilter]]] = [
         (config.hot_pixel_filter, HotPixelFilter),

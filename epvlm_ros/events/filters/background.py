@@ -17,14 +17,13 @@ class BackgroundFilter(EventFilter):
     """
     Drops events that none of the 8 pixels around has had an event shortly before.
 
-    The criterion of Delbruck, "Frame-free dynamic digital vision" (2008), in the order of the
-    stream: of two neighbours at the same time the first one does not know of the second, and
-    events that are dropped support others all the same. The pixel's own past does not count.
+    The criterion of Delbruck, "Frame-free dynamic digital vision" (2008), in stream order: of two
+    neighbours at the same time the first one does not know of the second, and dropped events
+    support others all the same. The pixel's own past does not count.
 
-    Instead of a time for each pixel, as there, it keeps a bit for each pixel and each of the last
-    5 slots of time, a quarter of ``background_filter_time`` each, so that all pixels of a run
-    are asked at once. A neighbour's event supports for ``background_filter_time`` at least and
-    for 1.25 times that at most.
+    Instead of a time for each pixel it keeps a bit for each pixel and each of the last 5 slots of
+    a quarter of ``background_filter_time``, so that all pixels of a run are checked at once. An
+    event supports its neighbours for 1 to 1.25 times ``background_filter_time``.
     """
 
     name = 'background'

@@ -12,24 +12,11 @@ import numpy as np
 
 class EventFilter(ABC):
     """
-    One step that decides which events count.
+    Decides which events count.
 
-    A filter sees every packet of one stream, in order. It remembers something for every pixel, in
-    arrays that are made once. Where time stands still or goes back it never fails, it only knows
-    less for a moment.
-
-    Parameters
-    ----------
-    width, height : int
-        Size of the sensor, in pixels. May be 0.
-    config : FilterConfig
-        What the filters are set to.
-
-    Raises
-    ------
-    ValueError
-        If the size is negative.
-
+    A filter sees every packet of one stream, in order, and keeps state for every pixel in arrays
+    that are made once. Where time stands still or goes back it never fails; it only knows less for
+    a moment. The sensor size is in pixels and may be 0; a negative one raises ValueError.
     """
 
     name: ClassVar[str]
@@ -45,19 +32,10 @@ class EventFilter(ABC):
 
     def apply(self, runs: PixelRuns) -> int:
         """
-        Drop events of the next packet.
+        Drop events of the next packet and return how many.
 
-        Parameters
-        ----------
-        runs : PixelRuns
-            Clipped to the sensor, mostly in order of time. The bits of dropped events are cleared
-            IN PLACE; runs without any bit stay. ``num_events`` is not changed.
-
-        Returns
-        -------
-        int
-            How many events were dropped.
-
+        Runs are clipped to the sensor and mostly in order of time. Bits of dropped events are
+        cleared IN PLACE; runs without any bit stay, and ``num_events`` is not changed.
         """
         if runs.is_vertical != self._is_vertical:
             # What is remembered lies along the runs, row by row or column by column.

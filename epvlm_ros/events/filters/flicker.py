@@ -5,6 +5,7 @@ from __future__ import annotations
 from epvlm_ros.compiled import compiled
 from epvlm_ros.events.config import FilterConfig
 from epvlm_ros.events.filters.event_filter import EventFilter
+from epvlm_ros.events.packet.pixel_runs import first_pixel, take_lowest_bit
 import numpy as np
 
 _TOLERANCE = 0.2  # of the period
@@ -28,14 +29,13 @@ class FlickerFilter(EventFilter):
     """
     Drops the events of pixels whose brightness rises once in every period of the flicker.
 
-    A light on the mains brings every pixel that it lights a burst of brighter events and one of
-    darker events in each period. An onset is a brighter event after a darker one. A pixel flickers
-    when onset after onset comes one period after the last one, or two, give or take a fifth of a
-    period; all its events are dropped until the rhythm breaks, those of an edge that passes in
-    front of the light too. Elsewhere edges bring onsets at any interval, and stay. To measure the
-    period of each pixel is the idea of the anti-flicker filters of event sensors; the alternative
-    is a comb filter (Wang et al., "A Linear Comb Filter for Event Flicker Removal", ICRA 2022),
-    which keeps a period of the past of every pixel.
+    A light on the mains gives every pixel that it lights a burst of brighter and one of darker
+    events in each period. An onset is a brighter event after a darker one. A pixel flickers when
+    onset after onset comes one or two periods after the last, give or take a fifth of a period;
+    all its events are dropped until the rhythm breaks, those of an edge that passes in front of
+    the light too. The anti-flicker filters of event sensors measure the period of each pixel, too;
+    the alternative is a comb filter (Wang et al., "A Linear Comb Filter for Event Flicker
+    Removal", ICRA 2022), which keeps a period of the past of every pixel.
     """
 
     name = 'flicker'
@@ -73,25 +73,21 @@ def _drop_flicker(  # type: ignore[no-untyped-def]
         run = records[i]
         tick, is_brighter = run.t_ns >> tick_shift, run.polarity != 0
         mask = np.int64(run.mask)
-        line = np.int64(run.x if is_vertical else run.y)
-        pixel = line * line_length + np.int64(run.y if is_vertical else run.x)
-        rest, bit = mask, 1
+        rest, first = mask, first_pixel(run, is_vertical, line_length)
         while rest:
-            if rest & 1:
-                state = np.int64(pixels[pixel])
-                elapsed = tick - (state >> 8) & _TICK_MASK
-                score = state >> 1 & 0x7F
-                if not is_brighter:
-                    pixels[pixel] = np.uint32(state & ~1)
-                elif not state & 1:
-                    score = _judge_onset(elapsed, score, period, tolerance)
-                    pixels[pixel] = np.uint32((tick & _TICK_MASK) << 8 | score << 1 | 1)
-                if _MIN_SCORE <= score <= _MAX_SCORE and elapsed <= longest:
-                    mask ^= bit
-                    num_dropped += 1
-            rest >>= 1
-            bit <<= 1
-            pixel += 1
+            bit, number, rest = take_lowest_bit(rest)
+            pixel = first + number
+            state = np.int64(pixels[pixel])
+            elapsed = tick - (state >> 8) & _TICK_MASK
+            score = state >> 1 & 0x7F
+            if not is_brighter:
+                pixels[pixel] = np.uint32(state & ~1)
+            elif not state & 1:
+                score = _judge_onset(elapsed, score, period, tolerance)
+                pixels[pixel] = np.uint32((tick & _TICK_MASK) << 8 | score << 1 | 1)
+            if _MIN_SCORE <= score <= _MAX_SCORE and elapsed <= longest:
+                mask ^= bit
+                num_dropped += 1
         if mask != run.mask:
             run.mask = mask
     return num_dropped

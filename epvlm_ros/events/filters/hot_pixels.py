@@ -5,6 +5,7 @@ from __future__ import annotations
 from epvlm_ros.compiled import compiled, count_bits
 from epvlm_ros.events.config import FilterConfig
 from epvlm_ros.events.filters.event_filter import EventFilter
+from epvlm_ros.events.packet.pixel_runs import first_pixel
 import numpy as np
 
 _PERIOD_S = 0.25
@@ -30,13 +31,12 @@ class HotPixelFilter(EventFilter):
     """
     Drops the events of pixels that fire often while their neighbours are silent.
 
-    Events are counted per pixel over periods of a quarter of a second (longer for rates so low
-    that 25 events take longer, shorter for rates beyond what is counted). At the end of each
-    period a pixel of ``hot_pixel_rate`` or more is masked, unless more than 3 pixels of the
-    5 x 5 around it have an eighth of its events or more: then it sees something. A masked pixel
-    is still counted, and comes back after a period with less than half of that rate. Thus a hot
-    pixel is masked at the latest two periods after it began. To mask what fires most is what the
-    calibration of event cameras usually does, such as the HotPixelFilter of jAER, in front of a
+    Events are counted per pixel over periods of 0.25 s (longer for rates so low that 25 events
+    take longer, shorter for rates beyond what is counted). At the end of each period a pixel of
+    ``hot_pixel_rate`` or more is masked, unless more than 3 pixels of the 5 x 5 around it have an
+    eighth of its events or more: then it sees something. A masked pixel is still counted, and is
+    freed after a period with less than half of that rate. So a hot pixel is masked within two
+    periods. Masking what fires most is common, as in the HotPixelFilter of jAER, in front of a
     still scene; comparing with the neighbours makes it work while something moves.
     """
 
@@ -94,7 +94,7 @@ def _drop_hot(  # type: ignore[no-untyped-def]
         mask = np.int64(run.mask)
         line = np.int64(run.x if is_vertical else run.y)
         start = np.int64(run.y if is_vertical else run.x)
-        first = line * line_length + start
+        first = first_pixel(run, is_vertical, line_length)
         if mask == 1:
             counts[first] += counts[first] < _MAX_COUNT
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from epvlm_ros.compiled import compiled
 from epvlm_ros.events.config import FilterConfig
 from epvlm_ros.events.filters.event_filter import EventFilter
+from epvlm_ros.events.packet.pixel_runs import first_pixel, take_lowest_bit
 from epvlm_ros.time_units import BACKWARD_JUMP_NS
 import numpy as np
 
@@ -14,13 +15,13 @@ _MAX_INTERVAL_NS = 1 << 50  # 13 days
 
 class RateLimit(EventFilter):
     """
-    Drops what a pixel fires beyond ``max_pixel_rate``.
+    Drops events of a pixel beyond ``max_pixel_rate``.
 
-    A token bucket for each pixel, in the form of the generic cell rate algorithm (ITU-T I.371):
-    a pixel may save up what it is allowed in 20 ms, one event at least, and spend it in a burst;
-    in any time T no more than ``max_pixel_rate`` x (T + 20 ms) of its events count, or
-    ``max_pixel_rate`` x T + 1 where that is more. A least interval between two events (a
-    refractory time) would cut the burst by which an edge shows however seldom one comes.
+    A token bucket for each pixel, as the generic cell rate algorithm (ITU-T I.371): a pixel may
+    save up what it is allowed in 20 ms, one event at least. In any time T no more than
+    ``max_pixel_rate`` x (T + 20 ms) of its events count, or ``max_pixel_rate`` x T + 1 if that is
+    more. A refractory time instead would cut the burst by which an edge shows, however seldom one
+    comes.
     """
 
     name = 'rate_limit'
@@ -61,22 +62,18 @@ def _drop_early(  # type: ignore[no-untyped-def]
         run = records[i]
         t_ns = run.t_ns
         mask = np.int64(run.mask)
-        line = np.int64(run.x if is_vertical else run.y)
-        pixel = line * line_length + np.int64(run.y if is_vertical else run.x)
-        rest, bit = mask, 1
+        rest, first = mask, first_pixel(run, is_vertical, line_length)
         while rest:
-            if rest & 1:
-                due = due_ns[pixel]
-                if due <= t_ns or due > t_ns + horizon_ns:
-                    due_ns[pixel] = t_ns + interval_ns
-                elif due <= t_ns + early_ns:
-                    due_ns[pixel] = due + interval_ns
-                else:
-                    mask ^= bit
-                    num_dropped += 1
-            rest >>= 1
-            bit <<= 1
-            pixel += 1
+            bit, number, rest = take_lowest_bit(rest)
+            pixel = first + number
+            due = due_ns[pixel]
+            if due <= t_ns or due > t_ns + horizon_ns:
+                due_ns[pixel] = t_ns + interval_ns
+            elif due <= t_ns + early_ns:
+                due_ns[pixel] = due + interval_ns
+            else:
+                mask ^= bit
+                num_dropped += 1
         if mask != run.mask:
             run.mask = mask
     return num_dropped

@@ -1,4 +1,4 @@
-"""Time-binned event counts on the image's activity grid: any window in O(bins x cells)."""
+"""Time-binned event counts on the activity grid of the image: any window in O(bins x cells)."""
 
 from __future__ import annotations
 
@@ -18,26 +18,23 @@ class ActivityBins:
     """
     Ring of time bins, each with one event count (uint16, saturating) per cell of the image.
 
-    All times are SENSOR times in ns. Events in disorder land in their bins as long as those are
+    All times are sensor times in ns. Events out of order go to their bins as long as those are
     remembered; older ones are counted in ``num_too_old``.
 
     Parameters
     ----------
-    image_height, image_width : int
-        Size of the image, in pixels.
-    cell_size_px : int
-        Side of a cell, in image pixels.
+    image_height, image_width, cell_size_px : int
+        Size of the image and of a cell, in image pixels.
     bin_length_ns, history_length_ns : int
-        Length of a time bin and of what is remembered; the latter is rounded up to whole bins.
+        Length of a time bin and of the history, which is rounded up to whole bins.
     cell_lookup : numpy.ndarray
-        int32 of shape (sensor_height, sensor_width): the index of the cell of every sensor
-        pixel, row by row, or -1 outside the image. From ``registration.make_cell_lookup``.
+        int32 of shape (sensor_height, sensor_width): cell index of every sensor pixel, row by row,
+        or -1 outside the image. From ``registration.make_cell_lookup``.
 
     Raises
     ------
     ValueError
-        If a length is not positive, the history shorter than a bin, or an index of the look-up
-        table is outside the grid.
+        If a length is not positive, the history is shorter than a bin, or an index is outside.
 
     """
 
@@ -78,7 +75,7 @@ class ActivityBins:
 
     @property
     def oldest_ns(self) -> int | None:
-        """Return the sensor time from which on every event seen is remembered, None at first."""
+        """Return the sensor time since which every event seen is remembered, None at first."""
         state = self._state[0]
         if not state['is_started']:
             return None
@@ -111,36 +108,20 @@ class ActivityBins:
         advance(self._ring, sensor_time_ns)
 
     def check_sensor_size(self, height: int, width: int) -> None:
-        """
-        Check that the look-up table is for a sensor of this size.
-
-        Raises
-        ------
-        ValueError
-            If it is not.
-
-        """
+        """Raise ValueError if the look-up table is for a sensor of another size."""
         if self._lookup.shape != (height, width):
             raise ValueError(
                 f'the look-up table is for a sensor of {self._lookup.shape} pixels, events come '
                 f'from {(height, width)}: make bins for this sensor')
 
     def add_runs(self, runs: PixelRuns) -> None:
-        """
-        Count the events of ``runs``, which must lie inside the sensor.
-
-        A decoder's ``accumulate`` calls this.
-        """
+        """Count runs that lie inside the sensor; ``accumulate`` calls this."""
         table = self._table(runs.is_vertical)
         add = add_separable if isinstance(table, SeparableTable) else add_stretches
         add(self._ring, runs.records, runs.is_vertical, table)
 
     def pixel_counter(self) -> PixelCounter:
-        """
-        Return what a decoder of single events needs to count them without making runs.
-
-        A decoder's ``accumulate`` calls this.
-        """
+        """Return the arrays to count single events with; ``accumulate`` calls this."""
         if self._pixel_counter is None:
             table, none = self._table(False), np.zeros(0, np.int32)
             if isinstance(table, SeparableTable):
@@ -165,24 +146,10 @@ class ActivityBins:
 
     def window(self, start_ns: int, end_ns: int) -> ActivityGrid:
         """
-        Sum the events of a window of sensor time.
+        Sum the events of the window [start_ns, end_ns) of sensor time; zeros if it is empty.
 
-        Parameters
-        ----------
-        start_ns, end_ns : int
-            The window [start, end). Bins that it cuts count by the share that lies inside. What
-            is not between ``oldest_ns`` and ``latest_ns`` counts as silent.
-
-        Returns
-        -------
-        ActivityGrid
-            Zeros for an empty window.
-
-        Raises
-        ------
-        ValueError
-            If the window ends before it starts.
-
+        Bins that the window cuts count by the share inside. Times before ``oldest_ns`` or after
+        ``latest_ns`` count as silent. Raises ValueError if the window ends before it starts.
         """
         if end_ns < start_ns:
             raise ValueError(f'the window ends at {end_ns} ns, before its start at {start_ns} ns')
@@ -202,20 +169,19 @@ class ActivityBins:
         Parameters
         ----------
         end_ns : int
-            End of the window, in sensor time (exclusive). A bin that it cuts counts by the share
-            before it, as in `window`.
+                End of the window, in sensor time (exclusive); a bin that it cuts counts as in
+            `window`.
         earliest_ns : int
             The window starts no earlier than this.
-        num_events : int, optional
-            Number of events that the window should hold.
-        num_active_cells : int, optional
-            Number of cells with events that the window should hold.
+        num_events, num_active_cells : int, optional
+                Events, and cells with events, that the window should hold; at least one of them is
+            needed.
 
         Returns
         -------
         int
-            The latest start of a bin, in ns, from which the window holds what was asked for (both,
-            if both were given); ``earliest_ns`` if none does, or only one before it.
+            The latest start of a bin, in ns, from which the window holds what was asked for;
+            ``earliest_ns`` if there is none.
 
         Raises
         ------

@@ -24,11 +24,11 @@ STATE_DTYPE = np.dtype([
 
 class BinRing(NamedTuple):
     """
-    The arrays of a ring of time bins.
+    Arrays of a ring of time bins.
 
-    ``counts`` is uint16 of shape (num_bins, num_cells + some); what lies behind the cells stays
-    zero. ``totals`` is int64 of shape (num_bins,): all events in the image, those that a count
-    had no room for as well. ``states`` is of STATE_DTYPE and shape (1,).
+    ``counts`` is uint16 (num_bins, num_cells + some); what lies behind the cells stays zero.
+    ``totals`` is int64 (num_bins,): all events in the image, saturated ones as well. ``states`` is
+    of STATE_DTYPE, shape (1,).
     """
 
     counts: np.ndarray
@@ -39,7 +39,7 @@ class BinRing(NamedTuple):
 
 class PixelCounter(NamedTuple):
     """
-    What a loop over single events needs to count them as it meets them.
+    Arrays that a loop over single events counts with.
 
     The cell of a pixel is ``line_cells[y] + position_cells[x]`` where ``lookup`` is empty, else
     ``lookup[y, x]``; all int32, negative outside the image.

@@ -1,4 +1,4 @@
-"""Ego motion: what a moving camera sees everywhere is background, what stands out moves."""
+"""Ego motion: activity that a moving camera causes everywhere is background."""
 
 from __future__ import annotations
 
@@ -15,33 +15,21 @@ _MAX_TIMES_IMAGE = 2.0  # the background of a place, as a multiple of that of th
 
 def remove_ego_motion(activity: ActivityGrid) -> ActivityGrid:
     """
-    Take off the activity that the surroundings of a place have as well.
+    Subtract the activity that the surroundings of a place have as well.
 
-    When the camera moves, so does the whole picture, and everything with texture makes events.
-    The background of a place is the median activity of the 7 x 7 blocks about it (moved into the
-    image at its edges), each a twelfth of the image's shorter side: a median does not follow an
-    object that covers less than half of them. It is at most twice the median of the whole image,
-    which is hardly more than silence when the camera is still: then nothing but the level of the
-    noise is taken off, unless something that moves covers half of the image. Each cell keeps the
-    share by which the mean of a block about it is above the background:
-    ``counts * max(0, 1 - background / mean)``.
+    When the camera moves, so does the whole picture, and everything with texture makes events. The
+    background of a place is the median activity of the 7 x 7 blocks about it (moved into the image
+    at its edges), each a twelfth of the image's shorter side: a median does not follow an object
+    that covers less than half of them. It is at most twice the median of the whole image, which is
+    near zero when the camera stands still. Each cell keeps the share by which the mean of a block
+    about it is above the background: ``counts * max(0, 1 - background / mean)``.
 
-    Texture and speed cannot be told apart by counts alone: of a lonely, strongly textured thing
-    at rest much is left, of a large object that moves by itself less. Most is won where texture
-    differs from one part of the image to another. (The usual way, to warp events along the motion
-    of the camera as in Mitrokhin et al., "Event-based Moving Object Detection and Tracking",
-    IROS 2018, needs each event's time, which is not kept.)
+    Counts alone cannot tell texture from speed: a lone, strongly textured object at rest keeps
+    much, a large moving object loses some. (The usual way, to warp events along the motion of the
+    camera as in Mitrokhin et al., "Event-based Moving Object Detection and Tracking", IROS 2018,
+    needs each event's time, which is not kept.)
 
-    Parameters
-    ----------
-    activity : ActivityGrid
-        Counts of a window. Not changed.
-
-    Returns
-    -------
-    ActivityGrid
-        The same window; counts float32, between 0 and those given.
-
+    Returns a new grid of the same window: counts float32, between 0 and those given.
     """
     rows, cols = activity.counts.shape
     side = min(activity.image_height, activity.image_width) / _BLOCKS_PER_SIDE

@@ -1,10 +1,10 @@
 """
-Tables that tell, for a run of up to 16 neighbouring pixels, which cells its events lie in.
+Tables of the cells that the events of a run of up to 16 neighbouring pixels lie in.
 
-Made of the look-up table of a registration, for runs along rows or along columns. Where the
-registration keeps rows rows and columns columns (any scale and offset, no rotation), a cell is
-the sum of a part for the line and a part for the position on it, and two small tables do. Any
-other registration gets the stretches of pixels that share a cell, line by line.
+They are made of the look-up table of a registration, for runs along rows or columns. If rows stay
+rows and columns columns (any scale and offset, no rotation), a cell is the sum of a part for the
+line and a part for the position, and two small tables do. Any other registration gets the
+stretches of pixels that share a cell, line by line.
 """
 
 from __future__ import annotations
@@ -60,19 +60,11 @@ def make_separable_table(cell_lookup: np.ndarray, step: int) -> SeparableTable |
     """
     Make the small tables of a registration without rotation.
 
-    Parameters
-    ----------
-    cell_lookup : numpy.ndarray
-        int32 of shape (num_lines, length): index of the cell, or -1 outside the image.
-    step : int
-        By how much the index rises from a cell to the next in the direction of a line.
+    ``cell_lookup`` is int32 (num_lines, length): cell index, or -1 outside the image. ``step`` is
+    by how much the index rises from a cell to the next along a line.
 
-    Returns
-    -------
-    SeparableTable or None
-        None if the cells are not the sum of two parts, or not passed one by one in the direction
-        of a line, or if no pixel sees the image.
-
+    Returns None if cells are no sum of two parts, are not passed one by one along a line, or if no
+    pixel sees the image.
     """
     is_inside = cell_lookup >= 0
     lines, columns = np.flatnonzero(is_inside.any(axis=1)), np.flatnonzero(is_inside.any(axis=0))
@@ -106,16 +98,8 @@ def make_stretch_table(cell_lookup: np.ndarray) -> StretchTable:
     """
     Make the table of any registration.
 
-    Parameters
-    ----------
-    cell_lookup : numpy.ndarray
-        int32 of shape (num_lines, length): index of the cell, or -1 outside the image.
-
-    Returns
-    -------
-    StretchTable
-        Empty for a sensor without pixels.
-
+    ``cell_lookup`` is int32 (num_lines, length): cell index, or -1 outside the image. The table of
+    a sensor without pixels is empty.
     """
     num_lines, length = cell_lookup.shape
     num_blocks = -(-length // _BLOCK_PX)

@@ -17,24 +17,20 @@ class EventPacket:
     Parameters
     ----------
     stamp_ns : int
-        ROS time of the header: host time at which the first data of the packet arrived.
+        ROS time of the header: when its first data reached the host.
     width, height : int
         Size of the sensor, in pixels.
     seq : int
-        Number of the packet; a gap means that packets were lost.
+        Number of the packet; a gap means lost packets.
     time_base : int
-        In ns; what it means depends on the encoding.
+        In ns; its meaning depends on the encoding.
     encoding : str
-        One of ``ENCODINGS``, or one that no decoder here knows.
+        One of ``ENCODINGS``, or an unknown one.
     events : numpy.ndarray or bytes-like
-        The payload. Kept as a read-only uint8 view of shape (num_bytes,), without a copy.
+        The payload, kept as a read-only uint8 view of shape (num_bytes,), not copied. Anything but
+        bytes raises ValueError.
     is_bigendian : bool
-        Whether the numbers in the payload have their most significant byte first.
-
-    Raises
-    ------
-    ValueError
-        If ``events`` does not consist of bytes.
+        Whether numbers in the payload have their most significant byte first.
 
     """
 
@@ -53,10 +49,10 @@ class EventPacket:
 
 class Events(NamedTuple):
     """
-    Decoded events in the order of the stream, each array of shape (num_events,).
+    Decoded events in stream order, each array of shape (num_events,).
 
-    ``x`` and ``y`` are uint16 pixels, ``polarity`` is uint8 (1 became brighter, 0 darker), and
-    ``t_ns`` is int64 SENSOR time in ns.
+    ``x`` and ``y`` are uint16 pixels, ``polarity`` is uint8 (1 brighter, 0 darker), ``t_ns`` is
+    int64 sensor time in ns.
     """
 
     x: np.ndarray
@@ -67,9 +63,9 @@ class Events(NamedTuple):
 
 class Triggers(NamedTuple):
     """
-    External trigger edges in the order of the stream, each array of shape (num_triggers,).
+    External trigger edges in stream order, each array of shape (num_triggers,).
 
-    ``t_ns`` is int64 SENSOR time in ns, ``edge`` is uint8 (1 rising, 0 falling), ``index`` is the
+    ``t_ns`` is int64 sensor time in ns, ``edge`` is uint8 (1 rising, 0 falling), ``index`` is the
     uint8 number of the trigger input.
     """
 
@@ -90,12 +86,11 @@ class DecodedPacket(NamedTuple):
 
 class PacketTimes(NamedTuple):
     """
-    What a packet told about sensor time.
+    Sensor times of one packet, the number of its events, and its triggers.
 
-    ``first_ns`` is the first complete time stamp in the packet and ``last_ns`` the sensor time at
-    its end, both in the order of the stream; None where the packet completed no time stamp.
-    ``num_events`` counts the events inside the sensor's geometry, before any filter; 0 where the
-    packet was only skimmed. ``triggers`` mostly has arrays of size 0.
+    ``first_ns`` is the first complete time stamp, ``last_ns`` the time at the end, in stream
+    order; None where the packet completed no time stamp. ``num_events`` counts events inside the
+    sensor, before any filter; 0 for a skimmed packet.
     """
 
     first_ns: int | None
@@ -120,15 +115,7 @@ class DecoderCounters:
 
 
 def as_payload(data: Any) -> np.ndarray:
-    """
-    View bytes-like data as a read-only uint8 array of shape (num_bytes,), without a copy.
-
-    Raises
-    ------
-    ValueError
-        If ``data`` does not consist of bytes.
-
-    """
+    """View bytes as a read-only uint8 array (num_bytes,); anything else raises ValueError."""
     if isinstance(data, np.ndarray):
         if data.dtype not in (np.uint8, np.int8) or data.ndim != 1:
             raise ValueError(
@@ -146,15 +133,7 @@ def as_payload(data: Any) -> np.ndarray:
 
 
 def packet_from_message(message: Any) -> EventPacket:
-    """
-    Make a packet from an object with the fields of ``event_camera_msgs/msg/EventPacket``.
-
-    Parameters
-    ----------
-    message : object
-        A message of rclpy or of rosbags; its payload is not copied.
-
-    """
+    """Make a packet of an EventPacket message of rclpy or rosbags; its payload is not copied."""
     return EventPacket(
         stamp_ns=stamp_to_ns(message.header.stamp),
         width=int(message.width), height=int(message.height), seq=int(message.seq),

@@ -1,16 +1,16 @@
 """
-Pixel runs: what every wire format is parsed into, before events or counts are made of it.
+Pixel runs: every wire format is parsed into them, before events or counts are made.
 
-A run is a time, a polarity, a first pixel and a mask of up to 16 neighbouring pixels in a row
-(or, for libcaer_cmp, in a column): just what one word of the vector formats says. Parsers clip
-the mask to the sensor, so that nothing behind them has to check bounds.
+A run is a time, a polarity, a first pixel and a mask of up to 16 neighbouring pixels in a row (for
+libcaer_cmp: in a column), as in one word of the vector formats. Parsers clip the mask to the
+sensor, so that later steps need no bounds checks.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from epvlm_ros.compiled import compiled
+from epvlm_ros.compiled import compiled, count_bits
 from epvlm_ros.events.packet.event_packet import Events, Triggers
 import numpy as np
 
@@ -42,7 +42,7 @@ TALLY_DTYPE = np.dtype([
 
 class PixelRuns(NamedTuple):
     """
-    Runs of one packet, ``records`` of RUN_DTYPE and shape (num_runs,).
+    Runs of one packet: ``records`` of RUN_DTYPE, shape (num_runs,).
 
     ``num_events`` is the number of bits in all masks, as parsed.
     """
@@ -53,7 +53,7 @@ class PixelRuns(NamedTuple):
 
 
 def runs_to_events(runs: PixelRuns) -> Events:
-    """Make one event of every set bit, in the order of the stream, lowest bit first."""
+    """Return one event for every set bit, in stream order, lowest bit first."""
     events = Events(
         x=np.empty(runs.num_events, np.uint16), y=np.empty(runs.num_events, np.uint16),
         polarity=np.empty(runs.num_events, np.uint8), t_ns=np.empty(runs.num_events, np.int64))
@@ -65,6 +65,21 @@ def records_to_triggers(records: np.ndarray) -> Triggers:
     """Copy trigger records, of TRIGGER_DTYPE, into arrays of their own."""
     return Triggers(
         t_ns=records['t_ns'].copy(), edge=records['edge'].copy(), index=records['index'].copy())
+
+
+@compiled
+def first_pixel(run, is_vertical, line_length):  # type: ignore[no-untyped-def]
+    """Return the index of the first pixel of a run, counted line by line along the runs."""
+    if is_vertical:
+        return np.int64(run.x) * line_length + np.int64(run.y)
+    return np.int64(run.y) * line_length + np.int64(run.x)
+
+
+@compiled
+def take_lowest_bit(mask):  # type: ignore[no-untyped-def]
+    """Return the lowest set bit of an int64, its number, and the mask without it."""
+    bit = mask & -mask
+    return bit, count_bits(bit - 1), mask ^ bit
 
 
 @compiled

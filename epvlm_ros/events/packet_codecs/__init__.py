@@ -1,8 +1,7 @@
 """
-Decoders of event packets, one module for each wire format, behind one interface.
+Decoders of event packets, one module for each wire format, with one interface.
 
-``make_decoder`` gives a decoder for an encoding and a sensor size. A decoder yields all events
-(``decode``) or counts them straight into activity bins (``accumulate``).
+A decoder returns all events (``decode``) or counts them into activity bins (``accumulate``).
 """
 
 from epvlm_ros.events.packet_codecs.decoder import PacketDecoder
@@ -24,20 +23,9 @@ __all__ = ['ENCODINGS', 'encode_evt3', 'make_decoder', 'PacketDecoder']
 
 def make_decoder(encoding: str, width: int, height: int) -> PacketDecoder:
     """
-    Make a decoder of one stream.
+    Make a decoder for one stream.
 
-    Parameters
-    ----------
-    encoding : str
-        One of ``ENCODINGS``.
-    width, height : int
-        Size of the sensor, in pixels.
-
-    Raises
-    ------
-    ValueError
-        If the encoding is unknown or the size negative.
-
+    Raises ValueError if the encoding is not in ``ENCODINGS`` or the sensor size is out of range.
     """
     if encoding not in _DECODERS:
         raise ValueError(f'encoding {encoding!r} is unknown: give one of {", ".join(ENCODINGS)}')

@@ -46,19 +46,9 @@ class PacketDecoder(ABC):
     """
     Decoder of the packets of one stream: one encoding, one sensor size.
 
-    Stateful: every packet of the stream has to pass through it, in order. Bytes that make no
-    sense are counted in ``counters`` and never stop the decoding.
-
-    Parameters
-    ----------
-    width, height : int
-        Size of the sensor, in pixels; events outside are counted and dropped. May be 0.
-
-    Raises
-    ------
-    ValueError
-        If the size is negative or larger than any sensor.
-
+    Stateful: it needs every packet of the stream, in order. Bytes that make no sense are counted
+    in ``counters`` and never stop the decoding; so are events outside of the sensor, whose width
+    and height are in pixels and may be 0. Raises ValueError for a size that no sensor has.
     """
 
     encoding: ClassVar[str]
@@ -90,18 +80,9 @@ class PacketDecoder(ABC):
 
     def decode(self, packet: EventPacket) -> DecodedPacket:
         """
-        Decode all events and triggers of the next packet of the stream.
+        Decode all events inside the sensor, and all triggers, of the next packet of the stream.
 
-        Returns
-        -------
-        DecodedPacket
-            Events inside the sensor's geometry, and triggers; arrays of size 0 if there are none.
-
-        Raises
-        ------
-        ValueError
-            If the packet is of another encoding or sensor size: make a decoder for it.
-
+        Raises ValueError if the packet has another encoding or sensor size.
         """
         runs = self._next_runs(packet, *self._next_words(packet))
         triggers = self._triggers[:self._tally[0]['num_triggers']]
@@ -122,15 +103,10 @@ class PacketDecoder(ABC):
         filters : sequence of RunFilter
             Applied in this order to the events inside the sensor before they are counted.
 
-        Returns
-        -------
-        PacketTimes
-            Sensor times in the packet, the number of its events and its triggers.
-
         Raises
         ------
         ValueError
-            If the packet is of another encoding or sensor size, or ``bins`` of another sensor.
+            If the packet or ``bins`` is for another encoding or sensor size.
 
         """
         bins.check_sensor_size(self.height, self.width)
@@ -156,26 +132,10 @@ class PacketDecoder(ABC):
 
     def skim(self, packet: EventPacket) -> PacketTimes:
         """
-        Take note of time and state in the next packet of the stream, but not of its events.
+        Read times, triggers and state of the next packet of the stream, but not its events.
 
-        For shedding load: costs a small part of `accumulate`. The packets that follow decode as if
-        this one had been decoded.
-
-        Parameters
-        ----------
-        packet : EventPacket
-            The next packet of the stream.
-
-        Returns
-        -------
-        PacketTimes
-            Sensor times in the packet and its triggers; ``num_events`` is 0.
-
-        Raises
-        ------
-        ValueError
-            If the packet is of another encoding or sensor size.
-
+        For shedding load: much cheaper than `accumulate`, and later packets decode as if this one
+        had been decoded. ``num_events`` of the result is 0. Raises ValueError as `decode` does.
         """
         words, time_base = self._next_words(packet)
         self._skim(words, time_base, self._triggers, self._tally)
@@ -187,7 +147,7 @@ class PacketDecoder(ABC):
         return self._packet_times(0)
 
     def reset(self) -> None:
-        """Forget the state of the stream, as after a jump in time; the counters go on."""
+        """Forget the state of the stream, as after a jump in time; the counters stay."""
         self.first_time_ns = None
         self.last_time_ns = None
 
@@ -199,11 +159,7 @@ class PacketDecoder(ABC):
         """Parse ``words`` into ``runs`` and ``triggers``, both with one record for each word."""
 
     def _count_words(self, words: np.ndarray, time_base: int, counter: PixelCounter) -> None:
-        """
-        Count the events of ``words`` at once, for formats that have single events only.
-
-        What runs would cost is more than the rest of the work on a single event.
-        """
+        """Count the events of ``words`` without runs, for formats of single events."""
         raise NotImplementedError
 
     def _skim(
@@ -247,7 +203,7 @@ class PacketDecoder(ABC):
         return words, time_base
 
     def _words(self, packet: EventPacket) -> np.ndarray:
-        """View the payload as aligned words of this machine, in place where it is that already."""
+        """View the payload as aligned native words, in place where possible."""
         dtype = np.dtype(self._word_dtype)
         num_bytes = packet.events.size // dtype.itemsize * dtype.itemsize
         payload = packet.events[:num_bytes]
@@ -278,5 +234,5 @@ class PacketDecoder(ABC):
             self.last_time_ns = tally['last_ns']
 
     def _take_tally(self) -> dict[str, int]:
-        """Return what was said about the packet, in Python's numbers."""
+        """Return the tally of the packet as Python numbers."""
         return dict(zip(TALLY_DTYPE.names or (), self._tally.item()))

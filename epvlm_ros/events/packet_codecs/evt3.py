@@ -1,9 +1,9 @@
 """
 EVT3: 16-bit words of Prophesee sensors, stateful from packet to packet.
 
-The code of a word is in its top 4 bits; a pixel's row, the time and the base of a vector hold
-until they are replaced. Sensor time has 24 bits of microseconds on the wire and is unwrapped
-here; a stream joined in its middle has an arbitrary epoch within 16.78 s.
+The top 4 bits of a word are its code. Row, time and vector base hold until replaced. Sensor time
+has 24 bits of microseconds on the wire and is unwrapped here; joining a stream in its middle gives
+an arbitrary epoch within 16.78 s.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _MEANINGS = make_meanings({
 
 class Evt3Decoder(PacketDecoder):
     """
-    Decoder of ``evt3``.
+    Decoder of ``evt3``; ``time_base`` of the packets is not used.
 
-    Events before the first complete time stamp (TIME_HIGH, then TIME_LOW) or before the first
-    row are dropped and counted. ``time_base`` of the packets is not used.
+    Events before the first complete time stamp (TIME_HIGH, then TIME_LOW) or before the first row
+    are dropped and counted.
     """
 
     encoding = 'evt3'

@@ -16,19 +16,18 @@ _MIN_VECTOR_EVENTS = 3  # two words for a vector, so fewer events are cheaper on
 
 def encode_evt3(events: Events, *, start_ns: int | None = None) -> np.ndarray:
     """
-    Write the words of one EVT3 packet, which starts with a complete time stamp.
+    Write one EVT3 packet, which starts with a complete time stamp.
 
     Neighbouring events of equal time, row and polarity become vector words. A decoder that gets
-    all packets in order yields the events as given, with times cut down to microseconds, as
-    long as no two packets are more than 8 s of sensor time apart.
+    all packets in order returns the same events, with times cut to microseconds, as long as
+    packets are at most 8 s of sensor time apart.
 
     Parameters
     ----------
     events : Events
-        In the order of time; ``x`` and ``y`` below 2048. May be empty. Not changed.
+        In order of time, may be empty; ``x`` and ``y`` below 2048. Not changed.
     start_ns : int, optional
-        Sensor time of the first time stamp of the packet, in ns, not after the first event. The
-        time of the first event if left out.
+        Sensor time of the first time stamp, in ns, not after the first event; default: that event.
 
     Returns
     -------
@@ -38,8 +37,8 @@ def encode_evt3(events: Events, *, start_ns: int | None = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is neither an event nor a start, if times are negative or fall, or if an address
-        or polarity does not fit.
+            If there is neither an event nor a start, times are negative or fall, or a value does
+        not fit.
 
     """
     t_us = np.asarray(events.t_ns, np.int64) // 1000

@@ -21,9 +21,8 @@ class LibcaerDecoder(PacketDecoder):
     """
     Decoder of ``libcaer``.
 
-    Time stamps that wrap inside a packet are continued; behind the wrap the driver moves
-    ``time_base``. Events that the sensor marked as invalid, or with a negative time stamp, are
-    dropped and counted.
+    Time stamps that wrap inside a packet are continued; afterwards the driver moves ``time_base``.
+    Events marked as invalid, or with a negative time stamp, are dropped and counted.
     """
 
     encoding = 'libcaer'

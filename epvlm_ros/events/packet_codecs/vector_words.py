@@ -1,12 +1,11 @@
 """
-The word machine of evt3 and libcaer_cmp: 16-bit words with a code in the top 4 bits.
+Parser of evt3 and libcaer_cmp: 16-bit words with a code in the top 4 bits.
 
-Both formats hold the address of a line of pixels (a row in evt3, a column in libcaer_cmp), and
-words then name one position on it, or a mask of 8 or 12 positions from a base that moves on by
-as many. Which code means what is a table (`make_meanings`). Codes of events, lines and times
-come in no order that a processor could predict, and a wrong guess costs it more than all the
-work on a word, so the loop has no branch between them: every word goes through the same
-arithmetic, whose operands are picked from the table by its code.
+Both formats hold the address of a line of pixels (a row in evt3, a column in libcaer_cmp); words
+then name one position on it, or a mask of 8 or 12 positions from a base that moves on by as many.
+`make_meanings` makes the table of codes. Codes come in no order that a processor could predict,
+and a wrong guess costs more than all the work on a word, so the loop has no branch between them:
+every word goes through the same arithmetic with operands picked from the table by its code.
 """
 
 from __future__ import annotations
@@ -61,19 +60,10 @@ _MEANINGS = {
 
 def make_meanings(codes: Mapping[int, str]) -> np.ndarray:
     """
-    Make the table that tells the word machine what the codes of a format mean.
+    Make the table of 16 records, one for each 4-bit code of a format.
 
-    Parameters
-    ----------
-    codes : mapping of int to str
-        For each code of 4 bits: 'line', 'single', 'base', 'vector_12', 'vector_8', 'time_low',
-        'time_high', 'trigger' or 'ignored'. Other codes are counted as unknown.
-
-    Returns
-    -------
-    numpy.ndarray
-        A record for each of the 16 codes.
-
+    ``codes`` maps a code to 'line', 'single', 'base', 'vector_12', 'vector_8', 'time_low',
+    'time_high', 'trigger' or 'ignored'. Other codes are counted as unknown.
     """
     table = np.zeros(16, _MEANING_DTYPE)
     table['kind'] = _UNKNOWN_WORD
@@ -154,14 +144,12 @@ def parse_vector_words(  # type: ignore[no-untyped-def]
     tally,
 ):
     """
-    Parse the words from ``start`` to ``stop`` into runs and triggers.
+    Parse the words from ``start`` to ``stop`` into runs and triggers; return the last TIME_HIGH.
 
-    Returns the index of the last TIME_HIGH. ``tally.last_ns`` is noted up to there, with the
-    word before ``start`` as part of it; what comes after is the caller's.
+    ``tally.last_ns`` is noted up to that index, with the word before ``start`` as part of it.
     """
     one, no_bits = np.uint64(1), np.uint64(0)
-    thousand, code_shift = np.uint64(1000), np.uint64(12)
-    low_bits = np.uint64(_POSITION_BITS)
+    thousand, code_shift, low_bits = np.uint64(1000), np.uint64(12), np.uint64(_POSITION_BITS)
     length, unknown = np.uint64(length), np.uint64(UNKNOWN)
     # Before any time no line is on the sensor: those events take the branch that tells why.
     has_time = state.has_time

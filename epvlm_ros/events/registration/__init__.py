@@ -2,8 +2,8 @@
 Registration: where in the image every pixel of the event sensor looks.
 
 It comes from a homography (parameters, or the file of ``epvlm calibrate``) or from the
-calibrations of both cameras and their transform. ``make_cell_lookup`` turns it into the table
-that events are counted with; ``RegistrationMonitor`` notices when it is off.
+calibrations of both cameras and their transform. ``make_cell_lookup`` makes the table that events
+are counted with; ``RegistrationMonitor`` notices when it is off.
 """
 
 from epvlm_ros.events.registration.camera_model import camera_from_info, CameraModel

@@ -32,22 +32,12 @@ class CameraModel:
     """
     One camera as ``sensor_msgs/CameraInfo`` describes it.
 
-    Attributes
-    ----------
-    height, width : int
-        Size of the pictures that it was calibrated with, in pixels.
-    matrix : numpy.ndarray
-        3 x 3 in pixels (K): focal lengths and principal point; pixel centres are whole.
-    distortion : array_like
-        Coefficients (D) in OpenCV's order; none is a lens without distortion.
-    distortion_model : str
-        'plumb_bob', 'rational_polynomial' or 'equidistant' ('fisheye' is the same).
+    ``height`` and ``width`` are the size of the calibrated pictures, in pixels. ``matrix`` is K, 3
+    x 3 in pixels, where pixel centres are whole. ``distortion`` is D in OpenCV's order; empty is a
+    lens without distortion. ``distortion_model`` is 'plumb_bob', 'rational_polynomial' or
+    'equidistant' ('fisheye' is the same).
 
-    Raises
-    ------
-    ValueError
-        If the camera is not calibrated (K is zero), the model is unknown or a number is wrong.
-
+    Raises ValueError if K is zero (not calibrated), the model is unknown or a number is wrong.
     """
 
     height: int
@@ -82,13 +72,10 @@ class CameraModel:
 
     def scaled_to(self, size: tuple[int, int]) -> CameraModel:
         """
-        Return the model for pictures of another size (height, width) with the same field of view.
+        Return the model for pictures of another size (height, width) and the same field of view.
 
-        Raises
-        ------
-        ValueError
-            If the sides have another ratio: the pictures are cut, and nothing says where.
-
+        Raises ValueError if the sides have another ratio: the pictures are cut, and nothing says
+        where.
         """
         height, width = size
         if (height, width) == (self.height, self.width):
@@ -108,16 +95,8 @@ class CameraModel:
         """
         Return where the rays of pixels meet the plane at distance 1.
 
-        Parameters
-        ----------
-        u, v : numpy.ndarray
-            Column and row in pixels, of shape (num,).
-
-        Returns
-        -------
-        tuple of numpy.ndarray
-            x / z and y / z, float64 of shape (num,); NaN where the model has no such ray.
-
+        ``u`` and ``v`` are column and row in pixels, of shape (num,). Returns x / z and y / z,
+        float64 (num,), NaN where the model has no such ray.
         """
         x, y = self._undistort(u, v)
         u_again, v_again = self._distort(x, y)
@@ -128,19 +107,10 @@ class CameraModel:
 
     def to_pixels(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
-        Return the pixels that see the points (x, y, 1).
+        Return column and row of the pixels that see the points (x, y, 1).
 
-        Parameters
-        ----------
-        x, y : numpy.ndarray
-            x / z and y / z, of shape (num,); NaN gives NaN.
-
-        Returns
-        -------
-        tuple of numpy.ndarray
-            Column and row, float64 of shape (num,), not bounded by the picture; NaN where the
-            model does not hold any more.
-
+        ``x`` and ``y`` have shape (num,). The results are float64 (num,), not bounded by the
+        picture; NaN where the model does not hold any more, and for NaN.
         """
         u, v = self._distort(x, y)
         # False for NaN, too.
@@ -148,12 +118,7 @@ class CameraModel:
         return np.where(is_good, u, np.nan), np.where(is_good, v, np.nan)
 
     def _max_radius(self) -> float:
-        """
-        Return how far out, in x / z, the distortion goes outwards only.
-
-        Farther out a polynomial turns round and brings points back into the picture that no lens
-        would.
-        """
+        """Return up to which x / z the distortion only grows; beyond, a polynomial turns back."""
         radius = np.linspace(0.0, _MAX_RADIUS, 20001)
         u, _ = self._distort(radius, np.zeros_like(radius))
         inwards = np.flatnonzero(np.diff(u) <= 0)
@@ -186,7 +151,7 @@ class CameraModel:
         return x * stretch, y * stretch
 
     def _bend(self, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how far out, in focal lengths, an equidistant lens shows angles; its slope."""
+        """Return the radius, in focal lengths, of angles in an equidistant lens, and its slope."""
         k1, k2, k3, k4 = self._four_coefficients
         squared = angle * angle
         value = 1.0 + squared * (k1 + squared * (k2 + squared * (k3 + squared * k4)))
@@ -216,13 +181,8 @@ def camera_from_info(message: Any) -> CameraModel:
     """
     Make the model of a camera from its ``sensor_msgs/CameraInfo``.
 
-    Binning is taken into account by the size of the stream, as `CameraModel.scaled_to` does it.
-
-    Raises
-    ------
-    ValueError
-        If the camera is not calibrated, or its region of interest is not the whole picture.
-
+    Binning is handled by the size of the stream, in `CameraModel.scaled_to`. Raises ValueError if
+    the camera is not calibrated, or its region of interest is not the whole picture.
     """
     binning = max(message.binning_x, 1), max(message.binning_y, 1)
     if binning[0] != binning[1]:

@@ -29,8 +29,8 @@ def make_cell_lookup(
     Returns
     -------
     numpy.ndarray
-        int32 of shape (sensor_height, sensor_width): index of the cell, row by row, or -1 where
-        the pixel sees nothing of the image.
+        int32 of shape (sensor_height, sensor_width): cell index, row by row, or -1 where the pixel
+        sees nothing of the image.
 
     Raises
     ------
@@ -73,9 +73,8 @@ def find_pixel_density(
     """
     Return how many sensor pixels see one pixel of the image, at the middle of the sensor.
 
-    Where the middle sees nothing it is the density at the closest pixel that sees something; it
-    is 1 for a sensor without pixels, or if none sees anything. Parameters and errors are those of
-    `make_cell_lookup`.
+    If the middle sees nothing, the closest pixel that sees something counts; 1 if there is none.
+    Parameters and errors are those of `make_cell_lookup`.
     """
     if min(sensor_size) < 1:
         return 1.0

@@ -17,23 +17,11 @@ _REMEDY = 'write the file with epvlm calibrate'
 @dataclass(frozen=True, eq=False)
 class HomographyFile:
     """
-    What the file holds.
+    A measured homography, 3 x 3, from event pixels to image pixels; pixel centres are whole.
 
-    Attributes
-    ----------
-    homography : numpy.ndarray
-        3 x 3, from event pixels to image pixels; pixel centres are whole.
-    sensor_size, image_size : tuple of int
-        Height and width that it was made for, in pixels.
-    residual_px : float
-        How far events and image still are apart, in image pixels.
-    num_frames : int
-        Frames that it was measured with.
-    window_offset_s : float
-        Centre of the event window after the stamp of a frame that fitted best, in seconds.
-    date : str
-        When it was made.
-
+    ``sensor_size`` and ``image_size`` (height, width in pixels) are those that it was made for,
+    ``residual_px`` the mean error that is left, in image pixels, measured with ``num_frames``
+    frames. ``window_offset_s`` is the best centre of the event window after the stamp of a frame.
     """
 
     homography: np.ndarray
@@ -47,13 +35,9 @@ class HomographyFile:
 
 def save_registration(path: str | Path, content: HomographyFile) -> None:
     """
-    Write a measured registration; today's date is taken where ``content`` has none.
+    Write a measured registration, with today's date if ``content`` has none.
 
-    Raises
-    ------
-    ValueError
-        If the file cannot be written.
-
+    Raises ValueError if the file cannot be written.
     """
     date = content.date or datetime.now(timezone.utc).isoformat(timespec='seconds')
     data = {
@@ -78,12 +62,8 @@ def load_homography_file(path: str | Path) -> HomographyFile:
     """
     Read a measured registration.
 
-    Raises
-    ------
-    ValueError
-        If the file cannot be read or a key is missing or wrong; the text names file, key and
-        remedy.
-
+    Raises ValueError, naming file, key and remedy, if it cannot be read or a key is missing or
+    wrong.
     """
     try:
         data = yaml.safe_load(Path(path).read_text())

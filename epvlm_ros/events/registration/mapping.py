@@ -25,22 +25,21 @@ class Registration(ABC):
         """
         Map positions on the event sensor to positions in the image.
 
-        Pixel centres have whole coordinates, on the sensor as in the image.
-
         Parameters
         ----------
         x, y : numpy.ndarray
-            Column and row on the sensor, in pixels, of shapes that go together by broadcasting;
-            not changed.
+                Column and row on the sensor, in pixels (centres are whole), of shapes that
+            broadcast; not
+            changed.
         sensor_size, image_size : tuple of int
             Height and width, in pixels.
 
         Returns
         -------
         tuple of numpy.ndarray
-            Column and row in the image, float64, not bounded by the image, of shapes that go
-            together to that of ``x`` and ``y``; NaN where the pixel sees nothing that the camera
-            could see.
+                Column and row in the image, float64, not bounded by the image; NaN where the pixel
+            sees
+            nothing that the camera could see.
 
         Raises
         ------
@@ -57,20 +56,16 @@ class HomographyRegistration(Registration):
     Parameters
     ----------
     homography : array_like
-        3 x 3, or 9 numbers row by row, of any scale and sign. The middle of the sensor is in
-        front of the camera.
+            3 x 3, or 9 numbers row by row, of any scale and sign; invertible, else ValueError. The
+        middle
+        of the sensor is in front of the camera.
     scale_to_image : bool
         Whether the sensor is scaled to the size of the image first, edge onto edge:
         ``x_image = (x + 0.5) * image_width / sensor_width - 0.5``.
     made_for : tuple, optional
-        The sizes ((height, width) of the sensor, then of the image) that the homography was made
-        for, where ``scale_to_image`` is false. Streams of other sizes are scaled from and to
-        these, as by binning, or refused if their sides have another ratio.
-
-    Raises
-    ------
-    ValueError
-        If the homography is not 3 x 3, finite and invertible.
+        Sizes ((height, width) of sensor, then image) that the homography was made for, without
+        ``scale_to_image``. Streams of other sizes are scaled, as by binning, or refused if their
+        sides have another ratio.
 
     """
 
@@ -100,15 +95,7 @@ class HomographyRegistration(Registration):
         return u / depth, v / depth
 
     def matrix(self, sensor_size: tuple[int, int], image_size: tuple[int, int]) -> np.ndarray:
-        """
-        Return the 3 x 3 matrix from event pixels to image pixels for streams of these sizes.
-
-        Raises
-        ------
-        ValueError
-            As `Registration.map_pixels`.
-
-        """
+        """Return the 3 x 3 matrix for these sizes; ValueError as `Registration.map_pixels`."""
         if self.scale_to_image:
             return self.homography @ scaling(sensor_size, image_size)
         if self.made_for is None:
@@ -129,23 +116,18 @@ class CameraRegistration(Registration):
     Two calibrated cameras that look at a scene of one depth.
 
     The ray of an event pixel meets the plane at ``depth_m`` before the image camera, along its
-    optical axis, and the point is projected into the image; the distortion of both lenses is
-    taken into account.
+    optical axis, and the point is projected into the image; both lens distortions are included.
 
     Parameters
     ----------
     event_camera, image_camera : CameraModel
         Both calibrations; streams of other sizes are scaled if the ratio of the sides fits.
     transform : array_like
-        4 x 4: a point of the event camera's frame (metres; x right, y down, z ahead) in the frame
-        of the image camera.
+            4 x 4 rigid motion, else ValueError: a point of the event camera's frame (metres; x
+        right, y
+        down, z ahead) in the frame of the image camera.
     depth_m : float
-        Distance of the scene.
-
-    Raises
-    ------
-    ValueError
-        If the transform is not a rigid motion or the depth not positive.
+        Distance of the scene, above 0, else ValueError.
 
     """
 
@@ -184,18 +166,9 @@ class CameraRegistration(Registration):
 
 def make_registration(config: EventSyncConfig) -> Registration | None:
     """
-    Make the registration that a configuration asks for.
+    Make the registration of a configuration; None for ``camera_info``, which comes by messages.
 
-    Returns
-    -------
-    Registration or None
-        None for ``camera_info``: it comes later, with the messages.
-
-    Raises
-    ------
-    ValueError
-        If the homography or the file is unusable.
-
+    Raises ValueError if the homography or the file is unusable.
     """
     if config.registration == 'camera_info':
         return None
@@ -208,11 +181,7 @@ def load_registration(path: str | Path) -> HomographyRegistration:
     """
     Read the registration that ``epvlm calibrate`` wrote.
 
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, or lacks something; the text names file, key and remedy.
-
+    Raises ValueError, naming file, key and remedy, if it cannot be read or lacks something.
     """
     content = load_homography_file(path)
     try:

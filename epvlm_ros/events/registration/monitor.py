@@ -27,9 +27,9 @@ _MIN_REACH_CELLS = 4
 
 class RegistrationMonitor:
     """
-    Compares activity with edges now and then, and says when one is shifted against the other.
+    Compares activity with edges now and then, and says if one is shifted against the other.
 
-    Nothing is said about a shift as long as too little moves, or as observations disagree.
+    It says nothing while too little moves, or while observations disagree.
     """
 
     def __init__(self) -> None:
@@ -40,18 +40,8 @@ class RegistrationMonitor:
         """
         Take one frame and its activity; once a second is enough.
 
-        Parameters
-        ----------
-        grey : numpy.ndarray
-            uint8 of shape (image_height, image_width); not changed.
-        activity : ActivityGrid
-            The activity of this frame.
-
-        Raises
-        ------
-        ValueError
-            If the activity is for an image of another size.
-
+        ``grey`` is uint8 of shape (image_height, image_width), not changed. Raises ValueError if
+        the activity is for an image of another size.
         """
         if grey.shape != (activity.image_height, activity.image_width):
             raise ValueError(
@@ -70,14 +60,9 @@ class RegistrationMonitor:
     @property
     def shift_px(self) -> tuple[float, float] | None:
         """
-        Return how far activity lies below and to the right of its edges.
+        Return by how many image pixels (rows, columns) activity lies below and right of its edges.
 
-        Returns
-        -------
-        tuple of float or None
-            Rows and columns in image pixels, the median of the latest observations; None while
-            they are too few or disagree.
-
+        The median of the latest observations; None while they are too few or disagree.
         """
         shifts = np.array([shift for shift in self._shifts if shift is not None])
         if len(shifts) < _MIN_OBSERVATIONS or self._layout is None:
@@ -90,7 +75,7 @@ class RegistrationMonitor:
 
     @property
     def warning(self) -> str:
-        """Return what is wrong and what to do about it, '' when nothing is known to be."""
+        """Return what is wrong and the remedy, '' if nothing is known to be wrong."""
         shift = self.shift_px
         if shift is None or self._layout is None:
             return ''

@@ -19,13 +19,9 @@ class TransformTree:
 
     def set_pose(self, parent: str, child: str, pose: np.ndarray) -> None:
         """
-        Take the pose of ``child`` in ``parent``; it replaces any earlier one, and parent.
+        Set the pose of ``child`` in ``parent``; it replaces any earlier one, and parent.
 
-        Raises
-        ------
-        ValueError
-            If a name is empty or the frames would form a loop; nothing is changed then.
-
+        Raises ValueError, and changes nothing, if a name is empty or the frames would form a loop.
         """
         if not parent or not child:
             raise ValueError(f'frames {parent!r} and {child!r}: give both a name')
@@ -40,14 +36,9 @@ class TransformTree:
 
     def find(self, target: str, source: str) -> np.ndarray | None:
         """
-        Return the matrix that takes a point of frame ``source`` to frame ``target``.
+        Return the float64 4 x 4 matrix from points of frame ``source`` to frame ``target``.
 
-        Returns
-        -------
-        numpy.ndarray or None
-            float64 of shape (4, 4); None as long as nothing connects the two. The identity for
-            one and the same frame.
-
+        None while nothing connects the two; the identity for one and the same frame.
         """
         if target == source:
             return np.eye(4)
@@ -72,11 +63,7 @@ def pose_from_message(transform: Any) -> np.ndarray:
     """
     Return the 4 x 4 matrix of an object with the fields of ``geometry_msgs/Transform``.
 
-    Raises
-    ------
-    ValueError
-        If a number is not finite or the quaternion is zero.
-
+    Raises ValueError if a number is not finite or the quaternion is zero.
     """
     rotation, translation = transform.rotation, transform.translation
     quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w], np.float64)

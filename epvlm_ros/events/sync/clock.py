@@ -1,11 +1,11 @@
 """
 Sensor time to ROS time.
 
-The stamp of a packet says when its first data reached the host, which is after it happened by a
-delay that is never negative. So the line that lies as close as possible below all differences of
-stamp and sensor time is the difference of the two clocks: its height is their offset, its slope
-their drift. It is found on the lower convex hull of the differences, as Moon, Skelly and Towsley
-do ("Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
+The stamp of a packet says when its first data reached the host: after it happened, by a delay that
+is never negative. So the line that lies as close as possible below all differences of stamp and
+sensor time is the difference of the two clocks: its height is their offset, its slope their drift.
+It is found on the lower convex hull of the differences, as Moon, Skelly and Towsley do
+("Estimation and removal of clock skew from network delay measurements", INFOCOM 1999).
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class SensorClock:
     """
     Estimates offset and drift between ROS time and the time of an event sensor.
 
-    Costs some microseconds a packet, and bounded memory. The least delay itself (of the sensor,
-    the bus, the driver) cannot be known and is part of the offset. Of packets that are late in
-    bursts nothing is seen in the estimate; when all of them are later for more than 1.4 s, by
-    20 ms or more, a clock was set. Rates beyond 500 ppm are not followed.
+    Costs some microseconds a packet, and bounded memory. The least delay (of sensor, bus, driver)
+    cannot be known and is part of the offset. Late bursts of packets do not change the estimate;
+    if all are later for more than 1.4 s, by 20 ms or more, a clock was set. Rates beyond 500 ppm
+    are not followed.
 
     Parameters
     ----------
@@ -84,14 +84,10 @@ class SensorClock:
 
     def observe(self, sensor_ns: int, ros_ns: int) -> bool:
         """
-        Take one pair of sensor time and the ROS time of its arrival.
+        Take sensor time and ROS time of an arrival; return whether sensor time started anew.
 
-        Returns
-        -------
-        bool
-            Whether sensor time started anew; then the estimate starts afresh from this pair, and
-            everything that was remembered in sensor time is void.
-
+        Then the estimate starts afresh from this pair, and all that was remembered in sensor time
+        is void.
         """
         difference_ns = ros_ns - sensor_ns
         jumped = False
@@ -124,29 +120,13 @@ class SensorClock:
         self._residuals_ns.clear()
 
     def to_sensor(self, ros_ns: int) -> int:
-        """
-        Return the sensor time in ns of a ROS time in ns.
-
-        Raises
-        ------
-        ValueError
-            Before the first observation.
-
-        """
+        """Return the sensor time of a ROS time, both in ns; ValueError before any observation."""
         self._check_started()
         past_origin_ns = ros_ns - self._origin_difference_ns - self._origin_ns
         return self._origin_ns + round(past_origin_ns / (1.0 + self._rate))
 
     def to_ros(self, sensor_ns: int) -> int:
-        """
-        Return the ROS time in ns of a sensor time in ns.
-
-        Raises
-        ------
-        ValueError
-            Before the first observation.
-
-        """
+        """Return the ROS time of a sensor time, both in ns; ValueError before any observation."""
         self._check_started()
         return sensor_ns + self._envelope(sensor_ns)
 

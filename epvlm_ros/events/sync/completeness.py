@@ -1,4 +1,4 @@
-"""What part of a time window was covered by the event stream."""
+"""Which part of a time window the event stream covered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_GAPS = 1024  # seconds of a stream of which every second packet is shed
 
 
 class Missing(IntFlag):
-    """What a guided frame lacks; the values are those of EventGuidedFrame.msg."""
+    """What a guided frame lacks; values as in EventGuidedFrame.msg."""
 
     COMPLETE = 0
     NO_EVENT_STREAM = 1
@@ -29,9 +29,9 @@ class _Gap(NamedTuple):
 
 class StreamCompleteness:
     """
-    Remembers where the event stream began, how far it got and what was lost or shed on the way.
+    Remembers where the event stream began, how far it got, and what was lost or shed.
 
-    All times are sensor time in ns. Of gaps only the last ``MAX_GAPS`` are remembered.
+    All times are sensor time in ns. Only the last ``MAX_GAPS`` gaps are remembered.
     """
 
     def __init__(self) -> None:
@@ -43,18 +43,10 @@ class StreamCompleteness:
         self, first_ns: int, last_ns: int, after_loss: bool, shed: bool = False,
     ) -> None:
         """
-        Take the times of one packet.
+        Take the first and the last time of one packet.
 
-        Parameters
-        ----------
-        first_ns, last_ns : int
-            First time stamp and last time in the packet.
-        after_loss : bool
-            Whether packets between the one before and this were lost.
-        shed : bool
-            Whether the events of the packet were not counted. Those before its first time stamp
-            may be of any time since the packet before.
-
+        ``after_loss`` says that packets before it were lost, ``shed`` that its events were not
+        counted: those before its first time stamp may be of any time since the packet before.
         """
         if self.begin_ns is None:
             self.begin_ns = first_ns
@@ -68,22 +60,9 @@ class StreamCompleteness:
 
     def judge(self, start_ns: int, end_ns: int, oldest_ns: int) -> tuple[Missing, float]:
         """
-        Say what the window [start_ns, end_ns) lacks.
+        Return what the window [start_ns, end_ns) lacks, and the share covered, 0 to 1.
 
-        Parameters
-        ----------
-        start_ns, end_ns : int
-            The window; it must not be empty.
-        oldest_ns : int
-            Nothing before this is remembered any more.
-
-        Returns
-        -------
-        Missing
-            What is missing.
-        float
-            The share of the window that was covered, 0 to 1.
-
+        The window must not be empty. Nothing before ``oldest_ns`` is remembered any more.
         """
         if self.begin_ns is None or self.latest_ns is None:
             return Missing.NO_EVENT_STREAM, 0.0

@@ -1,8 +1,8 @@
 """
-One event stream: packets go in, and the activity of any recent window of time comes out.
+One event stream: packets go in, the activity of any recent time window comes out.
 
-Packets are decoded, filtered and counted into time bins on the sensor's clock the moment they
-arrive. Nothing here knows frames, but for the size of the image that the counts are for.
+Packets are decoded, filtered and counted into time bins on the sensor's clock as they arrive.
+Frames are unknown here, except for the size of the image that the counts are for.
 """
 
 from __future__ import annotations
@@ -45,17 +45,8 @@ class EventStream:
     """
     Counts the events of one stream on the grid of an image.
 
-    Parameters
-    ----------
-    config : EventSyncConfig
-        Grid, clock and triggers.
-    filters : FilterConfig
-        Which events count.
-    registration : Registration or None
-        Where event pixels are in the image; packets wait, within bounds, while it is None.
-    counters : StreamCounters
-        Counted up.
-
+    While ``registration`` is None or the image size unknown, packets wait, within bounds.
+    ``counters`` is counted up in place.
     """
 
     def __init__(
@@ -114,14 +105,10 @@ class EventStream:
 
     def add(self, packet: EventPacket, shed: bool = False) -> None:
         """
-        Count the events of the next packet, or if ``shed`` is set only read its times.
+        Count the events of the next packet, or if ``shed`` only read its times.
 
-        Raises
-        ------
-        ValueError
-            If its encoding or size is unusable, by itself or with this registration; the packet
-            is counted and dropped, and the next good one is taken as usual.
-
+        Raises ValueError if its encoding or size is unusable, by itself or with this registration;
+        the packet is counted and dropped, and the next good one is taken as usual.
         """
         self.counters.num_packets += 1
         self.counters.num_bytes += packet.events.size
@@ -165,18 +152,10 @@ class EventStream:
 
     def find_start(self, start_ns: int, end_ns: int) -> int:
         """
-        Return where a window of sensor time starts by the window mode.
+        Return the start of a window of sensor time by the window mode.
 
-        Parameters
-        ----------
-        start_ns, end_ns : int
-            The window in mode time.
-
-        Returns
-        -------
-        int
-            In ns; no earlier than ``max_window_length`` before the end, and then that.
-
+        ``start_ns`` and ``end_ns`` are the window in mode time. The start is no earlier than
+        ``max_window_length`` before the end.
         """
         config = self._config
         if config.window_mode == 'time' or self._bins is None:

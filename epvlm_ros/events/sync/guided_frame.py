@@ -26,20 +26,18 @@ class GuidedFrame:
 
     Attributes
     ----------
-    frame : Frame
-        The frame as it was given.
     activity : ActivityGrid
-        Counts of the window; the window's bounds are ROS time in ns.
+        Counts of the window, whose bounds are ROS time in ns.
     missing : Missing
         What was missing or late.
     completeness : float
-        Share of the window that events were received for, 0 to 1; at 0 the counts are all zero
-        and say nothing.
+        Share of the window that events were received for, 0 to 1; at 0 the counts are all zero and
+        mean nothing.
     wait_s : float
         Time that the frame waited, in seconds.
     sync_error_ns : int or None
-        By how much the stamp, by the estimated clock, is later than the frame's trigger edge;
-        None where no edge was found, or none was looked for.
+        By how much the stamp, by the estimated clock, is later than the frame's trigger edge; None
+        without an edge.
 
     """
 

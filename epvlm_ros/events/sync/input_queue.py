@@ -1,8 +1,7 @@
 """
-What waits between the thread that receives and the one that processes, and what is shed of it.
+Queue between the thread that receives and the one that processes; sheds load.
 
-A bounded line: events of an event camera come at any rate, and memory and delay must not grow
-with it.
+An event camera sends events at any rate: memory and delay must not grow with it.
 """
 
 from __future__ import annotations
@@ -37,10 +36,9 @@ class Kind(Enum):
 
 class QueueItem(NamedTuple):
     """
-    What is next.
+    The next item: an EventPacket, a frame or a function, by ``kind``.
 
-    ``item`` is an EventPacket, a frame or a function, by ``kind``; ``shed`` says that the events
-    of a packet are not to be counted.
+    ``shed`` says that the events of a packet are not to be counted.
     """
 
     kind: Kind
@@ -66,15 +64,14 @@ class _Entry(NamedTuple):
 
 class InputQueue:
     """
-    A first-in first-out line of event packets, frames and calls; may be used from any thread.
+    A bounded first-in first-out queue of event packets, frames and calls, for any thread.
 
-    When packets come faster than they are taken, load is shed in this order, by how long the
-    packet has waited whose turn it is: from half of ``max_delay_s`` on the events of every second
-    packet count, from three quarters on those of every fourth, then none, but every packet still
-    passes through its decoder. When the line is full, the packets that have waited longest are
-    dropped whole. Thinning by packets keeps what the activity is worth: where something moves
-    stays more active than where nothing does. Frames are dropped last: only when ``max_frames``
-    of them wait, the oldest first.
+    If packets come faster than they are taken, load is shed by how long the next packet has
+    waited: from half of ``max_delay_s`` on the events of every second packet count, from three
+    quarters on those of every fourth, then none, but every packet still passes through its
+    decoder. If the queue is full, the oldest packets are dropped. Thinning by packets keeps active
+    places more active than still ones. Frames are dropped only when ``max_frames`` of them wait,
+    the oldest first.
 
     Parameters
     ----------
@@ -83,12 +80,7 @@ class InputQueue:
     max_bytes : int
         Most bytes of packets that wait; a single packet may be larger.
     max_frames : int
-        Most frames that wait.
-
-    Raises
-    ------
-    ValueError
-        If one of them is not positive.
+        Most frames that wait. A limit that is not positive raises ValueError.
 
     """
 
@@ -113,11 +105,7 @@ class InputQueue:
         return self._num_bytes
 
     def put_packet(self, packet: EventPacket, now_s: float) -> None:
-        """
-        Let a packet wait; those that have waited longest are dropped where it needs room.
-
-        ``now_s`` is the monotonic clock's time, here and in `put_frame`.
-        """
+        """Queue a packet at ``now_s`` of the monotonic clock; the oldest ones make room for it."""
         entry = _Entry(Kind.PACKET, packet, now_s, int(packet.events.size) + PACKET_OVERHEAD)
         with self._changed:
             while self._num_bytes and self._num_bytes + entry.num_bytes > self._max_bytes:
@@ -126,7 +114,7 @@ class InputQueue:
             self._append(entry)
 
     def put_frame(self, frame: Any, now_s: float) -> None:
-        """Let a frame wait; the one that has waited longest is dropped if there are too many."""
+        """Queue a frame; the oldest one is dropped if there are too many."""
         with self._changed:
             if self._num_frames == self._max_frames:
                 self._drop_oldest(Kind.FRAME)
@@ -134,25 +122,12 @@ class InputQueue:
             self._append(_Entry(Kind.FRAME, frame, now_s, 0))
 
     def put_call(self, call: Callable[[], None]) -> None:
-        """Let a function wait to be called; it is never dropped."""
+        """Queue a function to be called; it is never dropped."""
         with self._changed:
             self._append(_Entry(Kind.CALL, call, 0.0, 0))
 
     def get(self, timeout_s: float) -> QueueItem | None:
-        """
-        Take what has waited longest.
-
-        Parameters
-        ----------
-        timeout_s : float
-            How long to wait for something, in seconds.
-
-        Returns
-        -------
-        QueueItem or None
-            None if nothing came in time.
-
-        """
+        """Take the oldest item; None if there was none for ``timeout_s`` seconds."""
         with self._changed:
             if not self._line and not self._changed.wait_for(lambda: self._line, timeout_s):
                 return None

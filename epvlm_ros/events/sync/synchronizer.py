@@ -1,10 +1,9 @@
 """
 Frames meet the events of their windows.
 
-Event packets go into time bins on the sensor's clock the moment they arrive; a frame waits until
-events have been seen up to the end of its window, or until its patience is over, and leaves with
-the activity of the window. Nothing here knows ROS: times are integers in ns, and the caller says
-what time it is.
+Event packets go into time bins on the sensor's clock as they arrive; a frame waits until events
+were seen up to the end of its window, or for ``max_wait``, and leaves with the activity of the
+window. Times are integers in ns; the caller says what time it is.
 """
 
 from __future__ import annotations
@@ -53,22 +52,12 @@ class _Waiting:
 
 class FrameSynchronizer:
     """
-    Accumulates event packets and hands out frames with the activity of their windows.
+    Accumulates event packets and returns frames with the activity of their windows.
 
-    Call `add_packet` and `add_frame` as messages arrive and `poll` often; `poll` returns the
-    frames that are ready, in the order of their arrival. Every frame leaves exactly once.
-
-    Parameters
-    ----------
-    config : EventSyncConfig
-        Window, wait, grid and clocks.
-    filters : FilterConfig
-        Which events count.
-    registration : Registration, optional
-        Where event pixels are in the image; made from ``config`` if left out. Where that is
-        possible only later (``camera_info``), frames leave without events until
-        `set_registration` was called.
-
+    Call `add_packet` and `add_frame` as messages arrive and `poll` often. Every frame leaves
+    exactly once, in the order of arrival. ``registration`` is made from ``config`` if left out;
+    where that is possible only later (``camera_info``), frames leave without events until
+    `set_registration`.
     """
 
     def __init__(
@@ -120,24 +109,11 @@ class FrameSynchronizer:
 
     def add_packet(self, packet: EventPacket, now_s: float, shed: bool = False) -> None:
         """
-        Accumulate one event packet.
+        Accumulate one event packet, whose stamp is ROS time; ``now_s`` is of a steady clock.
 
-        Parameters
-        ----------
-        packet : EventPacket
-            The packet; its stamp is ROS time.
-        now_s : float
-            A steady clock's time in seconds.
-        shed : bool
-            Whether the packet's events are left out to save time: its times are read all the
-            same, and frames whose windows lack its events say so.
-
-        Raises
-        ------
-        ValueError
-            If its encoding or size is unusable; the packet is counted and dropped, and the next
-            good one is taken as usual.
-
+        If ``shed``, only its times are read, to save time; frames whose windows lack its events
+        say so. Raises ValueError if its encoding or size is unusable; the packet is counted and
+        dropped, and the next good one is taken as usual.
         """
         if self._stream.is_set_back_by(packet):
             self._restart_events(now_s)
@@ -145,20 +121,9 @@ class FrameSynchronizer:
 
     def add_frame(self, frame: Frame, now_s: float) -> None:
         """
-        Let a frame wait for the events of its window.
+        Let a frame wait for the events of its window, from ``now_s`` of a steady clock.
 
-        Parameters
-        ----------
-        frame : Frame
-            The frame.
-        now_s : float
-            A steady clock's time in seconds.
-
-        Raises
-        ------
-        ValueError
-            If the frame has no pixels; it is not taken.
-
+        Raises ValueError if the frame has no pixels; it is not taken.
         """
         if frame.height < 1 or frame.width < 1:
             raise ValueError(
@@ -174,11 +139,7 @@ class FrameSynchronizer:
         self._waiting.append(_Waiting(frame, now_s))
 
     def poll(self, now_s: float) -> list[GuidedFrame]:
-        """
-        Return the frames that are ready, or have waited long enough, first come first.
-
-        A frame never overtakes an earlier one, which the bound on the wait makes harmless.
-        """
+        """Return the frames that are ready, or have waited long enough, first come first."""
         while self._waiting:
             first = self._waiting[0]
             late = now_s - first.arrival_s >= self.config.max_wait
@@ -290,8 +251,8 @@ def warm_up(
     """
     Compile the loops of every decoder, of the bins and of the filters that are on.
 
-    Then no packet waits for it later. Takes seconds on a fresh machine and a fraction of one when
-    the compiled code is in the cache; what is left once ``should_stop`` says so is left out.
+    Then no packet waits for it later. Takes seconds on a fresh machine, a fraction of one with a
+    cache; ends early once ``should_stop`` says so.
     """
     for encoding in ENCODINGS:
         if should_stop():

@@ -1,13 +1,12 @@
 """
 Trigger edges of the event sensor, and which of them belongs to which frame.
 
-Where the camera's exposures make edges on a trigger input of the event sensor, a frame's moment
-is known exactly, in sensor time: it is that of its edge. Which edge is whose must be told from
-the stamps of the frames, which are late by an unknown delay and its jitter. It cannot be told
-from them by how many whole periods they are late; it is taken that the stamps with the least
-delay lie between an edge and the next one, and that every edge on the input is one of a frame.
-The rhythm of the stamps against that of the edges then tells the delay, and the delay tells the
-edge of each frame by itself: so edges and frames may get lost.
+If the camera's exposures make edges on a trigger input of the event sensor, the edge is the exact
+sensor time of its frame. Which edge it is must be told from the stamps of the frames, which are
+late by an unknown delay and its jitter. Delays cannot be told apart by whole periods; it is
+assumed that the stamps with the least delay lie between an edge and the next one, and that every
+edge on the input belongs to a frame. The phase of the stamps against the edges then gives the
+delay, and the delay gives the edge of each frame by itself: so edges and frames may get lost.
 """
 
 from __future__ import annotations
@@ -36,18 +35,10 @@ _MAX_PERIODS = 8  # that an edge may be away from a frame to tell of its delay
 
 class TriggerMatcher:
     """
-    Finds the trigger edge of each frame.
+    Finds the trigger edge of each frame; all times are sensor time in ns.
 
-    Give it the edges as they come, and `match` each frame once, in order, when `is_settled` says
-    so. All times are sensor time in ns.
-
-    Parameters
-    ----------
-    trigger_input : int
-        Number of the input.
-    trigger_edge : str
-        ``rising`` or ``falling``.
-
+    Add edges as they come, and `match` each frame once, in order, when `is_settled`.
+    ``trigger_input`` is the number of the input, ``trigger_edge`` is ``rising`` or ``falling``.
     """
 
     def __init__(self, trigger_input: int, trigger_edge: str) -> None:
@@ -83,15 +74,9 @@ class TriggerMatcher:
 
     def is_settled(self, stamp_ns: int, latest_ns: int) -> bool:
         """
-        Return whether no edge that comes can be that of a frame.
+        Return whether no later edge can be that of a frame stamped ``stamp_ns``.
 
-        Parameters
-        ----------
-        stamp_ns : int
-            The frame's stamp in sensor time.
-        latest_ns : int
-            How far the event stream got.
-
+        ``latest_ns`` is how far the event stream got.
         """
         if self._delay_ns is None:
             return stamp_ns + _TOLERANCE_NS <= latest_ns
@@ -99,18 +84,9 @@ class TriggerMatcher:
 
     def match(self, stamp_ns: int) -> int | None:
         """
-        Find the edge of the next frame.
+        Return the edge of the next frame, stamped ``stamp_ns``.
 
-        Parameters
-        ----------
-        stamp_ns : int
-            The frame's stamp in sensor time.
-
-        Returns
-        -------
-        int or None
-            The time of the edge; None if it is missing, or if the delay of frames is not known.
-
+        None if it is missing, or while the delay of frames is unknown.
         """
         period_ns = self._find_period()
         if period_ns is None:

@@ -12,8 +12,8 @@ class FrameTime(NamedTuple):
     """
     When a frame was stamped, in sensor time and in ROS time.
 
-    Where a trigger edge says when, ``sync_error_ns`` is by how much the stamp, by the estimated
-    clock, is later than the edge; elsewhere it is None.
+    ``sync_error_ns`` is by how much the stamp, by the estimated clock, is later than the trigger
+    edge; None without one.
     """
 
     sensor_ns: int
@@ -23,10 +23,10 @@ class FrameTime(NamedTuple):
 
 def window_bounds(config: EventSyncConfig) -> tuple[int, int]:
     """
-    Return start and end of the window of a frame, in ns after the moment that is stamped.
+    Return start and end of the window of a frame, in ns after its stamp.
 
     The window is centred on the middle of the exposure, moved by ``window_offset``. In the window
-    modes count and activity only the end holds, and the start is yet to be found.
+    modes count and activity only the end holds.
     """
     centre_ns = round(config.window_centre * SECOND)
     half_ns = round(config.window_length * SECOND / 2)

@@ -94,7 +94,8 @@ def test_numba_works_without_a_folder_for_its_cache():
         'import numba.core.caching as caching\n'
         'for locator in caching.CacheImpl._locator_classes:\n'
         '    locator.from_function = classmethod(lambda *_: None)\n'
-        'from epvlm_ros.events.packet_codecs import EventPacket, make_decoder\n'
+        'from epvlm_ros.events.packet import EventPacket\n'
+        'from epvlm_ros.events.packet_codecs import make_decoder\n'
         'decoder = make_decoder("mono", 9, 9)\n'
         'packet = EventPacket(0, 9, 9, 0, 5, "mono", bytes([3, 0, 0, 0, 2, 0, 1, 0]))\n'
         'print(decoder.decode(packet).events.t_ns[0])\n')
