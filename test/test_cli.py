@@ -5,8 +5,13 @@ import subprocess
 import sys
 
 import cv2
+from epvlm_ros.bag import offline_sync
 from epvlm_ros.cli import main
-from epvlm_ros.events.registration import load_homography_file
+from epvlm_ros.cli.config_values import read_configs
+from epvlm_ros.events.config import EventSyncConfig
+from epvlm_ros.events.registration import load_homography_file, make_registration
+from epvlm_ros.events.registration.mapping import load_registration
+from epvlm_ros.vlm.engine import VlmEngine
 import numpy as np
 import pytest
 from slider_depth_bag import make_slider_depth_bag
@@ -77,6 +82,15 @@ def test_ask_about_a_window_that_no_events_came_for(slider_bag, capsys):
     (['--question', ' '], 'empty'),
     (['--event-topic', '/other'], '/other is not an event topic'),
     (['--overlay', '/no/such/folder/o.png'], 'cannot write /no/such/folder/o.png'),
+    (['--overlay', 'picture.txt'], 'cannot write picture.txt: give a name that ends in .png'),
+    (['-p', 'selecton:=events'], 'there is no parameter selecton: did you mean selection?'),
+    (['-p', 'selection:=event'], "selection is 'event': give one of events, events_and_detail"),
+    (['-p', 'registration:=file', '-p', 'registration_file:=/no/such.yaml'],
+     'cannot read /no/such.yaml'),
+    (['-p', 'registration:=camera_info'], 'give registration file, which epvlm calibrate writes'),
+    (['--parameters', '/no/such.yaml'], 'cannot read /no/such.yaml: No such file'),
+    (['--acceleration', 'fast'], "acceleration is 'fast': give one of auto, eager"),
+    (['--dtype', 'int4'], "dtype is 'int4': give one of auto, float32"),
 ])
 def test_what_is_wrong_is_one_line_that_names_it(slider_bag, capsys, arguments, words):
     # in this process; the next test and the last one look at what a process makes of it
@@ -84,6 +98,88 @@ def test_what_is_wrong_is_one_line_that_names_it(slider_bag, capsys, arguments, 
         main(['ask', str(slider_bag), '--question', 'what?', *arguments])
     assert words in end.value.code and '\n' not in end.value.code
     assert 'Traceback' not in capsys.readouterr().err
+
+
+def test_ask_takes_the_parameters_of_the_nodes(slider_bag, tmp_path, monkeypatch):
+    """The command line beats -p, which beats files."""
+    file = tmp_path / 'parameters.yaml'
+    file.write_text("""
+/robot/event_sync_node:
+  ros__parameters: {window_length: 0.02, history_length: 2.0, hot_pixel_filter: true}
+/**/vlm_node:
+  ros__parameters: {selection: centre, keep_ratio: 0.25, max_frame_age: 3}
+other_node:
+  ros__parameters: {speed: 1}
+/**:
+  ros__parameters: {use_sim_time: true, speed: 1, seed: 3, qos_overrides: {a: 1}}
+""")
+    seen = []
+
+    def take(config):
+        seen.append(config)
+        raise ValueError('seen')
+
+    monkeypatch.setattr(VlmEngine, 'from_config', take)
+    guided = []
+    find = offline_sync.find_guided_frame
+    monkeypatch.setattr(offline_sync, 'find_guided_frame', lambda *arguments: guided.append(
+        (arguments, find(*arguments))) or guided[-1][1])
+    with pytest.raises(SystemExit, match='seen'):
+        main(['ask', str(slider_bag), '--question', 'what?', '--at', '1.5', '--parameters',
+              str(file), '-p', 'window_length:=0.03', '-p', 'selection:=events', '--keep', '0.3',
+              '--acceleration', 'eager', '--dtype', 'bfloat16'])
+    model, = seen
+    assert (model.selection, model.keep_ratio, model.seed, model.acceleration, model.dtype) == (
+        'events', 0.3, 3, 'eager', 'bfloat16')
+    (arguments, frame), = guided
+    assert (arguments[1].window_length, arguments[1].history_length) == (0.03, 2.0)
+    assert arguments[-1].hot_pixel_filter
+    assert frame.activity.window_end_ns - frame.activity.window_start_ns == 30_000_000
+
+
+@pytest.mark.process
+def test_a_wrong_path_is_told_before_torch_is_loaded(slider_bag):
+    code = """
+import sys
+from epvlm_ros.cli import main
+for arguments in sys.argv[2:]:
+    try:
+        main(['ask', *arguments.split(), '--question', 'what?'])
+    except SystemExit as end:
+        print(end.code)
+assert 'torch' not in sys.modules
+"""
+    wrong = ['/no/such/bag', f'{slider_bag} --model /no/such/model',
+             f'{slider_bag} -p registration:=file -p registration_file:=/no/such.yaml',
+             f'{slider_bag} --overlay /no/such/o.png', f'{slider_bag} --parameters /no/such.yaml']
+    result = subprocess.run([sys.executable, '-c', code, 'epvlm', *wrong], capture_output=True,
+                            text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count('epvlm ask: ') == len(result.stdout.splitlines()) == len(wrong)
+
+
+def test_ask_names_the_stamps_of_clocks_that_differ(shared_cases, capsys, monkeypatch):
+    monkeypatch.setattr(VlmEngine, 'from_config', lambda config: sys.exit('no model'))
+    with pytest.raises(SystemExit, match='no model'):
+        main(['ask', str(shared_cases / 'clock_mismatch'), '--question', 'what do you see?'])
+    # The events are 1,699,987,655.001 s later, in years of 365.25 days 53.87.
+    assert capsys.readouterr().err == (
+        'epvlm ask: no event data: the frame is stamped 12345.620246001 s (1970-01-01 03:25:45 '
+        'UTC), the event packet recorded with it 1700000000.621507000 s (2023-11-14 22:13:20 '
+        'UTC), 1699987655.001 s or 53.9 years later: record both with stamps of one clock\n')
+
+
+@pytest.mark.parametrize(('name', 'words'), [
+    ('dvs_msgs_ros2', 'convert dvs_msgs/msg/EventArray to event_camera_msgs/msg/EventPacket'),
+    ('evt21_encoding', "packets of /event_camera/events cannot be decoded: encoding 'evt21;")])
+@pytest.mark.parametrize('command', ['ask', 'calibrate'])
+def test_events_that_have_to_be_converted_are_refused_in_a_line(
+        shared_cases, command, name, words, capsys):
+    arguments = ['--question', 'what?'] if command == 'ask' else ['--output', '/no/such.yaml']
+    with pytest.raises(SystemExit) as end:
+        main([command, str(shared_cases / name), *arguments])
+    assert words in end.value.code and 'evt3, libcaer' in end.value.code
+    assert '\n' not in end.value.code and not capsys.readouterr().err
 
 
 @pytest.mark.process
@@ -111,6 +207,12 @@ def test_calibrate_writes_the_file_and_says_how_to_use_it(slider_depth, tmp_path
     assert lines[0].startswith('residual') and f'{content.residual_px:.2f} px' in lines[0]
     assert f'registration:=file registration_file:={output}' in lines[-1]
     assert f'window_offset:={content.window_offset_s:.4f}' in lines[-1]
+    assert lines[-4].endswith('give epvlm ask') and lines[-3].startswith('  -p registration:=file')
+    configs = read_configs([], lines[-3].replace('-p', '').split(), {})
+    sync = configs[EventSyncConfig]
+    assert sync.window_offset == pytest.approx(content.window_offset_s, abs=5e-5)
+    registration = load_registration(sync.registration_file)
+    assert make_registration(sync) is not None and registration is not None
     assert cv2.imread(str(picture)).std() > 10
 
 

@@ -20,10 +20,10 @@ ALLOWED = {
     'sim': SHARED | {'events', 'bag'},
     'eval': SHARED | {'events', 'vlm', 'sim', 'bag'},
     'ros': SHARED | {'events', 'vlm', 'bag'},
-    'cli': SHARED | {'events', 'vlm', 'bag', 'eval'},
+    'cli': SHARED | {'events', 'vlm', 'bag', 'eval', 'ros'},  # of ros the parameters alone
     'demo': SHARED | {'events', 'vlm', 'bag', 'sim', 'ros'},
 }
-WITHOUT_ROS = ['events', 'vlm', 'eval', 'sim', *sorted(SHARED)]
+WITHOUT_ROS = ['cli', 'events', 'vlm', 'eval', 'sim', *sorted(SHARED)]
 CHECK = """
 import sys
 

@@ -61,6 +61,7 @@ def calibrate_bag(
     if not 0.001 <= window_length_s <= 1.0:
         raise ValueError(f'window length is {window_length_s} s: give 0.001 to 1 s')
     events, images = bag.find_event_topic(event_topic), bag.find_image_topic(image_topic)
+    bag.check_event_encoding(events)
     chosen = _choose_frames(bag, images, num_frames, progress)
 
     def read(message: BagMessage) -> EventPacket | BagImage:

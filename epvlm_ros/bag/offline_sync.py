@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Iterator
 
 from epvlm_ros.bag.message_types import COMPRESSED_IMAGE_TYPE
 from epvlm_ros.bag.messages import BagMessage
 from epvlm_ros.bag.reader import BagReader
-from epvlm_ros.events.config import EventSyncConfig
+from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.events.sync.completeness import Missing
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
 from epvlm_ros.events.sync.synchronizer import FrameSynchronizer
 from epvlm_ros.images import check_image_size
 from epvlm_ros.time_units import SECOND, stamp_to_ns
 
+_SAME_CLOCK_NS = 10 * SECOND
+_YEAR_S = 365.25 * 24 * 3600
+
 
 def guided_frames(
     bag: BagReader, config: EventSyncConfig, event_topic: str | None = None,
-    image_topic: str | None = None,
+    image_topic: str | None = None, filters: FilterConfig = FilterConfig(),
 ) -> Iterator[GuidedFrame]:
     """
     Iterate over the guided frames of a recording in the order in which a node publishes them.
@@ -37,7 +41,12 @@ def guided_frames(
 
     """
     events = bag.find_event_topic(event_topic)
-    synchronizer = FrameSynchronizer(config)
+    bag.check_event_encoding(events)
+    if config.registration == 'camera_info':
+        raise ValueError(
+            'registration camera_info needs the nodes: give registration file, which epvlm '
+            'calibrate writes, or homography')
+    synchronizer = FrameSynchronizer(config, filters)
 
     def take(message: BagMessage) -> None:
         now_s = message.record_time_ns / SECOND
@@ -57,6 +66,7 @@ def guided_frames(
 def find_guided_frame(
     bag: BagReader, config: EventSyncConfig, at_s: float | None = None,
     event_topic: str | None = None, image_topic: str | None = None,
+    filters: FilterConfig = FilterConfig(),
 ) -> GuidedFrame:
     """
     Return the guided frame whose stamp is closest to ``at_s`` seconds after the start.
@@ -70,7 +80,7 @@ def find_guided_frame(
         If there is no frame, ``at_s`` is outside the recording, or as `guided_frames` does.
 
     """
-    frames = guided_frames(bag, config, event_topic, image_topic)
+    frames = guided_frames(bag, config, event_topic, image_topic, filters)
     if at_s is None:
         return _last_complete(frames, bag)
     start_ns, end_ns = bag.start_ns or 0, bag.end_ns or 0
@@ -79,7 +89,7 @@ def find_guided_frame(
             f'{at_s:g} s is outside the recording: give 0 to {(end_ns - start_ns) / SECOND:.3f}')
     best = None
     for guided in frames:
-        if best is None and abs(guided.frame.stamp_ns - start_ns) > 10 * SECOND:
+        if best is None and abs(guided.frame.stamp_ns - start_ns) > _SAME_CLOCK_NS:
             start_ns = guided.frame.stamp_ns
         target_ns = start_ns + round(at_s * SECOND)
         if best is None or \
@@ -90,6 +100,37 @@ def find_guided_frame(
     if best is None:
         raise ValueError(_no_frames(bag))
     return best
+
+
+def explain_clocks(bag: BagReader, guided: GuidedFrame, event_topic: str | None = None) -> str:
+    """Compare the stamps of a frame without events and of the packet recorded last before it."""
+    message = None
+    for message in bag.messages([bag.find_event_topic(event_topic)]):
+        if message.record_time_ns >= guided.frame.payload.record_time_ns:
+            break
+    if message is None:
+        return 'no event data: the event topic has no messages'
+    packet_ns, frame_ns = bag.packet(message).stamp_ns, guided.frame.stamp_ns
+    if abs(frame_ns - packet_ns) < _SAME_CLOCK_NS:
+        return ''
+    return (
+        f'no event data: the frame is stamped {_show_time(frame_ns)}, the event packet recorded '
+        f'with it {_show_time(packet_ns)}, {_show_span(packet_ns - frame_ns)}: record both with '
+        'stamps of one clock')
+
+
+def _show_time(time_ns: int) -> str:
+    try:
+        date = f' ({datetime.fromtimestamp(time_ns / SECOND, timezone.utc):%Y-%m-%d %H:%M:%S} UTC)'
+    except (OverflowError, ValueError, OSError):
+        date = ''
+    return f'{time_ns // SECOND}.{time_ns % SECOND:09d} s{date}'
+
+
+def _show_span(span_ns: int) -> str:
+    seconds = abs(span_ns) / SECOND
+    years = f' or {seconds / _YEAR_S:.1f} years' if seconds > _YEAR_S else ''
+    return f'{seconds:.3f} s{years} {"later" if span_ns > 0 else "earlier"}'
 
 
 def _last_complete(frames: Iterator[GuidedFrame], bag: BagReader) -> GuidedFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 import heapq
+import itertools
 import logging
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
@@ -189,6 +190,15 @@ class BagReader:
         """Iterate over the packets of an event topic; the only one if none is named."""
         name = self.find_event_topic(topic)
         return (self.packet(message) for message in self.messages([name]))
+
+    def check_event_encoding(self, topic: str) -> None:
+        """Raise a ValueError if none of the first packets of a topic can be decoded."""
+        packets = itertools.islice(self.read_usable(self.messages([topic]), self.packet), 20)
+        encodings = [packet.encoding for _, packet in packets]
+        if encodings and not any(encoding in ENCODINGS for encoding in encodings):
+            raise ValueError(
+                f'packets of {clean_text(topic)} cannot be decoded: '
+                f'{explain_encoding(encodings[0])}')
 
     def packet(self, message: BagMessage) -> EventPacket:
         """Deserialise one message of an event topic."""
