@@ -24,6 +24,7 @@ _POLL_S = 0.02
 # A subscriber may hear of the publisher later than the other way round, and it drops what best
 # effort publishers sent last if it hears of their end first.
 _SETTLE_S = 0.3
+_UNWANTED_S = 2.0  # how long nobody comes for a topic, once others have subscribers
 _ACKNOWLEDGE_S = 2.0  # how long the end waits for reliable subscribers to have everything
 
 
@@ -138,11 +139,18 @@ class BagPlayer:
         if missing := self._find_unheard():
             self._node.get_logger().info(
                 f'waiting up to {wait_s:g} s for subscribers of {", ".join(missing)}')
-        deadline_s = time.monotonic() + wait_s
+        last_missing, changed_s = missing, time.monotonic()
+        deadline_s = changed_s + wait_s
         while missing := self._find_unheard():
             if self._should_stop():
                 return
-            if time.monotonic() > deadline_s:
+            now_s = time.monotonic()
+            if missing != last_missing:
+                last_missing, changed_s = missing, now_s
+            if now_s - changed_s > _UNWANTED_S and self._is_each_kind_heard():
+                self._node.get_logger().info(f'nobody wants {", ".join(missing)}: playing')
+                break
+            if now_s > deadline_s:
                 self._node.get_logger().warning(
                     f'nobody subscribed to {", ".join(missing)} within {wait_s} s: playing '
                     'anyway')
@@ -156,6 +164,13 @@ class BagPlayer:
         awaited = {*self._bag.event_topics, *self._bag.image_topics}
         return [publisher.topic_name for name, publisher in self._publishers.items()
                 if name in awaited and not publisher.get_subscription_count()]
+
+    def _is_each_kind_heard(self) -> bool:
+        """Whether an event topic and an image topic, as far as there are any, have subscribers."""
+        kinds = [[self._publishers[name] for name in names if name in self._publishers]
+                 for names in (self._bag.event_topics, self._bag.image_topics)]
+        return all(any(publisher.get_subscription_count() for publisher in kind)
+                   for kind in kinds if kind)
 
     def _play_once(self) -> int:
         num_messages = 0

@@ -61,7 +61,8 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar='OLD:=NEW', help='publish a topic under another name')
     parser.add_argument(
         '--wait-for-subscribers', type=float, default=0.0, metavar='SECONDS',
-        help='wait up to so long until every event and image topic has a subscriber')
+        help='wait up to so long until every event and image topic has a subscriber, or one of '
+             'each kind has and nobody comes for the others')
     return parser
 
 

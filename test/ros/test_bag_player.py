@@ -235,6 +235,23 @@ def test_nobody_listens(domain, recording, capfd):
     assert 'played 21 messages' in output.out
 
 
+def test_topics_that_nobody_wants_are_not_waited_for(graph, tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        for name in ('/front', '/rear', '/depth'):
+            bag.write_image(name, START_NS, np.zeros((2, 2), np.uint8))
+        bag.write_event_packet(EVENT_TOPIC, EventPacket(START_NS, 640, 480, 0, 0, 'evt3', b''))
+    player = graph.start('bag_player', str(tmp_path / 'bag'), '--wait-for-subscribers', '60')
+    fronts = collect(graph, Image, '/front')
+    wait_until(lambda: 'waiting up to 60 s' in player.log.read_text(), 30, 'the player')
+    # Images alone are not enough for a recording that has events.
+    time.sleep(2.5)
+    assert player.is_running() and 'nobody wants' not in player.log.read_text()
+    events = collect(graph, EventPacketMessage, EVENT_TOPIC, EVENTS)
+    assert player.wait(30) == 0, player.log.read_text()
+    assert 'nobody wants /depth, /rear: playing' in player.log.read_text()
+    wait_until(lambda: fronts and events, 10, 'both messages')
+
+
 def test_subscribers_of_other_topics_than_events_and_images_are_not_waited_for(graph, recording):
     events = collect(graph, EventPacketMessage, EVENT_TOPIC, EVENTS)
     images = collect(graph, Image, IMAGE_TOPIC)
