@@ -11,6 +11,7 @@ import sys
 from epvlm_ros.cli.ask import add_ask_options
 from epvlm_ros.cli.calibrate import add_calibrate_options
 from epvlm_ros.eval.command import add_eval_options
+from epvlm_ros.vlm.model_error import ModelError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -18,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _make_parser().parse_args(arguments)
     try:
         options.run(options)
-    except ValueError as error:
+    except (ModelError, ValueError) as error:
         sys.exit(f'epvlm {options.command}: {error}')
     except KeyboardInterrupt:
         sys.exit(130)

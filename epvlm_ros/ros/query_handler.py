@@ -10,7 +10,8 @@ from epvlm_interfaces.msg import Answer
 from epvlm_ros.ros.conversions import rgb_to_image
 from epvlm_ros.ros.guided_frame_buffer import BufferedFrame, mean_period_s
 from epvlm_ros.ros.query import accept, Query, refuse
-from epvlm_ros.vlm.engine import EngineAnswer, Moment, OutOfMemory, VlmEngine
+from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
+from epvlm_ros.vlm.model_error import ModelError
 from epvlm_ros.vlm.overlay import draw_overlay
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import Image
@@ -37,7 +38,7 @@ class QueryHandler:
         """Answer one query, whatever happens."""
         try:
             return self._answer(query, should_stop)
-        except OutOfMemory as error:
+        except ModelError as error:
             return refuse(query, Answer.ERROR, str(error))
         except Exception as error:  # noqa: B902  the node lives on
             self._logger.error(f'{query.query_id}: {traceback.format_exc()}')

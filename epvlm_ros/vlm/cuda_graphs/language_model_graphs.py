@@ -32,6 +32,7 @@ class LanguageModelGraphs:
         self._needs_bound, self._pool = operations.needs_bound, pool
         self._visual = [GrowingRows(weights.embedding) for _ in range(1 + num_deepstack)]
         self._model = LanguageModel(weights, operations, self.cache)
+        self._first_token = torch.zeros_like(self._model.token)
         self._sampler = DeviceSampler(len(self._model.logits), cache_tokens + 1, pool.device)
 
     @property
@@ -75,9 +76,14 @@ class LanguageModelGraphs:
         self._sampler.start(sampling, prompt_ids, max_new_tokens)
 
     def sample_first(self, kind: SamplerKind) -> PendingToken:
-        """Launch what samples the first token of an answer."""
-        self._pool.find(kind, lambda: FixedShapeFunction(partial(self._sample, kind)))()
-        return PendingToken(self._model.token)
+        """Launch what samples the first token of an answer; -1 if the logits are not finite."""
+        def run() -> None:
+            self._sample(kind)
+            self._first_token.copy_(torch.where(
+                self._model.logits.isfinite().all(), self._model.token, -1))
+
+        self._pool.find(kind, lambda: FixedShapeFunction(run))()
+        return PendingToken(self._first_token)
 
     def sample_next(self, num_tokens: int, kind: SamplerKind) -> PendingToken:
         """Launch what appends the token before to a cache of so many and samples the next one."""

@@ -16,6 +16,7 @@ from epvlm_ros.vlm.cuda_graphs.operations import find_operations, Operations
 from epvlm_ros.vlm.cuda_graphs.vision import CudaGraphEncoder
 from epvlm_ros.vlm.cuda_graphs.warm_up import ask_about_empty_pictures
 from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, EncoderWeights, Unsupported
+from epvlm_ros.vlm.model_error import NonFiniteLogits
 from epvlm_ros.vlm.sparse_qwen import (
     BatchState, DecodingState, GREEDY, ModelInfo, PromptLayout, PromptPrefix, Sampling,
     SparseBackend, SparseQwenVl, VisionInput, VisualFeatures)
@@ -196,7 +197,8 @@ class CudaGraphQwenVl:
         Yield the token ids of the answer as they are computed.
 
         Up to ``STEPS_AHEAD`` tokens more than were asked for are computed, never more than
-        ``max_new_tokens``, so that the device does not wait.
+        ``max_new_tokens``, so that the device does not wait. The logits after the prompt are
+        checked, as in the eager model, those after each token are not.
         """
         if not isinstance(state, CudaGraphState):
             yield from self._eager.decode(state, end_token_ids, max_new_tokens, sampling)
@@ -216,6 +218,10 @@ class CudaGraphQwenVl:
                 num_started += 1
             token_id = waiting.popleft().wait()
             self._check(state)
+            if token_id < 0:
+                self._cache.both.zero_()  # masked places are multiplied by 0, and 0 x NaN is NaN
+                self._held = None
+                raise NonFiniteLogits()
             if token_id in end_token_ids:
                 return
             yield token_id

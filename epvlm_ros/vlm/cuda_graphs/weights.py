@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 MAX_POSITIONS = 32768  # rows of the table of rotary embeddings
+# Where the classes are whose computation is known.
+_LIBRARY_MODULES = ('torch.nn.modules.', 'transformers.models.', 'transformers.activations')
 STATIC_ROPE_TYPES = ('default', 'mrope', 'linear', 'llama3', 'yarn')
 
 
@@ -87,6 +89,7 @@ class EncoderWeights:
                 ('qwen2_vl', 'quick_gelu'), ('qwen2_5_vl', 'silu'),
                 ('qwen3_vl', 'gelu_pytorch_tanh')):
             raise Unsupported(f'the encoder is of type {kind} with {config.hidden_act}')
+        _check_modules('the encoder', encoder)
         dim = config.embed_dim if kind == 'qwen2_vl' else config.hidden_size
         full_layers = getattr(config, 'fullatt_block_indexes', range(config.depth))
         window_size_px = getattr(config, 'window_size', 0)
@@ -146,6 +149,7 @@ class DecoderWeights:
         rope = config.rope_parameters
         if rope['rope_type'] not in STATIC_ROPE_TYPES:
             raise Unsupported(f'its rotary embedding is of type {rope["rope_type"]}')
+        _check_modules('the language model', language_model, head)
         layers = tuple(
             Layer(_norm(block.input_layernorm),
                   _merge(block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj),
@@ -175,6 +179,24 @@ def _axes(rope: Any, num_frequencies: int) -> Tensor:
     for axis in (1, 2):  # every third one, as often as its section says
         axes[axis:3 * sections[axis]:3] = axis
     return axes
+
+
+def _check_modules(what: str, *models: Any) -> None:
+    """
+    Raise ``Unsupported`` if a module computes something else than its weights say.
+
+    Packed weights and adapters do: as modules of their own, with a ``forward`` of their own, or
+    with weights that are a tensor class of their own.
+    """
+    for module in (module for model in models for module in model.modules()):
+        kind, weight = type(module), getattr(module, 'weight', None)
+        of_library = kind.__module__.startswith(_LIBRARY_MODULES)
+        is_plain = not isinstance(weight, Tensor) or type(weight.data) is Tensor
+        if not of_library or not is_plain or 'forward' in vars(module):
+            found = kind.__name__ if is_plain else f'{type(weight.data).__name__} weights'
+            raise Unsupported(
+                f'{what} is made of {found} too: packed weights and adapters have no '
+                'CUDA graphs')
 
 
 def _detached(parameter: Any) -> Tensor | None:

@@ -199,6 +199,8 @@ class VlmEngine:
             If an argument is not as above; the text names the remedy.
         OutOfMemory
             If there is not enough memory; the next question may fit.
+        NonFiniteLogits
+            If the weights are damaged, or the number type is too small for them.
 
         """
         config = self._override(limits)

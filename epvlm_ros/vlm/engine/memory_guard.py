@@ -6,6 +6,7 @@ from collections.abc import Callable
 import gc
 from typing import TypeVar
 
+from epvlm_ros.vlm.model_error import ModelError
 import torch
 
 Result = TypeVar('Result')
@@ -14,7 +15,7 @@ SHORTAGES = (
     'not enough memory', "can't allocate memory", 'bad_alloc', 'out of memory', 'alloc_failed')
 
 
-class OutOfMemory(RuntimeError):
+class OutOfMemory(ModelError):
     """There is not enough memory for a question; the text names the remedy."""
 
 

@@ -76,7 +76,8 @@ class SparseBackend(Protocol):
         """
         Yield the token ids of the answer as they are computed; ``state`` moves on.
 
-        Ends before an end token and after ``max_new_tokens``.
+        Ends before an end token and after ``max_new_tokens``. Raises ``NonFiniteLogits`` if those
+        after the prompt, at least, are NaN or infinite.
         """
 
     def decode_together(

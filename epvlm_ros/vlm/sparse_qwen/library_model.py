@@ -48,6 +48,10 @@ class LibraryModel:
                 'use_sliding_window is true in this checkpoint: sparse prefill needs full '
                 'attention, give a checkpoint without it')
         self._cache_argument = find_cache_argument(self._model.model.language_model)
+        if getattr(model, 'hf_quantizer', None) is not None:
+            # compressed-tensors unpacks its weights in a hook on the outermost forward
+            with torch.no_grad():
+                self._model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=self.device))
 
     @classmethod
     def from_pretrained(

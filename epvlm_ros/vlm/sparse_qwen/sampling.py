@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from epvlm_ros.vlm.model_error import NonFiniteLogits
 import torch
 from torch import Tensor
 from transformers import (
@@ -50,7 +51,13 @@ class Sampler:
             torch.Generator(device).manual_seed(sampling.seed) for _ in prompts]
 
     def next_tokens(self, logits: Tensor) -> list[int]:
-        """Return the next token of each answer; logits (answers, vocabulary) are not changed."""
+        """
+        Return the next token of each answer; logits (answers, vocabulary) are not changed.
+
+        Raises ``NonFiniteLogits`` if some are no numbers to sample from.
+        """
+        if not bool(logits.isfinite().all()):
+            raise NonFiniteLogits()
         if self._processors:
             logits = self._processors(self._ids, logits.float().clone())
         if self._draws:
