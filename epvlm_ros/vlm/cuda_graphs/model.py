@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 import logging
 from typing import Any
 
+from epvlm_ros.vlm.cuda_graphs.best_operations import find_operations
 from epvlm_ros.vlm.cuda_graphs.decoding_state import CudaGraphPrefix, CudaGraphState
 from epvlm_ros.vlm.cuda_graphs.device_sampler import PendingToken, SamplerKind
 from epvlm_ros.vlm.cuda_graphs.graphs import GraphPool
 from epvlm_ros.vlm.cuda_graphs.language_model_graphs import LanguageModelGraphs
-from epvlm_ros.vlm.cuda_graphs.operations import find_operations, Operations
+from epvlm_ros.vlm.cuda_graphs.operations import Operations
 from epvlm_ros.vlm.cuda_graphs.vision import CudaGraphEncoder
 from epvlm_ros.vlm.cuda_graphs.warm_up import ask_about_empty_pictures
 from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, EncoderWeights, Unsupported

@@ -8,15 +8,11 @@ the number type of the model.
 
 from __future__ import annotations
 
-import logging
-
 from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
-from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Layer, Linear, Mlp, Norm
+from epvlm_ros.vlm.cuda_graphs.weights import Layer, Linear, Mlp, Norm
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-_log = logging.getLogger(__name__)
 
 
 class Operations:
@@ -160,15 +156,3 @@ def normalize(hidden: Tensor, norm: Norm) -> Tensor:
     exact = hidden.float()
     exact = exact * torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + norm.eps)
     return norm.weight * exact.to(hidden.dtype)
-
-
-def find_operations(weights: DecoderWeights) -> Operations:
-    """Return fused kernels where they run with this model, else plain torch."""
-    if not weights.embedding.is_cuda:
-        return Operations()
-    try:
-        from epvlm_ros.vlm.cuda_graphs.kernels import try_out
-        return try_out(weights)
-    except (ImportError, RuntimeError) as error:
-        _log.warning('no fused kernels, plain torch instead: %s', error)
-        return Operations()

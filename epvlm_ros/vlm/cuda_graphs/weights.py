@@ -189,7 +189,8 @@ def _check_modules(what: str, *models: Any) -> None:
     with weights that are a tensor class of their own.
     """
     for module in (module for model in models for module in model.modules()):
-        kind, weight = type(module), getattr(module, 'weight', None)
+        kind = type(module)
+        weight: Any = getattr(module, 'weight', None)
         of_library = kind.__module__.startswith(_LIBRARY_MODULES)
         is_plain = not isinstance(weight, Tensor) or type(weight.data) is Tensor
         if not of_library or not is_plain or 'forward' in vars(module):
