@@ -23,7 +23,7 @@ from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_interfaces.srv import Ask
 from epvlm_ros.images import image_to_rgb
 from epvlm_ros.ros.processes import NodeProcess
-from epvlm_ros.ros.qos import FRAMES, QUERIES
+from epvlm_ros.ros.qos import FRAMES, QUERIES, query_calls
 from epvlm_ros.ros.spinning_node import SpinningNode
 from epvlm_ros.sim.recording import record_simulation, TruthQuestion
 from rclpy.node import Node
@@ -51,7 +51,8 @@ class Asker:
         self._queries = self.node.create_publisher(String, 'query', QUERIES)
         self.node.create_subscription(Answer, 'answer', self._answers.append, QUERIES)
         self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
-        self._service: Any = self.node.create_client(Ask, 'ask')
+        self._service: Any = self.node.create_client(
+            Ask, 'ask', qos_profile=query_calls())
         self._frame_seen = threading.Event()
         self._frames: Any = self.node.create_subscription(
             EventGuidedFrame, 'event_guided_frame', lambda frame: self._frame_seen.set(), FRAMES)

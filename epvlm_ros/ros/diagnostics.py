@@ -84,7 +84,7 @@ class SyncDiagnostics:
             faults = ['no event packet yet']
         elif not news['num_packets']:
             faults = ['no event packet lately']
-        return self._status('events', faults, values)
+        return make_status(self._name, 'events', faults, values)
 
     def _clock(self, synchronizer: FrameSynchronizer) -> DiagnosticStatus:
         clock = synchronizer.clock
@@ -94,7 +94,7 @@ class SyncDiagnostics:
             'sync_error_ns': synchronizer.sync_error_ns,
             'num_resets': synchronizer.counters.num_resets}
         faults = ['the time of the sensor is not known yet'] if clock.offset_ns is None else []
-        return self._status('clock', faults, values)
+        return make_status(self._name, 'clock', faults, values)
 
     def _frames(
         self, totals: dict[str, int], news: dict[str, int], rates: dict[str, Any],
@@ -110,21 +110,23 @@ class SyncDiagnostics:
             faults = ['no frame yet']
         elif not news['num_frames']:
             faults = ['no frame lately']
-        return self._status('frames', faults, values)
+        return make_status(self._name, 'frames', faults, values)
 
     def _registration(self, monitor: RegistrationMonitor) -> DiagnosticStatus:
         rows, cols = monitor.shift_px or (None, None)
-        return self._status(
-            'registration', [monitor.warning] if monitor.warning else [],
+        return make_status(
+            self._name, 'registration', [monitor.warning] if monitor.warning else [],
             {'shift_rows_px': rows, 'shift_cols_px': cols})
 
-    def _status(
-        self, part: str, faults: list[str], values: dict[str, Any],
-    ) -> DiagnosticStatus:
-        return DiagnosticStatus(
-            level=DiagnosticStatus.WARN if faults else DiagnosticStatus.OK,
-            name=f'{self._name}: {part}', message='; '.join(faults) or 'good',
-            values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()])
+
+def make_status(
+    name: str, part: str, faults: list[str], values: dict[str, Any],
+) -> DiagnosticStatus:
+    """Return the state of a part of the node ``name``: a warning where there are faults."""
+    return DiagnosticStatus(
+        level=DiagnosticStatus.WARN if faults else DiagnosticStatus.OK,
+        name=f'{name}: {part}', message='; '.join(faults) or 'good',
+        values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()])
 
 
 def _totals(synchronizer: FrameSynchronizer, input_queue: InputQueue) -> dict[str, int]:

@@ -102,7 +102,7 @@ def _spin(name: str, node_class: Any, args: list[str] | None, signals: _Signals)
     from rclpy.signals import SignalHandlerOptions
 
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node = None
+    node = executor = None
     try:
         node = node_class(should_stop=signals.stop_is_asked)
         signals.phase = _Phase.RUNNING
@@ -113,6 +113,9 @@ def _spin(name: str, node_class: Any, args: list[str] | None, signals: _Signals)
         executor.add_node(node)
         while not signals.stop_is_asked():
             executor.spin_once()
+        finish = getattr(node, 'finish', None)
+        if finish is not None:
+            finish(executor.spin_once)
     except ValueError as error:
         if node is not None:
             raise
@@ -121,6 +124,8 @@ def _spin(name: str, node_class: Any, args: list[str] | None, signals: _Signals)
     except ExternalShutdownException:
         pass
     finally:
+        if executor is not None:
+            executor.shutdown()  # or it complains when it is collected after the context
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+import time
 
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.images import image_to_rgb, WhiteLevel
@@ -11,6 +12,8 @@ from epvlm_ros.ros.config import VlmNodeConfig
 from epvlm_ros.ros.conversions import to_activity
 from epvlm_ros.time_units import SECOND, stamp_to_ns
 from epvlm_ros.vlm.engine import Moment
+
+JUMP_SETTLES_S = 2.0  # after the clock jumped, the last frames of before have come
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,18 +46,28 @@ class GuidedFrameBuffer:
         self._num_frames = 0
         self._white_level = WhiteLevel('frames')
         self._last_seen: EventGuidedFrame | None = None  # kept or left out
+        self._last_arrival_s = time.monotonic()
         self._latest: BufferedFrame | None = None
         self._earlier: list[BufferedFrame] = []
+        self._jump_ns = 0  # of the clock, since the frames that are held
+        self._jump_arrival_s = 0.0
 
     def add(self, message: EventGuidedFrame, config: VlmNodeConfig) -> bool:
         """
         Take a frame and give it a key; return False for one that encode_rate leaves out.
 
-        A frame that is older than the last one, of another size, or comes after a gap of more
-        than max_frame_age (and two periods), replaces all frames before it.
+        A frame that is older than the last one, of another camera (frame_id), size or encoding,
+        or comes after a gap of more than max_frame_age (and two periods), replaces all frames
+        before it.
         """
-        if self._last_seen is not None and not _continues(self._last_seen, message, config):
-            self.clear()
+        self._last_arrival_s = time.monotonic()
+        before = self._last_seen
+        if before is not None:
+            if _kind(before) != _kind(message):
+                self._white_level = WhiteLevel('frames')
+            if not _continues(before, message, config) or \
+                    self._jump_ns and self._last_arrival_s > self._jump_arrival_s + JUMP_SETTLES_S:
+                self.clear()
         self._last_seen, latest = message, self._latest
         if latest is not None:
             if config.encode_ahead == 'at_rate' and \
@@ -86,9 +99,38 @@ class GuidedFrameBuffer:
                  if _elapsed_ns(frame.message, latest.message) >= period_ns]
         return (*apart[max(0, len(apart) - (config.num_moments - 1)):], latest)
 
+    @property
+    def silent_s(self) -> float:
+        """Time since the last frame came, or since the start."""
+        return time.monotonic() - self._last_arrival_s
+
+    @property
+    def last_seen(self) -> EventGuidedFrame | None:
+        """The frame that came last, be it used or left out; None if there is none."""
+        return self._last_seen
+
+    def age_ns(self, now_ns: int) -> int | None:
+        """Return the age of the latest frame, by the clock that it was stamped by; None if none."""
+        if self._latest is None:
+            return None
+        return now_ns - self._jump_ns - stamp_to_ns(self._latest.message.header.stamp)
+
+    def follow_jump(self, jump_ns: int, now_ns: int) -> None:
+        """
+        Let the frames keep their age when the clock jumps back by ``-jump_ns`` to ``now_ns``.
+
+        A recording that is replayed in a loop does so, and until its first frame comes again the
+        last one is what there is. A frame that fits the new time better was stamped by it.
+        """
+        age_ns = self.age_ns(now_ns)
+        if age_ns is not None and abs(age_ns - jump_ns) < abs(age_ns):
+            self._jump_ns += jump_ns
+            self._jump_arrival_s = time.monotonic()
+
     def clear(self) -> None:
         """Forget all frames; their keys do not come again."""
         self._last_seen, self._latest, self._earlier = None, None, []
+        self._jump_ns = 0
 
 
 def mean_period_s(frames: tuple[BufferedFrame, ...]) -> float:
@@ -106,7 +148,12 @@ def _elapsed_ns(before: EventGuidedFrame, after: EventGuidedFrame) -> int:
 def _continues(
     before: EventGuidedFrame, after: EventGuidedFrame, config: VlmNodeConfig,
 ) -> bool:
-    """Tell whether two frames are of one stream without a gap."""
-    sizes = [(message.image.height, message.image.width) for message in (before, after)]
+    """Tell whether two frames are of one camera without a gap."""
     longest_ns = max(config.max_frame_age, 2.0 * config.moment_period) * SECOND
-    return sizes[0] == sizes[1] and 0 <= _elapsed_ns(before, after) <= longest_ns
+    return _kind(before) == _kind(after) and 0 <= _elapsed_ns(before, after) <= longest_ns
+
+
+def _kind(message: EventGuidedFrame) -> tuple[str, int, int, str]:
+    """Return what stays the same in all frames of a camera."""
+    image = message.image
+    return message.header.frame_id, image.height, image.width, image.encoding

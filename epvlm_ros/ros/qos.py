@@ -33,6 +33,18 @@ LATCHED = QoSProfile(
 QUERIES = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.VOLATILE)
+CALLS_IN_A_BURST = 200
+
+
+def query_calls(max_queued_queries: int = 0) -> QoSProfile:
+    """
+    Return the QoS of services and actions that take queries, on either side.
+
+    Calls and responses beyond the depth are lost without a trace, and the default depth is 10.
+    """
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=CALLS_IN_A_BURST + max_queued_queries,
+        reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
 
 
 def subscription_options(node: Node, topic: str, qos: QoSProfile) -> dict[str, Any]:

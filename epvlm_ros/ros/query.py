@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import array
 from dataclasses import dataclass, field
 import threading
 import time
 from typing import Callable
 
 from epvlm_interfaces.msg import Answer
+from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.conversions import to_duration
 from epvlm_ros.ros.guided_frame_buffer import BufferedFrame
+from epvlm_ros.ros.index_ranges import pack_indices
 from epvlm_ros.vlm.engine import EngineAnswer
 from epvlm_ros.vlm.engine.answer import AT_DEADLINE, AT_TOKEN_LIMIT
 
 STATUS_NAMES = {getattr(Answer, name): name for name in (
     'OK', 'NO_FRAME', 'STALE_FRAME', 'BUSY', 'INVALID', 'ERROR', 'DEADLINE', 'CANCELLED')}
+
+MAX_ID_LENGTH = 128
+MAX_REASON_LENGTH = 500
+MAX_MESSAGE_LENGTH = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +33,8 @@ class Query:
 
     Attributes
     ----------
+    query_id, shown_question : str
+        Made fit for logs and answers by ``clean_text``; ``question`` is as it came.
     frames : tuple of BufferedFrame
         What it is about, oldest first; empty if no frame had come.
     frame_age_ns : int
@@ -45,6 +52,7 @@ class Query:
 
     query_id: str
     question: str
+    shown_question: str
     keep_ratio: float | None
     max_new_tokens: int | None
     deadline_s: float | None
@@ -54,12 +62,28 @@ class Query:
     on_text: Callable[[str], None] | None = None
     arrival_s: float = field(default_factory=time.monotonic)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    _outcome: threading.Lock = field(default_factory=threading.Lock)
+
+    def settle(self) -> bool:
+        """Return True for the first outcome, which is the one that counts; for any thread."""
+        return self._outcome.acquire(blocking=False)
+
+
+def check_query_id(query_id: str) -> None:
+    """Raise a ValueError if an id could fill a log or forge lines of it."""
+    if len(query_id) > MAX_ID_LENGTH:
+        raise ValueError(
+            f'query_id has {len(query_id)} characters: give at most {MAX_ID_LENGTH}')
+    if not query_id.isprintable():
+        raise ValueError(
+            f'query_id {clean_text(query_id)} holds characters that do not print: leave them out')
 
 
 def refuse(query: Query, status: int, message: str) -> Answer:
     """Return the answer of a query that got none, with the reason."""
     answer = Answer(
-        query_id=query.query_id, question=query.question, status=status, message=message)
+        query_id=query.query_id, question=query.shown_question, status=status,
+        message=clean_text(message, MAX_MESSAGE_LENGTH))
     if query.frames:
         latest = query.frames[-1].message
         answer.header = latest.header
@@ -83,7 +107,7 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
     answer.tokens_kept = result.num_tokens_kept
     answer.rows = result.rows
     answer.cols = result.cols
-    answer.kept_indices = array.array('I', [int(index) for index in result.kept_indices])
+    answer.kept_tokens = pack_indices(result.kept_indices)
     answer.flops_dense = result.flops_dense
     answer.flops_used = result.flops_used
     answer.flops_reused = result.flops_reused
@@ -91,6 +115,9 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
     answer.total_time = result.total_time_s
     answer.generated_tokens = result.num_generated_tokens
     answer.fallback = result.fallback
+    reason = query.frames[-1].message.reason
+    if result.fallback and reason:
+        answer.fallback += f' ({clean_text(reason, MAX_REASON_LENGTH)})'
     return answer
 
 

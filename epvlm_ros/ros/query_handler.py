@@ -7,6 +7,7 @@ import traceback
 from typing import Callable
 
 from epvlm_interfaces.msg import Answer
+from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.conversions import rgb_to_image
 from epvlm_ros.ros.guided_frame_buffer import BufferedFrame, mean_period_s
 from epvlm_ros.ros.query import accept, Query, refuse
@@ -16,6 +17,7 @@ from epvlm_ros.vlm.overlay import draw_overlay
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import Image
 
+MAX_LINE_LENGTH = 1000  # in the log
 ShouldStop = Callable[[], bool]
 Frames = tuple[BufferedFrame, ...]
 
@@ -41,7 +43,9 @@ class QueryHandler:
         except ModelError as error:
             return refuse(query, Answer.ERROR, str(error))
         except Exception as error:  # noqa: B902  the node lives on
-            self._logger.error(f'{query.query_id}: {traceback.format_exc()}')
+            lines = traceback.format_exc().splitlines()
+            self._logger.error('\n'.join(
+                [f'{query.query_id}:', *(clean_text(line, MAX_LINE_LENGTH) for line in lines)]))
             return refuse(query, Answer.ERROR, f'{type(error).__name__}: {error}')
 
     def prepare(self, frames: Frames, should_stop: ShouldStop) -> None:
@@ -51,9 +55,9 @@ class QueryHandler:
                 [frame.moment for frame in frames], seconds_between=mean_period_s(frames),
                 should_stop=should_stop)
         except Exception as error:  # noqa: B902  the node lives on
+            reason = clean_text(f'{type(error).__name__}: {error}', MAX_LINE_LENGTH)
             self._logger.warning(
-                f'a frame was not encoded ahead: {type(error).__name__}: {error}',
-                throttle_duration_sec=10.0)
+                f'a frame was not encoded ahead: {reason}', throttle_duration_sec=10.0)
 
     def _answer(self, query: Query, should_stop: ShouldStop) -> Answer:
         if should_stop():
@@ -62,15 +66,14 @@ class QueryHandler:
         if deadline_s is not None and deadline_s <= 0.0:
             return refuse(query, Answer.DEADLINE, (
                 'the deadline came while the query waited: give a later one, or ask less often'))
-        moments = [frame.moment for frame in query.frames]
-        self._engine.check_image(moments[-1].image_rgb)
         try:
+            moments = [frame.moment for frame in query.frames]
             result = self._engine.answer_about(
                 moments, query.question, seconds_between=mean_period_s(query.frames),
                 keep_ratio=query.keep_ratio, max_new_tokens=query.max_new_tokens,
                 deadline_s=deadline_s, on_text=query.on_text,
                 should_stop=lambda: should_stop() or query.cancelled.is_set())
-        except ValueError as error:  # the frames were found good, so the question is not
+        except ValueError as error:  # a question or a frame at fault, not the program
             return refuse(query, Answer.INVALID, str(error))
         publish_overlay = self._find_overlay_publisher()
         if publish_overlay is not None:

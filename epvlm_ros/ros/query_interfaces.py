@@ -8,7 +8,7 @@ from action_msgs.msg import GoalStatus
 from epvlm_interfaces.action import AnswerQuery
 from epvlm_interfaces.msg import Answer
 from epvlm_interfaces.srv import Ask
-from epvlm_ros.ros.qos import QUERIES, subscription_options
+from epvlm_ros.ros.qos import QUERIES, query_calls, subscription_options
 from epvlm_ros.ros.query import Query
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
@@ -33,22 +33,32 @@ class QueryInterfaces:
     Serves the topic ``query``, the service ``ask`` and the action ``answer_query`` of a node.
 
     ``take`` gets every request, ``cancel`` a query that is not wanted any more, which is to be
-    answered none the less.
+    answered none the less. ``max_queued`` is how many queries may wait.
     """
 
     def __init__(
-        self, node: Node, take: TakeQuery, cancel: Callable[[Query], None],
+        self, node: Node, take: TakeQuery, cancel: Callable[[Query], None], max_queued: int,
     ) -> None:
         self._node, self._take, self._cancel = node, take, cancel
         self._goals: dict[bytes, Query] = {}
+        self._num_open_calls = 0
         # A call that awaits its answer would keep the other callbacks of its group from running.
         group = ReentrantCallbackGroup()
         self._topic = node.create_subscription(
             String, 'query', self._on_query, **subscription_options(node, 'query', QUERIES))
-        self._service = node.create_service(Ask, 'ask', self._on_ask, callback_group=group)
+        qos = query_calls(max_queued)
+        self._service = node.create_service(
+            Ask, 'ask', self._on_ask, callback_group=group, qos_profile=qos)
         self._action = ActionServer(
             node, AnswerQuery, 'answer_query', self._on_goal, callback_group=group,
-            cancel_callback=self._on_cancel)
+            cancel_callback=self._on_cancel, goal_service_qos_profile=qos,
+            result_service_qos_profile=qos, cancel_service_qos_profile=qos,
+            feedback_pub_qos_profile=qos)
+
+    @property
+    def num_open_calls(self) -> int:
+        """Service calls and goals that have no outcome yet."""
+        return self._num_open_calls + len(self._goals)
 
     def destroy(self) -> None:
         """Take all three away."""
@@ -61,8 +71,10 @@ class QueryInterfaces:
 
     async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
         answered = self._make_future()
+        self._num_open_calls += 1
         self._take(request, answered.set_result)
         response.answer = await answered
+        self._num_open_calls -= 1
         return response
 
     async def _on_goal(self, goal: ServerGoalHandle) -> AnswerQuery.Result:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Callable
 
+from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
+from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.config import VlmNodeConfig
+from epvlm_ros.ros.frame_faults import explain_no_frame, explain_stale_frame
 from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer
 from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.qos import FRAMES, publisher_options, QUERIES, subscription_options
-from epvlm_ros.ros.query import Query, refuse, STATUS_NAMES
+from epvlm_ros.ros.query import check_query_id, MAX_ID_LENGTH, Query, refuse, STATUS_NAMES
 from epvlm_ros.ros.query_handler import QueryHandler
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
+from epvlm_ros.ros.vlm_diagnostics import VlmDiagnostics
 from epvlm_ros.ros.worker import Worker
-from epvlm_ros.time_units import BACKWARD_JUMP_NS, SECOND, stamp_to_ns
+from epvlm_ros.time_units import BACKWARD_JUMP_NS, SECOND
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import VlmEngine
-from rclpy.clock import JumpThreshold
+from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import Image
+
+LOG_PERIOD_S = 10.0
+REPORT_PERIOD_S = 1.0
+FINISH_TIMEOUT_S = 0.8  # beside that of the worker
+LAST_WORDS_S = 0.3  # in which answers leave, and the result of a goal is asked for
 
 
 class VlmNode(LifecycleNode):
@@ -29,7 +39,7 @@ class VlmNode(LifecycleNode):
     Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame) and ``query``
     (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask) and the action ``answer_query``
     (epvlm_interfaces/AnswerQuery), publishes ``answer`` (epvlm_interfaces/Answer) for every query
-    of any kind and, with the parameter ``publish_overlay``, ``overlay`` (sensor_msgs/Image).
+    of any kind, ``/diagnostics`` and, with ``publish_overlay``, ``overlay`` (sensor_msgs/Image).
     Parameters are the fields of `epvlm_ros.vlm.config.VlmConfig` and `VlmNodeConfig`.
     Configuring loads the model; it breaks off early once ``should_stop`` says so.
     """
@@ -42,17 +52,22 @@ class VlmNode(LifecycleNode):
         self._engine: VlmEngine | None = None
         self._worker: Worker[Query] | None = None
         self._handler: QueryHandler | None = None
+        self._interfaces: QueryInterfaces | None = None
         self._frames = GuidedFrameBuffer()
         self._num_queries = 0
+        self._report = VlmDiagnostics(self.get_fully_qualified_name())
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self.create_timer(REPORT_PERIOD_S, self._publish_report,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._entities: list[Callable[[], Any]] = []
         self._settings = NodeParameters(
             self, VlmConfig, VlmNodeConfig, on_change=self._reconfigure,
             frozen=lambda: self._engine is not None)
-        # When time is set back, as when a bag loops, the frame that is held is not of now.
+        # When time is set back, as when a bag loops, stamps of before say nothing about now.
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-BACKWARD_JUMP_NS),
                           on_clock_change=True),
-            post_callback=self._forget_frames)
+            post_callback=self._follow_jump)
         if self._settings.get(VlmNodeConfig).autostart:
             self.start()
 
@@ -86,11 +101,11 @@ class VlmNode(LifecycleNode):
         if not self._stop_worker():
             return TransitionCallbackReturn.FAILURE
         self._worker = Worker(
-            self._work, self._settings.get(VlmNodeConfig).max_queued_queries)
+            self._work, self._abandon, self._settings.get(VlmNodeConfig).max_queued_queries)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop to answer; queries that wait get an answer that says so."""
+        """Stop to answer; open queries get an answer that says so."""
         self._stop_worker()
         return super().on_deactivate(state)
 
@@ -105,6 +120,20 @@ class VlmNode(LifecycleNode):
         """End in any state; what answers are sent with stays until the node is destroyed."""
         self._forget_model()
         return TransitionCallbackReturn.SUCCESS
+
+    def finish(self, spin_once: Callable[[float], None]) -> None:
+        """
+        Give every open query its outcome before the context goes down.
+
+        ``spin_once`` takes a timeout in s and runs what sends the answers.
+        """
+        self._stop_worker()
+        deadline_s = time.monotonic() + FINISH_TIMEOUT_S
+        last_open_s = time.monotonic()
+        while time.monotonic() < min(deadline_s, last_open_s + LAST_WORDS_S):
+            spin_once(0.05)
+            if self._interfaces is not None and self._interfaces.num_open_calls:
+                last_open_s = time.monotonic()
 
     def destroy_node(self) -> None:
         """Stop the worker before what it publishes with is gone."""
@@ -122,8 +151,9 @@ class VlmNode(LifecycleNode):
             EventGuidedFrame, 'event_guided_frame', self._on_frame,
             **subscription_options(self, 'event_guided_frame', FRAMES))
         self._entities.append(lambda: self.destroy_subscription(frames))
-        interfaces = QueryInterfaces(self, self._take, self._cancel)
-        self._entities.append(interfaces.destroy)
+        self._interfaces = QueryInterfaces(
+            self, self._take, self._cancel, self._settings.get(VlmNodeConfig).max_queued_queries)
+        self._entities.append(self._interfaces.destroy)
 
     def _release(self) -> None:
         self._forget_model()
@@ -149,11 +179,23 @@ class VlmNode(LifecycleNode):
         if self._engine is not None:
             self._engine.reconfigure(self._settings.get(VlmConfig))
 
-    def _forget_frames(self, jump: Any) -> None:
-        self._frames.clear()
+    def _follow_jump(self, jump: TimeJump) -> None:
+        if jump.clock_change in (ClockChange.ROS_TIME_NO_CHANGE, ClockChange.SYSTEM_TIME_NO_CHANGE):
+            self._frames.follow_jump(jump.delta.nanoseconds, self.get_clock().now().nanoseconds)
+        else:
+            self._frames.clear()
 
     def _on_frame(self, message: EventGuidedFrame) -> None:
         config = self._settings.get(VlmNodeConfig)
+        self._report.add_frame()
+        message.header.frame_id = clean_text(message.header.frame_id)
+        before = self._frames.last_seen
+        if before is not None and before.header.frame_id != message.header.frame_id:
+            self.get_logger().warning(
+                f'{self.resolve_topic_name("event_guided_frame")} has frames of two cameras, '
+                f'frame_id {before.header.frame_id!r} and {message.header.frame_id!r}: give each '
+                'camera topics and an event_sync_node of its own',
+                throttle_duration_sec=LOG_PERIOD_S)
         is_taken = self._frames.add(message, config)
         handler = self._handler
         if (is_taken and config.encode_ahead != 'on_demand' and self._worker is not None
@@ -167,15 +209,14 @@ class VlmNode(LifecycleNode):
     ) -> Query:
         """Queue a query, or answer at once why not."""
         self._num_queries += 1
-        frames, age_ns = self._frames.get(self._settings.get(VlmNodeConfig)), 0
-        if frames:
-            stamp_ns = stamp_to_ns(frames[-1].message.header.stamp)
-            age_ns = self.get_clock().now().nanoseconds - stamp_ns
         query = Query(
-            request.query_id or f'query-{self._num_queries}', request.question,
+            clean_text(request.query_id, MAX_ID_LENGTH) or f'query-{self._num_queries}',
+            request.question,
+            clean_text(request.question, self._settings.get(VlmConfig).max_question_length),
             request.keep_ratio or None, request.max_new_tokens or None, request.deadline or None,
-            frames, age_ns, reply, on_text)
-        refusal = self._find_fault(query)
+            self._frames.get(self._settings.get(VlmNodeConfig)),
+            self._frames.age_ns(self.get_clock().now().nanoseconds) or 0, reply, on_text)
+        refusal = self._find_fault(query, request.query_id)
         if refusal is None and self._worker is not None and not self._worker.submit(query):
             waiting = self._settings.get(VlmNodeConfig).max_queued_queries
             refusal = Answer.BUSY, f'{waiting} queries are waiting: ask again later'
@@ -189,25 +230,24 @@ class VlmNode(LifecycleNode):
         if self._worker is not None and self._worker.withdraw(query):
             self._publish(query, refuse(query, Answer.CANCELLED, 'cancelled while it waited'))
 
-    def _find_fault(self, query: Query) -> tuple[int, str] | None:
+    def _find_fault(self, query: Query, query_id: str) -> tuple[int, str] | None:
         """Return status and message of a query that cannot be answered now."""
         if self._engine is None or self._worker is None or self._worker.is_stopping:
             return Answer.ERROR, 'the node is not active: activate it'
         try:
+            check_query_id(query_id)
             self._engine.check_query(
                 query.question, keep_ratio=query.keep_ratio,
                 max_new_tokens=query.max_new_tokens, deadline_s=query.deadline_s)
         except ValueError as error:
             return Answer.INVALID, str(error)
         if not query.frames:
-            topic = self.resolve_topic_name('event_guided_frame')
-            return Answer.NO_FRAME, f'no guided frame yet on {topic}: is event_sync_node running?'
+            return Answer.NO_FRAME, explain_no_frame(self)
         age_s = query.frame_age_ns / SECOND
         limit_s = self._settings.get(VlmNodeConfig).max_frame_age
         if abs(age_s) > limit_s:
-            return Answer.STALE_FRAME, (
-                f'the latest guided frame is {age_s:.3f} s old, the limit max_frame_age is '
-                f'{limit_s:g} s; when a bag is replayed, publish /clock and set use_sim_time')
+            return Answer.STALE_FRAME, explain_stale_frame(
+                self, age_s, limit_s, self._frames.silent_s)
         return None
 
     def _find_overlay_publisher(self) -> Callable[[Image], None] | None:
@@ -219,17 +259,34 @@ class VlmNode(LifecycleNode):
         assert self._handler is not None
         self._publish(query, self._handler.answer(query, should_stop))
 
+    def _abandon(self, query: Query) -> None:
+        self._publish(query, refuse(query, Answer.ERROR, 'the node stopped before the answer'))
+
     def _publish(self, query: Query, answer: Answer) -> None:
+        if not query.settle():
+            return  # it was abandoned, and the node may be gone
+        self._report.add_answer(answer)
         if self.context.ok():
             self._answers.publish(answer)
         query.reply(answer)
-        asked = f'{query.query_id}: {query.question[:80]!r}'
+        asked = f'{query.query_id}: {clean_text(query.question, 80)!r}'
         if answer.status == Answer.OK:
             self.get_logger().info(
-                f'{asked}: {answer.text} ({answer.tokens_kept} of {answer.tokens} tokens, '
+                f'{asked}: {clean_text(answer.text, 1000)} ({answer.tokens_kept} of {answer.tokens} tokens, '
                 f'the first word after {answer.time_to_first_token:.3f} s, the last after '
                 f'{answer.total_time:.3f} s)')
         elif answer.status == Answer.CANCELLED:
             self.get_logger().info(f'{asked}: {answer.message}')
         else:
             self.get_logger().warning(f'{asked}: {STATUS_NAMES[answer.status]}: {answer.message}')
+
+    def _publish_report(self) -> None:
+        now = self.get_clock().now()
+        age_ns = self._frames.age_ns(now.nanoseconds)
+        worker, engine = self._worker, self._engine
+        is_active = worker is not None and not worker.is_stopping
+        state = 'active' if is_active else 'inactive' if engine else 'unconfigured'
+        self._diagnostics.publish(self._report.make(
+            now.to_msg(), REPORT_PERIOD_S, state, engine.description if engine else 'none',
+            worker.num_queued if worker else 0, age_ns / SECOND if age_ns is not None else None,
+            self._frames.silent_s))

@@ -8,26 +8,37 @@ from typing import Callable, Generic, TypeVar
 
 Item = TypeVar('Item')
 ShouldStop = Callable[[], bool]
-STOP_TIMEOUT_S = 10.0  # an answer ends between two layers of the model
+# An answer ends between two layers of the model. Whoever waits for one is not to wait for long.
+STOP_TIMEOUT_S = 1.0
 
 
 class Worker(Generic[Item]):
     """
     Handles items one after the other on a thread of its own.
 
-    ``handle`` takes an item and a function that says whether to stop, and must not raise.
-    ``max_queued`` items may wait beside the one at work.
+    ``handle`` takes an item and a function that says whether to stop, ``abandon`` an item that
+    will not be handled in time; neither may raise. ``max_queued`` items may wait beside the one at
+    work.
     """
 
-    def __init__(self, handle: Callable[[Item, ShouldStop], None], max_queued: int) -> None:
-        self._handle = handle
+    def __init__(
+        self, handle: Callable[[Item, ShouldStop], None], abandon: Callable[[Item], None],
+        max_queued: int,
+    ) -> None:
+        self._handle, self._abandon = handle, abandon
         self._max_queued = max_queued
         self._queue: deque[Item] = deque()
+        self._at_work: Item | None = None
         self._idle_task: Callable[[ShouldStop], None] | None = None
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name='epvlm_worker', daemon=True)
         self._thread.start()
+
+    @property
+    def num_queued(self) -> int:
+        """Items that wait."""
+        return len(self._queue)
 
     @property
     def is_stopping(self) -> bool:
@@ -62,12 +73,19 @@ class Worker(Generic[Item]):
         """
         Tell the item at work to stop; return whether the thread ended in ``STOP_TIMEOUT_S``.
 
-        Items that wait are handled too, and told to stop at once, so that each is answered.
+        Items that wait are abandoned, and the one at work as well if it does not end in time.
         """
         with self._changed:
             self._stopping.set()
+            waiting = list(self._queue)
+            self._queue.clear()
             self._changed.notify()
+        for item in waiting:
+            self._abandon(item)
         self._thread.join(STOP_TIMEOUT_S)
+        at_work = self._at_work
+        if self._thread.is_alive() and at_work is not None:
+            self._abandon(at_work)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -76,7 +94,7 @@ class Worker(Generic[Item]):
             with self._changed:
                 self._changed.wait_for(
                     lambda: self._queue or self._idle_task or self._stopping.is_set())
-                item = self._queue.popleft() if self._queue else None
+                item = self._at_work = self._queue.popleft() if self._queue else None
                 task = None
                 if item is None:
                     task, self._idle_task = self._idle_task, None

@@ -8,7 +8,7 @@ import time
 from epvlm_interfaces.action import AnswerQuery
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_interfaces.srv import Ask
-from epvlm_ros.ros.qos import FRAMES, QUERIES
+from epvlm_ros.ros.qos import FRAMES, QUERIES, query_calls
 import numpy as np
 from qwen_checkpoints import make_model, save_checkpoint, write_json
 from rcl_interfaces.srv import SetParameters
@@ -28,6 +28,15 @@ def save_endless_model(folder: Path) -> Path:
     return folder
 
 
+def make_clients(node):
+    """Return clients of service and action whose queues take a burst of 40 calls."""
+    qos = query_calls()
+    return node.create_client(Ask, 'ask', qos_profile=qos), ActionClient(
+        node, AnswerQuery, 'answer_query', goal_service_qos_profile=qos,
+        result_service_qos_profile=qos, cancel_service_qos_profile=qos,
+        feedback_sub_qos_profile=qos)
+
+
 class Asker:
     """A client of the node: gives frames, asks, collects answers."""
 
@@ -40,12 +49,11 @@ class Asker:
         self._queries = self.node.create_publisher(String, 'query', QUERIES)
         self.node.create_subscription(Answer, 'answer', self.answers.append, QUERIES)
         self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
-        self._service = self.node.create_client(Ask, 'ask')
-        self._action = ActionClient(self.node, AnswerQuery, 'answer_query')
+        self.service, self.action = make_clients(self.node)
 
     def wait_for_node(self, process):
-        assert self._service.wait_for_service(60), process.log.read_text()
-        assert self._action.wait_for_server(20), process.log.read_text()
+        assert self.service.wait_for_service(60), process.log.read_text()
+        assert self.action.wait_for_server(20), process.log.read_text()
         wait_until(lambda: self._frames.get_subscription_count()
                    and self._queries.get_subscription_count()
                    and self.node.count_publishers('answer')
@@ -53,7 +61,7 @@ class Asker:
         time.sleep(0.5)  # discovery is mutual: let the node find this side too
 
     def show(self, age_s=0.0, active_cells=((0, 28), (0, 28)), encoding='rgb8',
-             size=(HEIGHT, WIDTH), settle_s=0.3):
+             size=(HEIGHT, WIDTH), settle_s=0.3, frame_id='', reason=''):
         """Publish a frame; 100 events in each active cell (rows, columns)."""
         height, width = size
         counts = np.zeros((height // CELL, width // CELL), np.float32)
@@ -62,7 +70,9 @@ class Asker:
         pixels = np.random.default_rng(0).integers(0, 255, height * width * 3, np.uint8)
         now_ns = self.node.get_clock().now().nanoseconds - round(age_s * 1e9)
         message = EventGuidedFrame(cell_size=CELL, rows=counts.shape[0], cols=counts.shape[1],
-                                   coverage=1.0, num_events=int(counts.sum()), pixel_density=1.0)
+                                   coverage=1.0, num_events=int(counts.sum()), pixel_density=1.0,
+                                   reason=reason)
+        message.header.frame_id = frame_id
         message.image = Image(height=height, width=width, encoding=encoding, step=3 * width,
                               data=array.array('B', pixels.tobytes()))
         message.activity = array.array('f', counts.tobytes())
@@ -85,14 +95,14 @@ class Asker:
         self._queries.publish(String(data=text))
 
     def ask_async(self, question, **fields):
-        return self._service.call_async(Ask.Request(question=question, **fields))
+        return self.service.call_async(Ask.Request(question=question, **fields))
 
     def ask(self, question, timeout_s=60.0, **fields):
         future = self.ask_async(question, **fields)
         return wait_until(lambda: future.done() and future.result(), timeout_s, 'answer').answer
 
     def send_goal(self, question, **fields):
-        return Goal(self._action, question=question, **fields)
+        return Goal(self.action, question=question, **fields)
 
 
 class Goal:

@@ -109,6 +109,50 @@ def test_every_frame_has_a_key_of_its_own_and_is_converted_once(monkeypatch):
     assert frames.get(config)[0].key == 3
 
 
+def test_frames_of_two_cameras_do_not_mix():
+    config = VlmNodeConfig(num_moments=3, moment_period=0.0)
+    frames = GuidedFrameBuffer()
+    for stamp_s, frame_id in ((1.0, 'left'), (1.1, 'left'), (1.2, 'right'), (1.3, 'right')):
+        message = make_frame(stamp_s)
+        message.header.frame_id = frame_id
+        frames.add(message, config)
+    assert stamps(frames, config) == [1.2, 1.3]
+
+
+def test_frames_keep_their_age_when_a_recording_begins_anew():
+    config = VlmNodeConfig()
+    frames = GuidedFrameBuffer()
+    assert frames.age_ns(0) is None
+    frames.follow_jump(-10_000 * MS, 0)
+    frames.add(make_frame(9.9), config)
+    assert frames.age_ns(10_000 * MS) == 100 * MS
+    frames.follow_jump(-10_000 * MS, 20 * MS)  # 10.020 s became 0.020 s
+    assert frames.age_ns(20 * MS) == 120 * MS
+    assert frames.age_ns(50 * MS) == 150 * MS
+    frames.add(make_frame(9.95), config)  # it was on its way
+    assert frames.age_ns(60 * MS) == 110 * MS
+    frames.add(make_frame(0.01), config)
+    assert frames.age_ns(60 * MS) == 50 * MS
+    frames.follow_jump(-500 * MS, 70 * MS)  # the frame was there before the clock was
+    assert frames.age_ns(70 * MS) == 60 * MS
+
+
+def test_frames_of_another_clock_do_not_stay_young_for_ever(monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr(guided_frame_buffer.time, 'monotonic', lambda: now_s)
+    config = VlmNodeConfig()
+    frames = GuidedFrameBuffer()
+    frames.add(make_frame(9.9), config)
+    frames.follow_jump(-10_000 * MS, 0)
+    now_s = 101.9
+    frames.add(make_frame(10.0), config)
+    assert frames.age_ns(0) == 0
+    now_s = 102.1
+    frames.add(make_frame(10.1), config)
+    assert frames.age_ns(0) == -10_100 * MS
+    assert frames.silent_s == 0.0
+
+
 class FrameStream(RuleBasedStateMachine):
     """
     A buffer beside the plain list of all frames since the last interruption.

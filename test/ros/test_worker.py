@@ -11,6 +11,26 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 
+def test_whoever_waits_is_told_even_when_the_work_does_not_end(monkeypatch):
+    monkeypatch.setattr(worker, 'STOP_TIMEOUT_S', 0.1)
+    computing, may_end, abandoned = threading.Event(), threading.Event(), []
+
+    def compute(item, should_stop):
+        computing.set()
+        may_end.wait(20.0)
+
+    at_work = worker.Worker(compute, abandoned.append, max_queued=2)
+    assert at_work.submit('first') and computing.wait(20.0)
+    assert at_work.submit('second') and at_work.submit('third') and not at_work.submit('fourth')
+    assert at_work.num_queued == 2
+    assert not at_work.stop()
+    assert abandoned == ['second', 'third', 'first']
+    assert not at_work.submit('fifth')
+    may_end.set()
+    assert at_work.stop()
+    assert abandoned == ['second', 'third', 'first']
+
+
 def test_the_node_waits_for_what_is_still_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, 'STOP_TIMEOUT_S', 0.2)
     context = Context()

@@ -1,0 +1,44 @@
+"""Why there is no guided frame of now, in a line with the remedy."""
+
+from __future__ import annotations
+
+from epvlm_interfaces.msg import EventGuidedFrame
+from epvlm_ros.ros.topic_watch import explain_silence
+from rclpy.node import Node
+
+TOPIC = 'event_guided_frame'
+SILENT_AFTER_S = 2.0  # without a frame
+LATE_UP_TO_S = 10.0  # frames older than this are not late: they have another clock
+
+
+def explain_no_frame(node: Node) -> str:
+    """Return the message of an answer with NO_FRAME."""
+    return (f'no guided frame yet on {node.resolve_topic_name(TOPIC)}: '
+            f'{explain_silence(node, TOPIC, EventGuidedFrame)}')
+
+
+def explain_stale_frame(node: Node, age_s: float, limit_s: float, silent_s: float) -> str:
+    """
+    Return the message of an answer with STALE_FRAME.
+
+    The latest frame is ``age_s`` old by the clock of the node, below zero where its stamp lies
+    ahead, and came ``silent_s`` ago.
+    """
+    age = f'the latest guided frame is {age_s:.3f} s old, the limit max_frame_age is {limit_s:g} s'
+    if silent_s > max(SILENT_AFTER_S, limit_s):
+        return (f'{age}: none has come for {silent_s:.1f} s; '
+                f'{explain_silence(node, TOPIC, EventGuidedFrame)}')
+    if 0.0 < age_s < LATE_UP_TO_S:
+        return (f'{age}: frames come, but late; /diagnostics of event_sync_node has their wait '
+                'and latency: lower its max_wait, or raise max_frame_age')
+    apart = f'{abs(age_s):.3f} s {"behind" if age_s > 0.0 else "ahead of"}'
+    if not node.get_parameter('use_sim_time').value:
+        return (f'{age}: frames come, but their stamps are {apart} the clock of this machine: '
+                'synchronise it with that of the camera; when a recording is replayed, publish '
+                '/clock and set use_sim_time')
+    if not node.count_publishers('/clock'):
+        return (f'{age}: frames come, but use_sim_time is set and nobody publishes /clock: '
+                'publish it, or set use_sim_time to false')
+    return (f'{age}: frames come, but their stamps are {apart} /clock, which this node goes by '
+            '(use_sim_time): the camera has a clock of its own; stamp its frames by the clock '
+            'of the events and of /clock')

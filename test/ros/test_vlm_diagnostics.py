@@ -1,0 +1,48 @@
+"""The report of vlm_node about its queries and frames."""
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from epvlm_interfaces.msg import Answer
+from epvlm_ros.ros.vlm_diagnostics import VlmDiagnostics
+
+
+def make(report, state='active', silent_s=0.1):
+    message = report.make(Time(sec=5), 2.0, state, 'a model', 3, 0.25, silent_s)
+    assert message.header.stamp.sec == 5
+    return {status.name: (status.level, status.message, {
+        item.key: item.value for item in status.values}) for status in message.status}
+
+
+def test_outcomes_are_counted_and_faults_are_those_of_the_period():
+    report = VlmDiagnostics('/robot/vlm_node')
+    for first_s, total_s in ((0.1, 0.5), (0.2, 0.7), (0.3, 0.6)):
+        report.add_answer(Answer(time_to_first_token=first_s, total_time=total_s))
+    for _ in range(4):
+        report.add_frame()
+    parts = make(report)
+    level, message, values = parts['robot/vlm_node: queries']
+    assert (level, message) == (DiagnosticStatus.OK, 'good')
+    assert values['num_ok'] == '3' and values['num_queued'] == '3' and values['num_busy'] == '0'
+    assert values['time_to_first_token_median_s'] == '0.2'
+    assert values['total_time_median_s'] == '0.6'
+    level, _, values = parts['robot/vlm_node: frames']
+    assert level == DiagnosticStatus.OK
+    assert values == {'num_frames': '4', 'frames_per_s': '2', 'age_s': '0.25'}
+    assert parts['robot/vlm_node: model'][2] == {'state': 'active', 'model': 'a model'}
+
+    report.add_answer(Answer(status=Answer.BUSY))
+    level, message, values = make(report)['robot/vlm_node: queries']
+    assert level == DiagnosticStatus.WARN and message == 'queries come faster than they are answered'
+    assert values['num_busy'] == '1' and values['num_ok'] == '3'
+    assert values['total_time_median_s'] == 'unknown'
+    assert make(report)['robot/vlm_node: queries'][:2] == (DiagnosticStatus.OK, 'good')
+
+
+def test_a_node_without_frames_or_at_rest_says_so():
+    report = VlmDiagnostics('vlm_node')
+    parts = make(report, state='inactive', silent_s=5.0)
+    assert parts['vlm_node: model'][:2] == (DiagnosticStatus.WARN, 'the node is inactive')
+    assert parts['vlm_node: frames'][1] == 'no guided frame yet'
+    report.add_frame()
+    assert make(report, silent_s=5.0)['vlm_node: frames'][1] == 'no guided frame lately'
+    assert make(report, silent_s=1.0)['vlm_node: frames'][1] == 'good'
