@@ -27,14 +27,15 @@ class TopicWatch:
     """
     Logs why a subscription gets no messages, until it gets some.
 
-    The first warning comes after `CHECK_PERIOD_S` seconds without a message, further ones every
-    `REPEAT_PERIOD_S`. Call `note_message` for every message.
+    The first warning comes after `CHECK_PERIOD_S` seconds without a message, the same one again
+    every `REPEAT_PERIOD_S`. Call `note_message` for every message.
     """
 
     def __init__(self, node: Node, topic: str, message_type: Any) -> None:
         self._node, self._topic, self._type = node, topic, message_type
         self._last_message_s = time.monotonic()
         self._last_warning_s = -REPEAT_PERIOD_S
+        self._last_reason = ''
         self._timer = node.create_timer(
             CHECK_PERIOD_S, lambda: self.check(time.monotonic()),
             clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -49,14 +50,16 @@ class TopicWatch:
 
     def check(self, now_s: float) -> None:
         """Log a warning if one is due at ``now_s`` of time.monotonic()."""
-        if now_s - self._last_message_s < CHECK_PERIOD_S or \
-                now_s - self._last_warning_s < REPEAT_PERIOD_S:
+        silent_s = now_s - self._last_message_s
+        if silent_s < CHECK_PERIOD_S:
             return
-        self._last_warning_s = now_s
+        reason = explain_silence(self._node, self._topic, self._type)
+        if reason == self._last_reason and now_s - self._last_warning_s < REPEAT_PERIOD_S:
+            return
+        self._last_warning_s, self._last_reason = now_s, reason
         self._node.get_logger().warning(
-            f'nothing came on {self._node.resolve_topic_name(self._topic)} for '
-            f'{now_s - self._last_message_s:.0f} s: '
-            f'{explain_silence(self._node, self._topic, self._type)}')
+            f'nothing came on {self._node.resolve_topic_name(self._topic)} for {silent_s:.0f} s: '
+            f'{reason}')
 
 
 def explain_silence(node: Node, topic: str, message_type: Any) -> str:

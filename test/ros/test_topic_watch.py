@@ -75,7 +75,7 @@ def test_a_publisher_that_says_nothing_is_named(make_node):
 
 
 def test_silence_is_logged_again_and_again_until_messages_come(make_node, monkeypatch, capfd):
-    node = make_node('asker')
+    node, driver = make_node('asker'), make_node('driver')
     watch = TopicWatch(node, 'image', Image)
     start_s = time.monotonic()
 
@@ -86,8 +86,11 @@ def test_silence_is_logged_again_and_again_until_messages_come(make_node, monkey
     assert not warnings_at(2, 4)
     assert len(warnings_at(6, 11, 16, 35)) == 1
     assert len(warnings_at(37, 40)) == 1
+    driver.create_publisher(CompressedImage, 'image', 1)
+    until_explained(node, 'set compressed:=true')
+    assert len(warnings_at(41, 42)) == 1  # at once, because the reason changed
     monkeypatch.setattr('time.monotonic', lambda: start_s + 100)
     watch.note_message()
     assert not warnings_at(101, 104)
-    line, = warnings_at(106)
-    assert 'nothing came on /image for 6 s: nobody publishes it' in line
+    line, = warnings_at(106, 109)
+    assert 'nothing came on /image for 6 s: /driver publishes it as' in line
