@@ -11,8 +11,9 @@ from epvlm_interfaces.srv import Ask
 from epvlm_ros.ros.qos import FRAMES, QUERIES, query_calls
 import numpy as np
 from qwen_checkpoints import make_model, save_checkpoint, write_json
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.action import ActionClient
+from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from ros_graph import wait_until
 from sensor_msgs.msg import Image
@@ -50,19 +51,33 @@ class Asker:
         self.node.create_subscription(Answer, 'answer', self.answers.append, QUERIES)
         self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
         self.service, self.action = make_clients(self.node)
+        self._parameters = self.node.create_client(GetParameters, '/vlm_node/get_parameters')
 
     def wait_for_node(self, process):
-        assert self.service.wait_for_service(60), process.log.read_text()
+        wait_until(lambda: self.service.service_is_ready() or not process.is_running(), 150,
+                   'the service of the node')
+        assert process.is_running(), process.log.read_text()
         assert self.action.wait_for_server(20), process.log.read_text()
+        assert self._parameters.wait_for_service(20), process.log.read_text()
         wait_until(lambda: self._frames.get_subscription_count()
                    and self._queries.get_subscription_count()
                    and self.node.count_publishers('answer')
                    and self.node.count_publishers('overlay'), 20, 'the topics of the node')
-        time.sleep(0.5)  # discovery is mutual: let the node find this side too
+        # Discovery is mutual: the node has found this side when an answer comes back by topic.
+        for number in range(100):
+            query_id = f'greeting {number}'
+            self.ask('', query_id=query_id)
+            deadline = time.monotonic() + 0.2
+            while time.monotonic() < deadline:
+                if any(answer.query_id == query_id for answer in self.answers):
+                    self.answers.clear()
+                    return
+                time.sleep(0.01)
+        raise AssertionError('no answer of the node came by topic')
 
     def show(self, age_s=0.0, active_cells=((0, 28), (0, 28)), encoding='rgb8',
-             size=(HEIGHT, WIDTH), settle_s=0.3, frame_id='', reason=''):
-        """Publish a frame; 100 events in each active cell (rows, columns)."""
+             size=(HEIGHT, WIDTH), frame_id='', reason=''):
+        """Publish a frame, with 100 events in each active cell, and wait until the node has it."""
         height, width = size
         counts = np.zeros((height // CELL, width // CELL), np.float32)
         (top, bottom), (left, right) = active_cells
@@ -80,7 +95,11 @@ class Asker:
         message.window_start.sec = message.window_end.sec = message.header.stamp.sec
         message.window_end.nanosec = 40_000_000
         self._frames.publish(message)
-        time.sleep(settle_s)
+        if height * width > 10 ** 6:  # many pieces, of which some have to be sent again
+            assert self._frames.wait_for_all_acked(Duration(seconds=30))
+        # The node does one thing after the other: what it answers now comes after the frame.
+        future = self._parameters.call_async(GetParameters.Request())
+        wait_until(future.done, 20, 'a sign of life')
         return message
 
     def set_parameter(self, name, value):

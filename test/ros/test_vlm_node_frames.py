@@ -42,11 +42,10 @@ def test_a_frame_is_computed_ahead_of_the_question(node):
 def test_a_question_at_work_goes_first(node):
     _, asker = node
     asker.show(active_cells=((56, 84), (28, 56)))
-    goal = asker.send_goal('talk on', max_new_tokens=1000)
+    goal = asker.send_goal('talk on', max_new_tokens=400)
     wait_until(lambda: goal.texts, 30, 'the first text')
-    frames = [asker.show(active_cells=((0, 28), (28 * index, 28 * index + 28)), settle_s=0.05)
+    frames = [asker.show(active_cells=((0, 28), (28 * index, 28 * index + 28)))
               for index in range(4)]
-    time.sleep(0.2)
     waiting = asker.send_goal('and now?', max_new_tokens=5)
     assert goal.result()[1].status == Answer.OK
     answer = waiting.result()[1]
@@ -69,8 +68,8 @@ def test_a_question_is_about_several_moments(node):
     _, asker = node
     assert asker.set_parameter('num_moments', 3).successful
     assert asker.set_parameter('moment_period', 0.2).successful
-    asker.show()
-    asker.show()
+    asker.show(age_s=0.6)
+    asker.show(age_s=0.3)
     last = asker.show(active_cells=((28, 56), (28, 56)))
     answer = asker.ask('what moves?', keep_ratio=0.1)
     assert (answer.status, answer.moments, answer.tokens, answer.tokens_kept) == (
@@ -90,7 +89,7 @@ def test_a_frame_that_does_not_fit_into_memory_is_an_error_with_a_remedy(node):
     before = resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     try:
         # 5041 visual tokens: the patches alone are 95 megabytes, and they are made of copies
-        asker.show(size=(1988, 1988), settle_s=1.0)
+        asker.show(size=(1988, 1988))
         answer = asker.ask('what moves?', keep_ratio=1.0)
         assert answer.status == Answer.ERROR
         assert 'not enough memory' in answer.message and 'lower keep_ratio' in answer.message
