@@ -11,7 +11,8 @@ from epvlm_ros.vlm.token_selection import token_budget
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import (
+    AutoModelForImageTextToText, Qwen2VLConfig, Qwen2VLForConditionalGeneration)
 
 # Rows and columns of visual tokens.
 GRIDS = {'448x448': (16, 16), '640x480': (17, 23), '1280x720': (26, 46), '1920x1080': (39, 69)}
@@ -35,9 +36,9 @@ def load_model(shape: str, device: str) -> Any:
     """Return the library's model: random weights in bfloat16, or the embedded checkpoint."""
     if shape == 'embedded':
         dtype = torch.float32 if device == 'cpu' else torch.bfloat16
-        return SparseQwenVl.from_pretrained(
-            str(EMBEDDED_MODEL), device=device, dtype=dtype, attn_implementation='sdpa',
-            use_safetensors=True).library_model
+        model: Any = AutoModelForImageTextToText.from_pretrained(
+            EMBEDDED_MODEL, dtype=dtype, attn_implementation='sdpa')
+        return model.to(device).eval()
     is_small = shape == 'small'
     text = _SMALL_TEXT if is_small else _TEXT[shape]
     vision = {**_VISION, 'hidden_size': text['hidden_size']}

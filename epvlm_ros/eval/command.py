@@ -184,8 +184,8 @@ def describe_run(
     from epvlm_ros.vlm.checkpoint import find_folder
 
     model = {name: value for name, value in asdict(config).items()
-             if name not in ('num_threads', 'allow_download', 'keep_ratio', 'selection',
-                             'static_scene_policy')}
+             if name not in ('num_threads', 'allow_download', 'revision', 'keep_ratio',
+                             'selection', 'static_scene_policy')}
     return {'questions': questions.describe(), 'model': model,
             'checkpoint': _describe_checkpoint(find_folder(config)), 'settings': settings}
 

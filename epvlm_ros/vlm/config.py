@@ -14,8 +14,10 @@ class VlmConfig(Validated):
     """The model, the token selection and the decoding of answers."""
 
     model: str = parameter(
-        '', 'Folder or hub name of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint; empty is the '
-        'embedded one.')
+        '', 'Folder or hub name of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL checkpoint, the latter as '
+        'name or name@revision; empty is the embedded one.')
+    revision: str = parameter(
+        '', 'Commit, tag or branch of a model on the hub; empty is its main branch.')
     device: str = parameter(
         'auto', 'Device of the model: auto, cpu, cuda or cuda:N.')
     dtype: str = parameter(

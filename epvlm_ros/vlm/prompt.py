@@ -9,6 +9,9 @@ from jinja2 import TemplateError
 import torch
 
 UNFINISHED_CHARACTER = '\N{REPLACEMENT CHARACTER}'
+# A template is a program: one for text only fails on a list of parts like any Python code.
+_TEMPLATE_ERRORS = (
+    TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class PromptBuilder:
@@ -53,9 +56,10 @@ class PromptBuilder:
         self._control_ids.discard(tokenizer.unk_token_id)
         try:
             placed = self._place('?')
-        except TemplateError as error:
+        except _TEMPLATE_ERRORS as error:
+            reason = ' '.join(str(error).split())
             raise ValueError(
-                f'the chat template of the model refuses the prompt ({error}): leave the system '
+                f'the chat template of the model refuses the prompt ({reason}): leave the system '
                 'prompt empty, or give a checkpoint with the chat template of its family') \
                 from None
         if self._encode(placed).count(image_token_id) != 1:

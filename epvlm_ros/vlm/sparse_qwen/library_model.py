@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import inspect
-from typing import Any, TypeVar
+from typing import Any
 
 from epvlm_ros.vlm.sparse_qwen.families import find_family
 from epvlm_ros.vlm.sparse_qwen.model_info import ModelInfo
@@ -14,9 +14,8 @@ from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers import PreTrainedModel
 
-Loaded = TypeVar('Loaded', bound='LibraryModel')
 TEXT = -1  # stands for any token that is no visual one
 
 
@@ -52,40 +51,6 @@ class LibraryModel:
             # compressed-tensors unpacks its weights in a hook on the outermost forward
             with torch.no_grad():
                 self._model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=self.device))
-
-    @classmethod
-    def from_pretrained(
-        cls: type[Loaded], source: str, *, device: str, dtype: torch.dtype, **options: Any,
-    ) -> Loaded:
-        """
-        Load a checkpoint through transformers.
-
-        Parameters
-        ----------
-        source : str
-            Folder or hub name.
-        device : str
-            A device of torch.
-        dtype : torch.dtype
-            Number type of the weights.
-        **options
-            For ``transformers.AutoModelForImageTextToText.from_pretrained``.
-
-        Raises
-        ------
-        ValueError
-            If weights of the model are missing: the library fills them with random numbers.
-
-        """
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, **options)
-        model, report = loaded
-        if report['missing_keys']:
-            missing = sorted(report['missing_keys'])
-            raise ValueError(
-                f'weights are missing ({len(missing)}), such as {missing[0]}: give a complete '
-                'checkpoint')
-        return cls(model.to(device).eval())
 
     @property
     def library_model(self) -> PreTrainedModel:

@@ -1,11 +1,10 @@
-"""Loading of checkpoints: the layouts of a folder, and every way in which one can be wrong."""
+"""Loading of checkpoints: layouts of a folder, devices and number types."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from epvlm_ros.vlm import checkpoint as checkpoint_module
-from epvlm_ros.vlm.checkpoint import load_checkpoint
+from epvlm_ros.vlm.checkpoint import hub, load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.sparse_qwen import SparseQwenVl
 import pytest
@@ -13,10 +12,9 @@ from qwen_checkpoints import (
     CHAT_TEMPLATE, library_inputs, make_model, make_prompt, make_vision, save_checkpoint,
     save_original_checkpoint, save_processor_checkpoint, write_json)
 from qwen_shapes import END_OF_TEXT, SHAPES, TURN_END
-from safetensors.torch import load_file, save_file
 import torch
 
-CPU = {'device': 'cpu'}
+CPU: dict[str, Any] = {'device': 'cpu'}
 
 
 @pytest.mark.parametrize('shape', SHAPES)
@@ -63,68 +61,14 @@ def load_error(folder: Path | str, **config: Any) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize('name', [
-    'config.json', 'model.safetensors', 'preprocessor_config.json'])
-def test_a_missing_file_is_an_error_with_a_remedy(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    message = load_error(folder)
-    assert str(folder) in message and 'give a folder with config.json' in message
-
-
-def test_a_missing_template_is_an_error(folder: Path) -> None:
-    (folder / 'chat_template.jinja').unlink()
-    assert 'chat_template.json' in load_error(folder)
-
-
-def test_weights_that_run_code_are_not_read(folder: Path) -> None:
-    weights = load_file(folder / 'model.safetensors')
-    (folder / 'model.safetensors').unlink()
-    torch.save(weights, folder / 'pytorch_model.bin')
-    assert '*.safetensors' in load_error(folder)
-
-
-def test_missing_weights_are_not_made_up(folder: Path) -> None:
-    weights = load_file(folder / 'model.safetensors')
-    del weights['visual.blocks.1.attn.proj.weight']
-    save_file(weights, folder / 'model.safetensors', metadata={'format': 'pt'})
-    message = load_error(folder)
-    assert 'weights are missing (1)' in message and 'blocks.1.attn.proj.weight' in message
-
-
-def test_weights_of_another_shape_are_refused(folder: Path) -> None:
-    weights = load_file(folder / 'model.safetensors')
-    weights['visual.blocks.1.attn.proj.weight'] = torch.zeros(3, 3)
-    save_file(weights, folder / 'model.safetensors', metadata={'format': 'pt'})
-    assert 'cannot load the model' in load_error(folder)
-
-
-def test_damaged_weights_are_an_error(folder: Path) -> None:
-    content = (folder / 'model.safetensors').read_bytes()
-    (folder / 'model.safetensors').write_bytes(content[:len(content) // 2])
-    assert 'give a folder with' in load_error(folder)
-
-
-def test_other_models_are_refused(folder: Path) -> None:
-    write_json(folder / 'config.json', {'model_type': 'qwen3_vl_moe'})
-    assert (
-        "of type 'qwen3_vl_moe': give a checkpoint of one of Qwen2-VL (qwen2_vl), "
-        'Qwen2.5-VL (qwen2_5_vl), Qwen3-VL (qwen3_vl)') in load_error(folder)
-
-
 def test_code_beside_a_checkpoint_is_never_run(folder: Path, tmp_path: Path) -> None:
     trace = tmp_path / 'trace'
     (folder / 'code.py').write_text(f'open({str(trace)!r}, "w").close()\n', encoding='utf-8')
-    write_json(folder / 'config.json', {
-        'model_type': 'qwen3_tiny', 'auto_map': {'AutoConfig': 'code.TinyConfig'}})
-    assert 'cannot load the model' in load_error(folder)
+    for model_type in ('qwen3_tiny', 'qwen2_vl'):
+        write_json(folder / 'config.json', {
+            'model_type': model_type, 'auto_map': {'AutoConfig': 'code.TinyConfig'}})
+        assert 'cannot load the model' in load_error(folder)
     assert not trace.exists()
-
-
-def test_an_image_processor_that_does_not_fit_is_refused(folder: Path) -> None:
-    write_json(folder / 'preprocessor_config.json', {
-        'image_processor_type': 'Qwen2VLImageProcessor', 'patch_size': 16, 'merge_size': 2,
-        'temporal_patch_size': 2})
-    assert '(16, 2, 2), the model needs (14, 2, 2)' in load_error(folder)
 
 
 def test_a_missing_folder_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
@@ -134,21 +78,10 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
     assert 'there is no model folder' in load_error(tmp_path / 'file')
 
 
-def test_a_hub_name_stays_offline(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-) -> None:
-    def connect(*args: Any) -> None:
-        raise AssertionError('went online')
-
-    monkeypatch.setattr('socket.socket.connect', connect)
-    message = load_error('epvlm-test/no-such-model')
-    assert 'epvlm-test/no-such-model' in message and 'allow_download' in message
-
-
 def test_a_missing_embedded_model_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(checkpoint_module, 'EMBEDDED_MODEL', tmp_path / 'tiny')
+    monkeypatch.setattr(hub, 'EMBEDDED_MODEL', tmp_path / 'tiny')
     assert 'install epvlm_ros again' in load_error('')
 
 
@@ -187,5 +120,5 @@ def test_max_pixels_bounds_the_image(saved: Path) -> None:
     assert (grid.rows, grid.cols) == (2, 3)
     small = load_checkpoint(VlmConfig(model=str(saved), max_pixels=784, **CPU))
     assert small.geometry.grid(480, 640).num_tokens == 1
-    assert load_error(saved, max_pixels=783) == (
-        'max_pixels is 783: give 0, or at least 784, one visual token of this model')
+    assert load_error(saved, max_pixels=783).endswith(
+        ': max_pixels is 783: give 0, or at least 784, one visual token of this model')
