@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
 
 from epvlm_ros.bag.message_types import (
-    COMPRESSED_IMAGE_TYPE, EVENT_TYPES, FOREIGN_EVENT_TYPES, IMAGE_TYPES, make_typestore)
+    COMPRESSED_IMAGE_TYPE, CONVERTIBLE_ENCODINGS, EVENT_TYPES, FOREIGN_EVENT_TYPES, IMAGE_TYPES,
+    make_typestore)
 from epvlm_ros.bag.messages import BagMessage, BagTopic
 from epvlm_ros.bag.storage import find_storage, STORAGES
 from epvlm_ros.bag.storage_file import open_storage_file, StorageFile
@@ -39,8 +40,10 @@ class BagImage(NamedTuple):
 
 def explain_encoding(encoding: str) -> str:
     """Say why event packets cannot be decoded, and what to do."""
-    return (f'encoding {clean_text(repr(encoding))} is unknown: convert them to one of '
-            f'{", ".join(ENCODINGS)}')
+    remedy = ('"epvlm convert" makes a recording that can be read'
+              if encoding.partition(';')[0] in CONVERTIBLE_ENCODINGS else
+              f'convert them to one of {", ".join(ENCODINGS)}')
+    return f'encoding {clean_text(repr(encoding))} is unknown: {remedy}'
 
 
 class BagReader:
@@ -115,8 +118,8 @@ class BagReader:
         foreign = sorted({topic.type_name for topic in self.topics.values()
                           if topic.type_name in FOREIGN_EVENT_TYPES})
         return '' if not foreign else (
-            f'convert {" and ".join(foreign)} to {EVENT_TYPES[0]} of encoding '
-            f'{", ".join(ENCODINGS)}')
+            f'convert {" and ".join(foreign)} with "epvlm convert": what is read is '
+            f'{EVENT_TYPES[0]} of encoding {", ".join(ENCODINGS)}')
 
     def find_event_topic(self, topic: str | None = None) -> str:
         """Return the only event topic, or ``topic`` if it is one; else raise a ValueError."""

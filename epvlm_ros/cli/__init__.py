@@ -10,6 +10,7 @@ import sys
 
 from epvlm_ros.cli.ask import add_ask_options
 from epvlm_ros.cli.calibrate import add_calibrate_options
+from epvlm_ros.cli.convert import add_convert_options
 from epvlm_ros.eval.command import add_eval_options
 from epvlm_ros.vlm.model_error import ModelError
 
@@ -46,6 +47,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add_ask_options(commands.add_parser('ask', help='answer a question about a recording'))
     add_calibrate_options(commands.add_parser(
         'calibrate', help='measure where the event pixels of a recording are in its images'))
+    add_convert_options(commands.add_parser(
+        'convert', help='make a recording that all commands read from one that they cannot'))
     add_eval_options(commands.add_parser(
         'eval', help='measure accuracy against FLOPs on a set of questions'))
     return parser

@@ -1,0 +1,138 @@
+"""Writes the events of a source as packets in a rosbag2, and its other messages as they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+import shutil
+from typing import Any, Callable, Iterable, Iterator
+
+from epvlm_ros.bag.convert.sources import BagSource, EventBatch, Ros1BagSource
+from epvlm_ros.bag.message_types import make_typestore
+from epvlm_ros.bag.writer import BagWriter
+from epvlm_ros.clean_text import clean_text
+from epvlm_ros.events.packet import EventPacket, Events
+import numpy as np
+
+_MAX_SPAN_NS = 2 ** 32  # of a packet: its events have times of 32 bits
+_NUM_ROWS = 2 ** 15
+
+Progress = Callable[[Iterable, int], Iterable]
+
+
+@dataclass
+class Converted:
+    """How many events of both polarities a topic has, how many messages others, and problems."""
+
+    num_events: dict[str, list[int]] = field(default_factory=dict)  # off and on, by topic
+    num_copied: Counter[str] = field(default_factory=Counter)  # messages by topic
+    problems: list[str] = field(default_factory=list)  # a line each
+
+
+def convert(
+    source: str | Path, target: str | Path,
+    progress: Progress = lambda steps, number: steps,
+) -> Converted:
+    """
+    Convert a recording to a new rosbag2 folder in MCAP.
+
+    Events become packets of encoding ``mono``, which keeps every time to the ns; ``progress``
+    wraps the messages, and is given their number.
+
+    Raises
+    ------
+    ValueError
+        If the source is of no known kind or damaged, holds no events that have to be converted, or
+        the target exists.
+
+    """
+    with closing(_open(Path(source))) as reader:
+        writer = BagWriter(target, 'mcap')
+        try:
+            with writer:
+                result = _Writer(writer).write(progress(reader, reader.num_steps))
+                if not result.num_events:
+                    raise ValueError(
+                        f'{source} has no events that have to be converted: epvlm bag-info tells '
+                        'what is in it')
+        except BaseException:
+            shutil.rmtree(target)  # made above
+            raise
+        result.problems[:0] = reader.problems
+        return result
+
+
+def _open(source: Path) -> Any:
+    if source.suffix == '.bag':
+        if not source.is_file():
+            raise ValueError(f'{source} does not exist: give a recording')
+        return Ros1BagSource(source)
+    return BagSource(source)
+
+
+class _Writer:
+
+    def __init__(self, writer: BagWriter) -> None:
+        self._writer = writer
+        self._result = Converted()
+        self._seq: Counter[str] = Counter()
+        self._unknown: Counter[tuple[str, str]] = Counter()
+
+    def write(self, contents: Iterable) -> Converted:
+        """Write everything and return what it was."""
+        known = make_typestore().types
+        for content in contents:
+            if isinstance(content, EventBatch):
+                self._write_events(content)
+            elif content.type_name in known:
+                self._writer.write_raw(*content)
+                self._result.num_copied[content.topic] += 1
+            else:
+                self._unknown[content.topic, content.type_name] += 1
+        self._result.problems += [
+            f'{count} messages of {clean_text(topic)} are left out: their type '
+            f'{clean_text(type_name)} is unknown'
+            for (topic, type_name), count in self._unknown.items()]
+        return self._result
+
+    def _write_events(self, batch: EventBatch) -> None:
+        counts = self._result.num_events.setdefault(batch.topic, [0, 0])
+        num_on = int(batch.events.polarity.sum(dtype=np.int64))
+        counts[0] += batch.events.polarity.size - num_on
+        counts[1] += num_on
+        for start_ns, events in _split(batch.events):
+            first_ns = int(batch.events.t_ns[0]) if batch.events.t_ns.size else start_ns
+            packet = EventPacket(
+                batch.stamp_ns + max(start_ns - first_ns, 0), batch.width, batch.height,
+                self._seq[batch.topic], start_ns, 'mono', _encode(events, start_ns))
+            self._seq[batch.topic] += 1
+            self._writer.write_event_packet(
+                batch.topic, packet, batch.record_time_ns, batch.frame_id)
+
+
+def _split(events: Events) -> Iterator[tuple[int, Events]]:
+    """Iterate over parts that fit into a packet, with the time of their earliest event."""
+    if not events.t_ns.size:
+        yield 0, events
+        return
+    first_ns, last_ns = int(events.t_ns.min()), int(events.t_ns.max())
+    if last_ns - first_ns < _MAX_SPAN_NS:
+        yield first_ns, events
+        return
+    part = (events.t_ns - first_ns) // _MAX_SPAN_NS
+    for number in np.unique(part).tolist():
+        inside = part == number
+        yield from _split(Events(*(values[inside] for values in events)))
+
+
+def _encode(events: Events, start_ns: int) -> np.ndarray:
+    if events.y.size and int(events.y.max()) >= _NUM_ROWS:
+        raise ValueError(
+            f'there is an event in row {events.y.max()}: a packet has at most {_NUM_ROWS} rows')
+    words = np.empty((events.x.size, 2), '<u4')
+    words[:, 0] = events.t_ns - start_ns
+    words[:, 1] = (events.polarity.astype(np.uint32) << 31) | (
+        events.y.astype(np.uint32) << 16) | events.x
+    return words.view(np.uint8).reshape(-1)

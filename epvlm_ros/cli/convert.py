@@ -1,0 +1,34 @@
+"""The command ``epvlm convert``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+import sys
+
+
+def add_convert_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.add_argument(
+        'source', type=Path, help='rosbag2 (folder, .db3 or .mcap) or .bag of ROS 1 with '
+        'dvs_msgs/EventArray or prophesee_event_msgs/EventArray, or rosbag2 with event packets of '
+        'encoding evt2 or evt21')
+    parser.add_argument('target', type=Path, help='folder to make')
+    parser.set_defaults(run=convert_command)
+
+
+def convert_command(options: argparse.Namespace) -> None:
+    """Convert a recording and print what was written."""
+    from epvlm_ros.bag.convert import convert
+    from tqdm import tqdm
+
+    result = convert(
+        options.source, options.target,
+        lambda steps, number: tqdm(steps, total=number, leave=False, disable=None))
+    for topic, (num_off, num_on) in result.num_events.items():
+        print(f'{topic}: {num_off} off and {num_on} on events')
+    for topic, number in result.num_copied.items():
+        print(f'{topic}: {number} messages copied')
+    for problem in result.problems:
+        print(f'epvlm convert: {problem}', file=sys.stderr)
+    print(f'written to {options.target}')
