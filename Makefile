@@ -17,9 +17,9 @@ demo: setup
 test: setup-test
 	@$(PYTEST) -m 'not slow'
 
-# For the edit loop: nothing that starts processes.
+# For the edit loop: nothing that starts processes or takes long.
 test-quick: setup-test
-	@$(PYTEST) -m 'not slow and not process and not gpu'
+	@$(PYTEST) -m 'not slow and not long and not process and not gpu'
 
 test-slow: setup-test
 	@$(PYTEST) -m slow

@@ -34,6 +34,7 @@ def mean_error_px(found, applied):
     return np.hypot(u - u_true, v - v_true)[seen].mean()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('applied', [
     moving(1.05, 3.0, (6.0, -8.0)), moving(0.95, -3.0, (-10.0, 0.0), (2e-4, -1e-4))])
 def test_an_unknown_homography_is_found(shared_data, tmp_path, applied):

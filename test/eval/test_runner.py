@@ -56,6 +56,7 @@ def exported(tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_questions_in_columns_of_realworldqa_get_the_same_answers(internal, exported, tmp_path):
     evaluate(exported, '--wording', 'question', '--policies', *POLICIES, '--keep', 0.3, '--output',
              tmp_path, '--no-plot', *SMALL)
@@ -71,6 +72,7 @@ def test_questions_in_columns_of_realworldqa_get_the_same_answers(internal, expo
         assert item['difference_to_random'] == numbers[1][name]['difference_to_random']
 
 
+@pytest.mark.long
 def test_parquet_holds_the_same_questions_and_images(exported, tmp_path):
     pytest.importorskip('pyarrow')
     path = tmp_path / 'questions.parquet'
@@ -87,6 +89,7 @@ def test_parquet_holds_the_same_questions_and_images(exported, tmp_path):
     assert num_images >= 10 and not sets[0].problems and not sets[1].problems
 
 
+@pytest.mark.long
 def test_what_an_evaluation_leaves(internal):
     summary = json.loads((internal / 'summary.json').read_text())
     answers = read_answers(internal)
@@ -107,6 +110,7 @@ def test_what_an_evaluation_leaves(internal):
     assert plot.shape == (600, 1140, 3) and plot.std() > 10
 
 
+@pytest.mark.long
 def test_answers_are_those_of_the_engine_alone(internal):
     config = VlmConfig(device='cpu', max_pixels=80_000, max_new_tokens=24)
     engine = VlmEngine(load_checkpoint(config), config)
@@ -128,6 +132,7 @@ def test_answers_are_those_of_the_engine_alone(internal):
                     record['fallback'])
 
 
+@pytest.mark.process
 def test_processes_share_the_images(exported, tmp_path):
     path = tmp_path / 'questions.jsonl'
     rows = exported.read_text().splitlines()[:30]
@@ -145,6 +150,7 @@ def test_processes_share_the_images(exported, tmp_path):
         evaluate(*arguments, '--output', tmp_path / 'none', '--processes', 0)
 
 
+@pytest.mark.process
 def test_a_process_that_fails_ends_the_run(tmp_path):
     config = VlmConfig(model=str(tmp_path / 'lost'), device='cpu')
     questions = SimulatedSet(SimulationConfig(num_questions=30))

@@ -49,6 +49,7 @@ def test_its_words_are_those_of_the_simulator():
     assert generation.pad_token_id == tokenizer.pad_token_id
 
 
+@pytest.mark.long
 def test_it_answers_held_out_questions_through_the_library(model):
     table = evaluate(
         model, {'library': library_scorer(model)}, 'test', 24, torch.device('cpu'), batch_size=24)
@@ -56,6 +57,7 @@ def test_it_answers_held_out_questions_through_the_library(model):
     assert table['library']['all'] >= 0.9
 
 
+@pytest.mark.long
 def test_it_answers_from_half_of_the_tokens_too(model):
     generator = torch.Generator().manual_seed(0)
     scorers = {
@@ -71,6 +73,7 @@ def render(scene, time_s, height, width):
     return (frames.rgb[0, 0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
 
 
+@pytest.mark.long
 def test_it_answers_camera_images_through_the_engine(engine):
     random = np.random.default_rng(0)
     right = []

@@ -195,6 +195,7 @@ def simulate_lamp(depth, frequency=100.0, noise_hz=1.0, duration_s=0.9):
     return np.concatenate(parts), np.concatenate(is_disc)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('depth, frequency, noise_hz', [
     (0.2, 100.0, 1.0), (0.5, 100.0, 1.0), (0.3, 97.0, 1.0), (0.3, 100.0, 10.0)])
 def test_a_simulated_lamp_goes_and_a_moving_object_stays(depth, frequency, noise_hz):

@@ -117,6 +117,7 @@ def test_noise_goes(shared_data):
     assert kept.mean() < 0.1
 
 
+@pytest.mark.long
 def test_the_moving_object_stays(shared_data):
     size, packets = read(shared_data / 'evt3_640x480')
     events = joined(packets)

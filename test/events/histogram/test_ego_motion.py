@@ -161,6 +161,7 @@ def share_found(activity, covered, keep_ratio=0.2):
     return is_object[kept].sum() / is_object.sum()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('textured_half, least_gain', [(False, -0.01), (True, 0.05)])
 def test_a_budget_finds_what_moves_by_itself(textured_half, least_gain):
     before, after = [], []

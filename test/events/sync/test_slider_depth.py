@@ -29,6 +29,7 @@ def mean_correlation(bag, offset_ms):
     return float(np.mean(values))
 
 
+@pytest.mark.long
 def test_activity_matches_the_edges_best_at_the_known_offset(slider_bag):
     offsets_ms = list(range(-20, 21, 4))
     with BagReader(slider_bag) as bag:

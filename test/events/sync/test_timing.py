@@ -89,6 +89,7 @@ SCENARIOS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name, drift_ppm', [(name, 50.0) for name in SCENARIOS] + [
     ('evt3, one wrap', 0.0), ('evt3, late bursts', 200.0),
     ('evt3, driver restarts in mid-stream', -200.0), ('libcaer, time jumps by 2147 s', -50.0)])
@@ -103,6 +104,7 @@ def test_windows_are_placed_within_half_a_millisecond(name, drift_ppm):
     assert np.percentile(errors, 95) <= 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('delay_ms, exposure_ms', [(0.0, 0), (3.0, 10), (20.0, 0), (31.0, 0)])
 def test_frames_are_placed_at_their_trigger_edges(delay_ms, exposure_ms):
     """30 Hz; 5% of the edges and 5% of the frames get lost; stamps are late by 0 to 8 ms more."""

@@ -38,6 +38,7 @@ def make_frame(seed: int) -> tuple[np.ndarray, ActivityGrid]:
     return picture, ActivityGrid(counts, 4, *SIZE, 0, 50_000_000)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('changes', [
     {}, {'repetition_penalty': 1.3}, {'cache_tokens': 64}], ids=['', 'penalty', 'little room'])
 def test_answers_are_those_of_the_eager_engine(changes: dict[str, float]) -> None:
@@ -70,6 +71,7 @@ def test_a_seed_draws_the_same_answer_again() -> None:
     assert ask(1) == ask(1) != ask(2)
 
 
+@pytest.mark.long
 def test_the_warm_up_goes_through_the_sizes(caplog: pytest.LogCaptureFixture) -> None:
     engine = make_engine(
         VlmConfig(device='cpu', warm_up_sizes='336x252'), cuda_graphs=True)
