@@ -15,8 +15,8 @@ def find_operations(weights: DecoderWeights) -> Operations:
     if not weights.embedding.is_cuda:
         return Operations()
     try:
-        from epvlm_ros.vlm.cuda_graphs.kernels import try_out
-        return try_out(weights)
+        from epvlm_ros.vlm.cuda_graphs.kernels import self_checked
+        return self_checked(weights)
     except (ImportError, RuntimeError) as error:
         _log.warning('no fused kernels, plain torch instead: %s', error)
         return Operations()

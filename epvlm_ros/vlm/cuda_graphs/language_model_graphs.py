@@ -79,8 +79,8 @@ class LanguageModelGraphs:
         """Launch what samples the first token of an answer; -1 if the logits are not finite."""
         def run() -> None:
             self._sample(kind)
-            self._first_token.copy_(torch.where(
-                self._model.logits.isfinite().all(), self._model.token, -1))
+            bad = self._model.logits.isfinite().all().logical_not()
+            self._first_token.copy_(self._model.token.masked_fill(bad, -1))
 
         self._pool.find(kind, lambda: FixedShapeFunction(run))()
         return PendingToken(self._first_token)

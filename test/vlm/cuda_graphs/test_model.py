@@ -19,7 +19,7 @@ from masked_dense_reference import MaskedDenseReference
 import pytest
 from qwen_checkpoints import (
     library_inputs, make_model, make_moments_prompt, make_prompt, make_prompt_for, make_vision,
-    MODELS, needs_gpu)
+    MODELS, needs_gpu, with_lengths)
 from qwen_shapes import END_OF_TEXT, SHAPES
 import torch
 
@@ -31,26 +31,28 @@ def make_graphs(shape: str, **options: Any) -> CudaGraphQwenVl:
     return CudaGraphQwenVl(SparseQwenVl(make_model(shape)), **{'cache_tokens': 512, **options})
 
 
-@pytest.mark.parametrize('shape', MODELS)
-def test_keeping_all_equals_the_library(shape: str) -> None:
+@pytest.mark.parametrize('shape, length', with_lengths((shape,) for shape in MODELS))
+def test_keeping_all_equals_the_library(shape: str, length: int) -> None:
     model, vision = make_model(shape), make_vision(5, 9, keep_ratio=1.0, shape=shape)
     prompt_ids = make_prompt_for(shape, 45)
     inputs = library_inputs(vision, prompt_ids, model.config.image_token_id)
     with torch.no_grad():
         expected = model(**inputs).logits[0, -1]
     generated = model.generate(
-        **inputs, do_sample=False, max_new_tokens=ANSWER_LENGTH, min_new_tokens=ANSWER_LENGTH,
+        **inputs, do_sample=False, max_new_tokens=length, min_new_tokens=length,
         eos_token_id=None, pad_token_id=0)
     graphs = CudaGraphQwenVl(SparseQwenVl(model), cache_tokens=512)
     state = graphs.prefill(prompt_ids, vision, graphs.encode(vision))
     assert (state.logits - expected).abs().max() <= TOLERANCE
-    token_ids = list(graphs.decode(state, (), ANSWER_LENGTH))
+    token_ids = list(graphs.decode(state, (), length))
     assert token_ids == generated[0, len(prompt_ids):].tolist()
 
 
-@pytest.mark.parametrize('usual_ratios', [(), (0.3,)], ids=['padded', 'exact'])
-@pytest.mark.parametrize('shape', SHAPES)
-def test_dropped_tokens_equal_masked_ones(shape: str, usual_ratios: tuple[float, ...]) -> None:
+@pytest.mark.parametrize('shape, usual_ratios, length', with_lengths(
+    (shape, usual_ratios) for shape in SHAPES for usual_ratios in ((), (0.3,))))
+def test_dropped_tokens_equal_masked_ones(
+    shape: str, usual_ratios: tuple[float, ...], length: int,
+) -> None:
     vision, prompt_ids = make_vision(5, 9, 0.3, 11, shape=shape), make_prompt_for(shape, 45)
     reference = MaskedDenseReference(shape, vision, prompt_ids)
     graphs = make_graphs(shape, usual_ratios=usual_ratios)
@@ -61,9 +63,9 @@ def test_dropped_tokens_equal_masked_ones(shape: str, usual_ratios: tuple[float,
     expected_logits, _ = reference.prefill()
     state = graphs.prefill(prompt_ids, vision, features)
     assert (state.logits - expected_logits[-1]).abs().max() <= TOLERANCE
-    token_ids = list(graphs.decode(state, (), ANSWER_LENGTH))
+    token_ids = list(graphs.decode(state, (), length))
     reference.reset()
-    expected_ids, narrowest_lead = reference.decode(ANSWER_LENGTH)
+    expected_ids, narrowest_lead = reference.decode(length)
     assert narrowest_lead > TOLERANCE  # else rounding might choose, and the case proves nothing
     assert token_ids == expected_ids
 

@@ -16,7 +16,8 @@ from masked_dense_reference import MaskedDenseReference
 import numpy as np
 import pytest
 from qwen_checkpoints import (
-    library_inputs, make_model, make_prompt, make_prompt_for, make_vision, MODELS, needs_gpu)
+    library_inputs, make_model, make_prompt, make_prompt_for, make_vision, MODELS, needs_gpu,
+    with_lengths)
 from qwen_shapes import SHAPES
 import torch
 from torch import Tensor
@@ -25,16 +26,14 @@ from transformers import Qwen2VLTextConfig
 TOLERANCE = 1e-4
 GRIDS = ((4, 4), (3, 7), (9, 6), (1, 5))  # some fill windows of 3 x 3 or 4 x 4 tokens, most do not
 KEEP_RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)
-ANSWER_LENGTH = 128
 
 
-def cases() -> Iterator[Any]:
+def cases() -> Iterator[tuple[Any, ...]]:
     for index, keep_ratio in enumerate(KEEP_RATIOS):
         for shape in MODELS:
             grids = {GRIDS[index % len(GRIDS)], (5, 9)} if shape in SHAPES else {(3, 7)}
             for grid in sorted(grids):
-                name = f'{shape}-{grid}-{keep_ratio}'
-                yield pytest.param(shape, grid, keep_ratio, 10 + index, id=name)
+                yield shape, grid, keep_ratio, 10 + index
 
 
 @pytest.fixture(params=SHAPES, name='shape')
@@ -42,9 +41,9 @@ def shape_fixture(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize('grid', GRIDS)
-@pytest.mark.parametrize('shape', MODELS)
-def test_keeping_all_equals_the_library(shape: str, grid: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    'shape, grid, length', with_lengths((shape, grid) for shape in MODELS for grid in GRIDS))
+def test_keeping_all_equals_the_library(shape: str, grid: tuple[int, int], length: int) -> None:
     model = make_model(shape)
     vision = make_vision(*grid, keep_ratio=1.0, shape=shape)
     prompt_ids = make_prompt_for(shape, grid[0] * grid[1])
@@ -59,16 +58,16 @@ def test_keeping_all_equals_the_library(shape: str, grid: tuple[int, int]) -> No
 
     state = sparse.prefill(prompt_ids, vision, features)
     assert (state.logits - expected[-1]).abs().max() <= TOLERANCE
-    token_ids = list(sparse.decode(state, (), ANSWER_LENGTH))
+    token_ids = list(sparse.decode(state, (), length))
     generated = model.generate(
-        **inputs, do_sample=False, max_new_tokens=ANSWER_LENGTH, min_new_tokens=ANSWER_LENGTH,
+        **inputs, do_sample=False, max_new_tokens=length, min_new_tokens=length,
         eos_token_id=None, pad_token_id=0)
     assert token_ids == generated[0, len(prompt_ids):].tolist()
 
 
-@pytest.mark.parametrize('shape, grid, keep_ratio, seed', cases())
+@pytest.mark.parametrize('shape, grid, keep_ratio, seed, length', with_lengths(cases()))
 def test_dropped_tokens_equal_masked_ones(
-    shape: str, grid: tuple[int, int], keep_ratio: float, seed: int,
+    shape: str, grid: tuple[int, int], keep_ratio: float, seed: int, length: int,
 ) -> None:
     vision = make_vision(*grid, keep_ratio, seed, shape=shape)
     prompt_ids = make_prompt_for(shape, grid[0] * grid[1])
@@ -90,9 +89,9 @@ def test_dropped_tokens_equal_masked_ones(
 
     state = sparse.prefill(prompt_ids, vision, features)
     assert state.next_position == int(expected_positions.max()) + 1
-    token_ids = list(sparse.decode(state, (), ANSWER_LENGTH))
+    token_ids = list(sparse.decode(state, (), length))
     reference.reset()
-    expected_ids, narrowest_lead = reference.decode(ANSWER_LENGTH)
+    expected_ids, narrowest_lead = reference.decode(length)
     assert narrowest_lead > TOLERANCE  # else rounding might choose, and the case proves nothing
     assert token_ids == expected_ids
 
@@ -226,7 +225,7 @@ def test_patches_that_do_not_fill_the_grid_are_refused() -> None:
     torch.tensor([1, 2])])
 def test_a_prompt_without_the_image_is_refused(prompt_ids: Tensor) -> None:
     with pytest.raises(ValueError, match='image tokens: give one run of 4'):
-        SparseQwenVl(make_model('narrow')).positions(prompt_ids, make_vision(2, 2, 0.5))
+        SparseQwenVl(make_model('narrow')).lay_out(prompt_ids, make_vision(2, 2, 0.5))
 
 
 def test_other_models_and_sliding_windows_are_refused() -> None:

@@ -131,4 +131,4 @@ def test_a_prompt_with_other_runs_is_refused(shape: str, words: str) -> None:
     vision = make_vision(3, 4, 1.0, shape=shape, num_moments=2)
     for prompt_ids in (make_moments_prompt(shape, 3, 12), torch.tensor([1, *[VIDEO] * 12, 2])):
         with pytest.raises(ValueError, match=words):
-            SparseQwenVl(make_model(shape)).positions(prompt_ids, vision)
+            SparseQwenVl(make_model(shape)).lay_out(prompt_ids, vision)

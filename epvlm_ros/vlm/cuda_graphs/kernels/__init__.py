@@ -1,5 +1,5 @@
 """Operations as Triton kernels, one each; needs Triton, which comes with torch for GPUs."""
 
-from epvlm_ros.vlm.cuda_graphs.kernels.fused import FusedOperations, try_out
+from epvlm_ros.vlm.cuda_graphs.kernels.fused import FusedOperations, self_checked
 
-__all__ = ['FusedOperations', 'try_out']
+__all__ = ['FusedOperations', 'self_checked']

@@ -238,7 +238,7 @@ def _num_splits(row_blocks: int, column_blocks: int, device: torch.device) -> in
                and (splits == 1 or row_blocks * splits <= processors))
 
 
-def try_out(weights: DecoderWeights) -> FusedOperations:
+def self_checked(weights: DecoderWeights) -> FusedOperations:
     """
     Return the operations after a comparison with plain torch.
 
