@@ -106,11 +106,11 @@ class GuidedFrameBuffer:
 
     @property
     def last_seen(self) -> EventGuidedFrame | None:
-        """The frame that came last, be it used or left out; None if there is none."""
+        """Return the frame that came last, used or left out; None if there is none."""
         return self._last_seen
 
     def age_ns(self, now_ns: int) -> int | None:
-        """Return the age of the latest frame, by the clock that it was stamped by; None if none."""
+        """Return the age of the latest frame by the clock that stamped it, None if none."""
         if self._latest is None:
             return None
         return now_ns - self._jump_ns - stamp_to_ns(self._latest.message.header.stamp)

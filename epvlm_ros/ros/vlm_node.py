@@ -180,10 +180,11 @@ class VlmNode(LifecycleNode):
             self._engine.reconfigure(self._settings.get(VlmConfig))
 
     def _follow_jump(self, jump: TimeJump) -> None:
-        if jump.clock_change in (ClockChange.ROS_TIME_NO_CHANGE, ClockChange.SYSTEM_TIME_NO_CHANGE):
-            self._frames.follow_jump(jump.delta.nanoseconds, self.get_clock().now().nanoseconds)
-        else:
+        if jump.clock_change in (
+                ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):
             self._frames.clear()
+        else:
+            self._frames.follow_jump(jump.delta.nanoseconds, self.get_clock().now().nanoseconds)
 
     def _on_frame(self, message: EventGuidedFrame) -> None:
         config = self._settings.get(VlmNodeConfig)
@@ -272,7 +273,8 @@ class VlmNode(LifecycleNode):
         asked = f'{query.query_id}: {clean_text(query.question, 80)!r}'
         if answer.status == Answer.OK:
             self.get_logger().info(
-                f'{asked}: {clean_text(answer.text, 1000)} ({answer.tokens_kept} of {answer.tokens} tokens, '
+                f'{asked}: {clean_text(answer.text, 1000)} '
+                f'({answer.tokens_kept} of {answer.tokens} tokens, '
                 f'the first word after {answer.time_to_first_token:.3f} s, the last after '
                 f'{answer.total_time:.3f} s)')
         elif answer.status == Answer.CANCELLED:

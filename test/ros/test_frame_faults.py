@@ -38,8 +38,9 @@ def test_without_a_frame_the_publisher_is_named(node):
 
 def test_on_a_robot_whose_sync_node_died_nobody_speaks_of_recordings(node):
     text = explain_stale_frame(node, 7.25, 1.0, silent_s=7.2)
-    assert text.startswith('the latest guided frame is 7.250 s old, the limit max_frame_age is 1 s: '
-                           'none has come for 7.2 s; nobody publishes it')
+    assert text.startswith(
+        'the latest guided frame is 7.250 s old, the limit max_frame_age is 1 s: none has come '
+        'for 7.2 s; nobody publishes it')
     assert 'use_sim_time' not in text and 'recording' not in text
 
 

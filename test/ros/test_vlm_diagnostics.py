@@ -32,7 +32,8 @@ def test_outcomes_are_counted_and_faults_are_those_of_the_period():
 
     report.add_answer(Answer(status=Answer.BUSY))
     level, message, values = make(report)['robot/vlm_node: queries']
-    assert level == DiagnosticStatus.WARN and message == 'queries come faster than they are answered'
+    assert level == DiagnosticStatus.WARN
+    assert message == 'queries come faster than they are answered'
     assert values['num_busy'] == '1' and values['num_ok'] == '3'
     assert values['total_time_median_s'] == 'unknown'
     assert make(report)['robot/vlm_node: queries'][:2] == (DiagnosticStatus.OK, 'good')
