@@ -66,13 +66,14 @@ def _summary(path: Path) -> str:
 def format_parameters() -> str:
     """Return docs/parameters.md."""
     from epvlm_ros.events.config import EventSyncConfig, FilterConfig
-    from epvlm_ros.ros.config import VlmNodeConfig
+    from epvlm_ros.ros.config import EventSyncNodeConfig, VlmNodeConfig
     from epvlm_ros.vlm.config import VlmConfig
 
     parts = [_INTRODUCTION]
     for heading, config_class in (
             ('event_sync_node: windows, clocks, grid, registration', EventSyncConfig),
             ('event_sync_node: filters', FilterConfig),
+            ('event_sync_node: start', EventSyncNodeConfig),
             ('vlm_node: model, selection, answers', VlmConfig),
             ('vlm_node: queries', VlmNodeConfig)):
         rows = [_format_row(item) for item in fields(config_class)]

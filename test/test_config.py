@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
-from epvlm_ros.ros.config import VlmNodeConfig
+from epvlm_ros.ros.config import EventSyncNodeConfig, VlmNodeConfig
 from epvlm_ros.vlm.config import VlmConfig
 import pytest
 import yaml
@@ -12,7 +12,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize('config', [EventSyncConfig, FilterConfig, VlmConfig, VlmNodeConfig])
+@pytest.mark.parametrize('config', [
+    EventSyncConfig, FilterConfig, EventSyncNodeConfig, VlmConfig, VlmNodeConfig])
 def test_every_default_is_allowed_and_described(config):
     instance = config()
     for item in fields(config):
@@ -85,7 +86,7 @@ def test_an_integer_is_taken_for_a_float():
 
 def test_the_deployment_file_holds_known_parameters_with_allowed_values():
     nodes = yaml.safe_load((ROOT / 'config' / 'epvlm.yaml').read_text())
-    homes = {'/**/event_sync_node': [EventSyncConfig, FilterConfig],
+    homes = {'/**/event_sync_node': [EventSyncConfig, FilterConfig, EventSyncNodeConfig],
              '/**/vlm_node': [VlmConfig, VlmNodeConfig]}
     assert set(nodes) == set(homes)
     for node, sections in nodes.items():

@@ -13,7 +13,8 @@ CHECK_PERIOD_S = 5.0
 REPEAT_PERIOD_S = 30.0
 MAX_NAMED = 3
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-DRIVER = 'use a driver that publishes event_camera_msgs/msg/EventPacket'
+DRIVER = ('use a driver that publishes event_camera_msgs/msg/EventPacket, or epvlm convert for a '
+          'recording')
 # By the type that a node expects: other types of the same content, and the remedy.
 REMEDIES = {
     IMAGE: {COMPRESSED: 'set compressed:=true'},
