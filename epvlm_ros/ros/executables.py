@@ -49,7 +49,10 @@ def run_node(name: str, args: list[str] | None = None) -> None:
     """
     with _Signals() as signals:
         module, class_name = NODES[name]
-        node_class = getattr(import_module(module), class_name)
+        try:
+            node_class = getattr(import_module(module), class_name)
+        except ValueError as error:  # a library in a version that does not fit
+            sys.exit(f'{name}: {error}')
         signals.phase = _Phase.STARTING
         _spin(name, node_class, args, signals)
 

@@ -13,6 +13,7 @@ position-preserving tokenization.)
 for all families, ``families`` what differs between them.
 """
 
+import epvlm_ros.vlm.library_version  # noqa: F401  before anything fails on another version
 from epvlm_ros.vlm.sparse_qwen.backend import SparseBackend
 from epvlm_ros.vlm.sparse_qwen.decoding_state import BatchState, DecodingState, PromptPrefix
 from epvlm_ros.vlm.sparse_qwen.families import find_family
