@@ -11,10 +11,21 @@ def add_convert_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument(
         'source', type=Path, help='rosbag2 (folder, .db3 or .mcap) or .bag of ROS 1 with '
-        'dvs_msgs/EventArray or prophesee_event_msgs/EventArray, or rosbag2 with event packets of '
-        'encoding evt2 or evt21')
+        'dvs_msgs/EventArray or prophesee_event_msgs/EventArray, rosbag2 with event packets of '
+        'encoding evt2 or evt21, .raw or .dat of Prophesee, .npz or text of time, x, y, polarity')
     parser.add_argument('target', type=Path, help='folder to make')
+    parser.add_argument('--size', type=_parse_size, metavar='WIDTHxHEIGHT',
+                        help='of the sensor in pixels, for files that do not say it')
+    parser.add_argument('--time-unit', default='', choices=('s', 'ms', 'us', 'ns'),
+                        help='of .npz and text (default: s for fractions, us for whole numbers)')
     parser.set_defaults(run=convert_command)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition('x')
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form 640x480')
+    return int(width), int(height)
 
 
 def convert_command(options: argparse.Namespace) -> None:
@@ -24,7 +35,8 @@ def convert_command(options: argparse.Namespace) -> None:
 
     result = convert(
         options.source, options.target,
-        lambda steps, number: tqdm(steps, total=number, leave=False, disable=None))
+        lambda steps, number: tqdm(steps, total=number or None, leave=False, disable=None),
+        options.size, options.time_unit)
     for topic, (num_off, num_on) in result.num_events.items():
         print(f'{topic}: {num_off} off and {num_on} on events')
     for topic, number in result.num_copied.items():

@@ -9,6 +9,8 @@ from pathlib import Path
 import shutil
 from typing import Any, Callable, Iterable, Iterator
 
+from epvlm_ros.bag.convert.event_tables import EventTable
+from epvlm_ros.bag.convert.prophesee_files import DatFile, RawFile
 from epvlm_ros.bag.convert.sources import BagSource, EventBatch, Ros1BagSource
 from epvlm_ros.bag.message_types import make_typestore
 from epvlm_ros.bag.writer import BagWriter
@@ -18,6 +20,7 @@ import numpy as np
 
 _MAX_SPAN_NS = 2 ** 32  # of a packet: its events have times of 32 bits
 _NUM_ROWS = 2 ** 15
+_TABLES = ('.npz', '.txt', '.csv')
 
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -33,13 +36,16 @@ class Converted:
 
 def convert(
     source: str | Path, target: str | Path,
-    progress: Progress = lambda steps, number: steps,
+    progress: Progress = lambda steps, number: steps, size: tuple[int, int] | None = None,
+    time_unit: str = '',
 ) -> Converted:
     """
     Convert a recording to a new rosbag2 folder in MCAP.
 
-    Events become packets of encoding ``mono``, which keeps every time to the ns; ``progress``
-    wraps the messages, and is given their number.
+    Events become packets of encoding ``mono``, which keeps every time to the ns, but for a .raw
+    of EVT3, whose words are kept. ``progress`` wraps the messages, and is given their number, 0
+    where it is not known. ``size`` (width, height) and ``time_unit`` are for files that do not
+    say them.
 
     Raises
     ------
@@ -48,7 +54,7 @@ def convert(
         the target exists.
 
     """
-    with closing(_open(Path(source))) as reader:
+    with closing(_open(Path(source), size, time_unit)) as reader:
         writer = BagWriter(target, 'mcap')
         try:
             with writer:
@@ -64,7 +70,13 @@ def convert(
         return result
 
 
-def _open(source: Path) -> Any:
+def _open(source: Path, size: tuple[int, int] | None, time_unit: str) -> Any:
+    if source.suffix == '.raw':
+        return RawFile(source, size)
+    if source.suffix == '.dat':
+        return DatFile(source, size)
+    if source.suffix in _TABLES:
+        return EventTable(source, size, time_unit)
     if source.suffix == '.bag':
         if not source.is_file():
             raise ValueError(f'{source} does not exist: give a recording')
@@ -102,14 +114,24 @@ class _Writer:
         num_on = int(batch.events.polarity.sum(dtype=np.int64))
         counts[0] += batch.events.polarity.size - num_on
         counts[1] += num_on
+        if batch.evt3:
+            self._write_packet(batch, batch.stamp_ns, 0, 'evt3', batch.evt3)
+            return
         for start_ns, events in _split(batch.events):
             first_ns = int(batch.events.t_ns[0]) if batch.events.t_ns.size else start_ns
-            packet = EventPacket(
-                batch.stamp_ns + max(start_ns - first_ns, 0), batch.width, batch.height,
-                self._seq[batch.topic], start_ns, 'mono', _encode(events, start_ns))
-            self._seq[batch.topic] += 1
-            self._writer.write_event_packet(
-                batch.topic, packet, batch.record_time_ns, batch.frame_id)
+            stamp_ns = batch.stamp_ns + max(start_ns - first_ns, 0)
+            self._write_packet(batch, stamp_ns, start_ns, 'mono', _encode(events, start_ns))
+
+    def _write_packet(
+        self, batch: EventBatch, stamp_ns: int, time_base: int, encoding: str, payload: Any,
+    ) -> None:
+        if stamp_ns < 0 or time_base < 0:
+            raise ValueError(f'{batch.topic} has events before time 0: give times from 0 on')
+        packet = EventPacket(stamp_ns, batch.width, batch.height, self._seq[batch.topic],
+                             time_base, encoding, payload)
+        self._seq[batch.topic] += 1
+        self._writer.write_event_packet(
+            batch.topic, packet, batch.record_time_ns, batch.frame_id)
 
 
 def _split(events: Events) -> Iterator[tuple[int, Events]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from epvlm_ros.events.packet import Events
 import numpy as np
 
-_TIME_HIGH = 8
+_TIME_HIGH, _TRIGGER = 8, 10
 _LOW_BITS = 6
 _HIGH_BITS = 28
 
@@ -26,6 +26,7 @@ class _WordDecoder:
     _low_shift: int  # of the lower part
 
     def __init__(self) -> None:
+        self.num_triggers = 0  # that were passed over
         self._high: int | None = None  # of the last time word, with the wraps so far
 
     def decode(self, data: bytes | np.ndarray) -> Events:
@@ -33,6 +34,7 @@ class _WordDecoder:
         size = np.dtype(self.word_dtype).itemsize
         words = np.frombuffer(data, self.word_dtype, len(data) // size)
         codes = words >> words.dtype.type(8 * size - 4)
+        self.num_triggers += int(np.count_nonzero(codes == _TRIGGER))
         high = self._fill_high(words, codes)
         is_event = (codes <= 1) & (high >= 0)
         words, high = words[is_event], high[is_event]

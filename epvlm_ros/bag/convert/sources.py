@@ -12,11 +12,18 @@ from epvlm_ros.bag.message_types import EVENT_TYPES, FOREIGN_EVENT_TYPES, make_t
 from epvlm_ros.bag.messages import BagMessage
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.events.packet import Events
+import numpy as np
 from rosbags.rosbag1 import Reader as Ros1Reader
+
+_PACKET_NS = 4_000_000
 
 
 class EventBatch(NamedTuple):
-    """Events of one sensor; ``stamp_ns`` is the ROS time of the first one."""
+    """
+    Events of one sensor; ``stamp_ns`` is the ROS time of the first one.
+
+    ``evt3`` are the words that they were decoded from, where these can be kept.
+    """
 
     topic: str
     record_time_ns: int
@@ -25,6 +32,15 @@ class EventBatch(NamedTuple):
     width: int
     height: int
     events: Events
+    evt3: bytes = b''
+
+
+def split_in_time(events: Events) -> Iterator[Events]:
+    """Iterate over packets of events: what follows each other in the same 4 ms."""
+    ends = np.flatnonzero(np.diff(events.t_ns // _PACKET_NS)) + 1
+    for start, end in zip([0, *ends.tolist()], [*ends.tolist(), events.t_ns.size]):
+        if end > start:
+            yield Events(*(values[start:end] for values in events))
 
 
 class BagSource:
@@ -42,7 +58,9 @@ class BagSource:
     @property
     def problems(self) -> list[str]:
         """Return a line for whatever could not be read so far."""
-        return self._bag.problems
+        num_triggers = sum(decoder.num_triggers for decoder in self._decoders.values())
+        return [*self._bag.problems,
+                *([f'{num_triggers} trigger edges are left out'] if num_triggers else [])]
 
     def close(self) -> None:
         """Close the recording."""

@@ -1,0 +1,112 @@
+"""Events as tables: .npz with an array for each column, and text with a line for each event."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator
+import zipfile
+
+from epvlm_ros.bag.convert.prophesee_files import FRAME_ID, TOPIC
+from epvlm_ros.bag.convert.sources import EventBatch, split_in_time
+from epvlm_ros.clean_text import clean_text
+from epvlm_ros.events.packet import Events
+import numpy as np
+
+_NAMES = {'x': ('x', 'xs'), 'y': ('y', 'ys'), 'polarity': ('p', 'ps', 'pol', 'polarity'),
+          't': ('t', 'ts', 'time', 'timestamp', 'timestamps')}
+_NS = {'s': 10 ** 9, 'ms': 10 ** 6, 'us': 1000, 'ns': 1}
+_NUM_LINES = 100_000  # at once
+
+
+class EventTable:
+    """
+    A table of events in the order of their times, which become ROS time.
+
+    Columns of text are time, x, y and polarity. Times are in ``time_unit`` (s, ms, us, ns); if
+    that is empty, in seconds where they have a fraction and in us where they are whole numbers,
+    and ``problems`` says which.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int] | None, time_unit: str) -> None:
+        if not path.is_file():
+            raise ValueError(f'{path} does not exist: give a recording')
+        if size is None:
+            raise ValueError(
+                f'{path} does not say the size of its sensor: give --size WIDTHxHEIGHT')
+        if time_unit and time_unit not in _NS:
+            raise ValueError(f'time unit is {time_unit!r}: give one of {", ".join(_NS)}')
+        self.problems: list[str] = []
+        self.num_steps = 0  # not known before
+        self._path, self._size, self._unit = path, size, time_unit
+
+    def close(self) -> None:
+        """Do nothing: files are closed as soon as they are read."""
+
+    def __iter__(self) -> Iterator[EventBatch]:
+        is_npz = self._path.suffix == '.npz'
+        for columns in self._read_npz() if is_npz else self._read_text():
+            events = self._to_events(*columns)
+            for part in split_in_time(events):
+                yield EventBatch(TOPIC, int(part.t_ns.max()), int(part.t_ns[0]), FRAME_ID,
+                                 *self._size, part)
+
+    def _read_npz(self) -> Iterator[list[np.ndarray]]:
+        try:
+            with zipfile.ZipFile(self._path):
+                pass
+            with np.load(self._path, allow_pickle=False) as arrays:
+                found = {name.lower(): arrays[name] for name in arrays.files}
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f'{self._path} cannot be read as .npz: {error}') from None
+        yield [self._find(found, column) for column in ('t', 'x', 'y', 'polarity')]
+
+    def _find(self, arrays: dict[str, np.ndarray], column: str) -> np.ndarray:
+        for name in _NAMES[column]:
+            if name in arrays:
+                return arrays[name]
+        raise ValueError(
+            f'{self._path} has no array {" or ".join(_NAMES[column])}: it has '
+            f'{clean_text(", ".join(sorted(arrays)))}')
+
+    def _read_text(self) -> Iterator[list[np.ndarray]]:
+        with self._path.open() as lines:
+            while True:
+                part = [line for _, line in zip(range(_NUM_LINES), lines)]
+                if not part:
+                    return
+                rows = [line.replace(',', ' ').split() for line in part]
+                rows = [row for row in rows if row and not row[0].startswith(('#', '%'))]
+                if not rows:
+                    continue
+                if any(len(row) != 4 for row in rows):
+                    raise ValueError(f'{self._path} has a line that is not: time x y polarity')
+                time, *others = zip(*rows)
+                is_whole = all(text.lstrip('-').isdigit() for text in time)
+                try:
+                    yield [np.array(time, np.int64 if is_whole else np.float64),
+                           *(np.array(column, np.float64) for column in others)]
+                except (ValueError, OverflowError):
+                    raise ValueError(f'{self._path} has a line that is not made of numbers') \
+                        from None
+
+    def _to_events(
+        self, t: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray,
+    ) -> Events:
+        if not t.shape == x.shape == y.shape == polarity.shape or t.ndim != 1:
+            raise ValueError(
+                f'{self._path} has columns of shapes {t.shape}, {x.shape}, {y.shape} and '
+                f'{polarity.shape}: give one number of each for an event')
+        if not self._unit:
+            self._unit = 's' if t.dtype.kind == 'f' else 'us'
+            self.problems.append(f'times are taken to be in {self._unit}: give --time-unit')
+        if t.dtype.kind == 'f':
+            t_ns = np.rint(t * _NS[self._unit]).astype(np.int64)
+        else:
+            t_ns = t.astype(np.int64) * _NS[self._unit]
+        for name, values, limit in (('x', x, self._size[0]), ('y', y, self._size[1])):
+            if values.size and not 0 <= values.min() <= values.max() < limit:
+                raise ValueError(
+                    f'{self._path} has {name} from {values.min():g} to {values.max():g}: give a '
+                    '--size that holds all events')
+        return Events(x.astype(np.uint16), y.astype(np.uint16), (polarity > 0).astype(np.uint8),
+                      t_ns)
