@@ -270,7 +270,7 @@ class VlmNode(LifecycleNode):
         if self.context.ok():
             self._answers.publish(answer)
         query.reply(answer)
-        asked = f'{query.query_id}: {clean_text(query.question, 80)!r}'
+        asked = f"{query.query_id}: '{clean_text(query.question, 80)}'"
         if answer.status == Answer.OK:
             self.get_logger().info(
                 f'{asked}: {clean_text(answer.text, 1000)} '

@@ -41,12 +41,12 @@ def make_clients(node):
 class Asker:
     """A client of the node: gives frames, asks, collects answers."""
 
-    def __init__(self, graph):
+    def __init__(self, graph, frames='event_guided_frame'):
         self.node = graph.node
         self.answers = []
         self.overlays = []
         self._matched = threading.Event()
-        self._frames = self.node.create_publisher(EventGuidedFrame, 'event_guided_frame', FRAMES)
+        self._frames = self.node.create_publisher(EventGuidedFrame, frames, FRAMES)
         self._queries = self.node.create_publisher(String, 'query', QUERIES)
         self.node.create_subscription(Answer, 'answer', self.answers.append, QUERIES)
         self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)

@@ -8,6 +8,7 @@ from epvlm_ros.time_units import stamp_to_ns
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import invariant, rule, RuleBasedStateMachine
 import pytest
+from sensor_msgs.msg import Image
 
 MS = 10 ** 6
 
@@ -107,6 +108,21 @@ def test_every_frame_has_a_key_of_its_own_and_is_converted_once(monkeypatch):
     frames.clear()
     frames.add(make_frame(0.0), config)
     assert frames.get(config)[0].key == 3
+
+
+def test_the_level_of_white_is_that_of_the_camera():
+    config = VlmNodeConfig()
+    frames = GuidedFrameBuffer()
+    peaks = []
+    for stamp_s, frame_id, value in ((0.0, 'a', 3840), (0.1, 'a', 1920), (0.2, 'b', 960)):
+        message = EventGuidedFrame(missing=EventGuidedFrame.NO_EVENT_STREAM)
+        message.header.frame_id, message.header.stamp.nanosec = frame_id, round(stamp_s * 1e9)
+        message.image = Image(height=1, width=1, encoding='mono16', step=2,
+                              data=value.to_bytes(2, 'little'))
+        frames.add(message, config)
+        peaks.append(int(frames.get(config)[0].moment.image_rgb.max()))
+    # 12 bits at first, of which 1920 is a half, then 10 bits
+    assert peaks == [255, 128, 255]
 
 
 def test_frames_of_two_cameras_do_not_mix():
