@@ -218,6 +218,8 @@ def compressed_to_rgb(message: Any, white_level: WhiteLevel | None = None) -> np
     if pixels.ndim == 2 and mosaic.startswith('bayer_') and mosaic in _ENCODINGS:
         return _convert(pixels, _ENCODINGS[mosaic], white_level)
     kind = {2: 'mono', 3: 'bgr', 4: 'bgra'}[2 if pixels.ndim == 2 else pixels.shape[2]]
+    if kind == 'bgr' and ';' in name and 'compressed bgr' not in name:
+        kind = 'rgb'  # as image_transport has it: red first where it does not say bgr
     return _convert(pixels, _ENCODINGS[f'{kind}{num_bits}'], white_level)
 
 

@@ -273,6 +273,13 @@ def test_compressed_images():
     flat = np.full((16, 16, 3), (10, 200, 90), np.uint8)
     jpeg = compressed(flat[..., ::-1], '.jpg', 'rgb8; jpeg compressed bgr8')
     np.testing.assert_allclose(compressed_to_rgb(jpeg), flat, atol=3)
+    # What image_transport takes for red is the first channel that was encoded.
+    for name in ('rgb8; jpeg compressed rgb8', 'bgr8; jpeg compressed rgb8',
+                 'rgb8; jpeg compressed '):
+        swapped = compressed(flat, '.jpg', name)
+        np.testing.assert_allclose(compressed_to_rgb(swapped), flat, atol=3)
+    plain = compressed(flat[..., ::-1], '.jpg', 'jpeg')
+    np.testing.assert_allclose(compressed_to_rgb(plain), flat, atol=3)
 
 
 def test_a_compressed_bayer_mosaic_gets_its_colours():

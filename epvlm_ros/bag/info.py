@@ -118,6 +118,12 @@ def _event_summary(bag: BagReader, topic: str) -> dict[str, Any]:
             f'{sums.num_undecoded_packets} packets of {clean_text(topic)} cannot be decoded: '
             f'{sums.undecoded_reason}')
     counters = [decoder.counters for decoder in sums.decoders.values()]
+    num_outside = sum(item.num_out_of_range for item in counters)
+    if num_outside > sums.num_by_polarity.sum():
+        sizes = ', '.join(f'{width} x {height}' for _, width, height in sums.decoders)
+        bag.add_problem(
+            f'{num_outside} events of {clean_text(topic)} are outside of the sensor size that '
+            f'their packets state ({sizes})')
     first = sums.first
     return {
         'type': bag.topics[topic].type_name,
@@ -138,7 +144,7 @@ def _event_summary(bag: BagReader, topic: str) -> dict[str, Any]:
         'first_packets': sums.first_packets,
         'undecodable_words': sum(item.num_unknown_words for item in counters),
         'invalid_events': sum(item.num_invalid for item in counters),
-        'out_of_range_events': sum(item.num_out_of_range for item in counters),
+        'out_of_range_events': num_outside,
         'events_before_time': sum(item.num_before_time for item in counters),
         'truncated_bytes': sum(item.num_truncated_bytes for item in counters),
         'undecoded_packets': sums.num_undecoded_packets,

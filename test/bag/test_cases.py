@@ -74,3 +74,12 @@ def test_an_empty_first_jpeg_is_named(shared_cases):
 def test_what_has_to_be_converted_is_named(shared_cases, name, words):
     problem, = bag_info(shared_cases / name)['problems']
     assert words in problem and '"epvlm convert"' in problem
+
+
+def test_events_outside_of_a_sensor_of_no_size_are_named(shared_cases):
+    info = bag_info(shared_cases / 'zero_geometry')
+    events = info['event_topics']['/event_camera/events']
+    assert (events['off'], events['on'], events['out_of_range_events']) == (0, 0, 64_626)
+    assert info['problems'] == [
+        '64626 events of /event_camera/events are outside of the sensor size that their packets '
+        'state (0 x 0)']
