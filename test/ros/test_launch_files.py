@@ -1,0 +1,48 @@
+"""The launch files where a distribution has launch, which PyPI has not."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+actions = pytest.importorskip(
+    'launch.actions', reason='launch is not on PyPI: a distribution has it')
+launch = pytest.importorskip('launch')
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def execute(name, **arguments):
+    """Return the actions that a launch file starts, as they come."""
+    spec = importlib.util.spec_from_file_location('launch_file', ROOT / 'launch' / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    context = launch.LaunchContext()
+    context.launch_configurations.update(
+        {'config_file': str(ROOT / 'config' / 'epvlm.yaml'), **arguments})
+    started = []
+    for entity in module.generate_launch_description().entities:
+        if isinstance(entity, actions.DeclareLaunchArgument):
+            entity.execute(context)
+        elif isinstance(entity, actions.OpaqueFunction):
+            started += entity.execute(context) or []
+        else:
+            started.append(entity)
+    return started
+
+
+@pytest.mark.parametrize('arguments, executables', [
+    ({}, ['event_sync_node', 'vlm_node']),
+    ({'vlm_node': 'false', 'namespace': 'rear', 'use_sim_time': 'True'}, ['event_sync_node']),
+    ({'event_sync_node': 'false', 'respawn': '1', 'keep_ratio': '1'}, ['vlm_node'])])
+def test_nodes_that_are_switched_on_start(arguments, executables):
+    nodes = execute('epvlm.launch.py', **arguments)
+    assert [node.node_executable for node in nodes] == executables
+
+
+@pytest.mark.parametrize('name, arguments, words', [
+    ('epvlm.launch.py', {'keep_ratio': 'abc'}, "keep_ratio is 'abc'"),
+    ('replay.launch.py', {'bag': 'x', 'rate': 'fast'}, "rate is 'fast'"),
+    ('replay.launch.py', {'bag': 'x', 'loop': 'maybe'}, "loop is 'maybe'")])
+def test_a_wrong_value_stops_a_launch(name, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        execute(name, **arguments)
