@@ -1,20 +1,22 @@
 """
 Question sets in files: JSON lines or parquet with the columns image, question and answer.
 
-``image`` is a path (from the folder of the file), or ``{'bytes': ..., 'path': ...}`` as
-RealWorldQA and others are published; in JSON lines the bytes are base64. ``options`` (optional) is
-a list of texts or a text per letter; without it options are looked for in the question. ``answer``
-is the letter of an option or a text. Tables are split by ``family`` or ``category`` (optional).
+``image`` is a path (from the folder of the file), base64 of a picture, or ``{'bytes': ...,
+'path': ...}`` as RealWorldQA and others are published; in JSON lines the bytes are base64.
+``options`` (optional) is a list of texts or a text per letter; without it options are looked for
+in the question. ``answer`` is the letter of an option or a text. Tables are split by ``family`` or
+``category`` (optional).
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 import hashlib
 import json
 from pathlib import Path
+import re
 from typing import Any
 
 import cv2
@@ -27,6 +29,10 @@ import numpy as np
 
 Row = dict[str, Any]
 WORDINGS = ('options', 'question')
+_READING = 2  # of options and answers, to be raised where rows come to be read otherwise
+# Text that is a picture: a data URI, or base64 of the first bytes of PNG, JPEG, GIF, WebP or BMP.
+_BASE64_PICTURE = re.compile(
+    r'data:|(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk)[A-Za-z0-9+/\s]{40,}=*\s*$')
 
 
 class FileSet:
@@ -53,7 +59,7 @@ class FileSet:
         for path in [*self._files, *self._find_pictures()]:
             checksum.update(hash_file(path).encode())
         return {'kind': 'file', 'name': self._path.name, 'sha256': checksum.hexdigest(),
-                'wording': self._wording}
+                'wording': self._wording, 'reading': _READING}
 
     def __len__(self) -> int:
         """Return the number of rows to read."""
@@ -81,11 +87,10 @@ class FileSet:
         """Yield the files that the rows name as their pictures."""
         for file in self._files:
             for content in _READERS[file.suffix](file):
-                image = content.get('image') if isinstance(content, dict) else None
-                picture = image if isinstance(image, dict) else {'path': image}
-                path = picture.get('path')
-                if not picture.get('bytes') and isinstance(path, str) and path:
-                    if (self._files[0].parent / path).is_file():
+                with suppress(OSError, ValueError):  # rows that are reported later
+                    image = content.get('image') if isinstance(content, dict) else None
+                    data, path = _find_source(image)
+                    if not data and (self._files[0].parent / path).is_file():
                         yield self._files[0].parent / path
 
     def observe(self, case: Case) -> Observation | None:
@@ -136,39 +141,46 @@ def _make_case(row: int, content: Any, wording: str) -> Case:
         question = join_question(asked.stem, options, asked.instruction or LETTER_INSTRUCTION)
     family = content.get('family') or content.get('category') or 'all'
     return Case(
-        row, _name_image(image), question, read_truth(as_text(answer), options), str(family),
-        options)
+        row, _name_image(image), question, read_truth(as_text(answer), options, asked.stem),
+        str(family), options)
 
 
 def _name_image(image: Any) -> str:
     """Return one name for equal images, whatever form they come in."""
-    if isinstance(image, dict) and image.get('bytes'):
-        data = image['bytes']
-        if isinstance(data, str):
-            try:
-                data = base64.b64decode(data, validate=True)
-            except ValueError:  # is reported when the image is read
-                data = data.encode()
-        return hashlib.sha256(data).hexdigest()[:16]
-    return str(image.get('path') if isinstance(image, dict) else image)
+    try:
+        data, path = _find_source(image)
+    except ValueError:  # is reported when the image is read
+        data, path = repr(image).encode(), ''
+    return hashlib.sha256(data).hexdigest()[:16] if data else path
+
+
+def _find_source(image: Any) -> tuple[bytes, str]:
+    """Return the bytes of a row's picture, or none and its path."""
+    content = image if isinstance(image, dict) else {'path': image}
+    data, path = content.get('bytes'), content.get('path')
+    if isinstance(path, bytes):
+        data = data or path
+    elif not data and isinstance(path, str) and _BASE64_PICTURE.match(path):
+        data = path.partition(',')[2] if path.startswith('data:') else path
+    if isinstance(data, str):
+        try:
+            data = base64.b64decode(''.join(data.split()), validate=True)
+        except ValueError:
+            raise ValueError("the image's bytes are not valid base64") from None
+    if not data and (not isinstance(path, str) or not path):
+        raise ValueError('the image has neither bytes nor a path')
+    return data or b'', path if isinstance(path, str) and not data else ''
 
 
 def _read_image(image: Any, folder: Path) -> np.ndarray:
     """Return the picture of a row, uint8 (height, width, 3), red first."""
-    content = image if isinstance(image, dict) else {'path': image}
-    data, path = content.get('bytes'), content.get('path')
-    if isinstance(data, str):
-        try:
-            data = base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("the image's bytes are not valid base64") from None
+    data, path = _find_source(image)
     if not data:
-        if not isinstance(path, str) or not path:
-            raise ValueError('the image has neither bytes nor a path')
         try:
             data = (folder / path).read_bytes()
-        except OSError as error:
-            raise ValueError(f'the image {path} cannot be read: {error.strerror}') from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, 'strerror', None) or error
+            raise ValueError(f'the image {path:.60} cannot be read: {reason}') from None
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:  # of a size beyond what is decoded, for one

@@ -40,6 +40,63 @@ def test_inline_options(text, stem, options, instruction):
     assert split_question(text) == (stem, options, instruction)
 
 
+LEFT_OR_RIGHT = (('A', 'left'), ('B', 'the right side'), ('C', 'up'))
+
+
+@pytest.mark.parametrize('marks', [
+    'A. left|B. the right side|C. up', 'A.left|B.the right side|C.up',
+    '(A) left|(B) the right side|(C) up', '(A)left|(B)the right side|(C)up',
+    'A) left|B) the right side|C) up', 'A)left|B)the right side|C)up',
+    'A: left|B: the right side|C: up', 'A:left|B:the right side|C:up',
+    '[A] left|[B] the right side|[C] up', '[A]left|[B]the right side|[C]up',
+    '**A.** left|**B.** the right side|**C.** up', '**A**. left|**B**. the right side|**C**. up',
+    '**A. left**|**B. the right side**|**C. up**',
+    'a. left|b. the right side|c. up', 'a) left|b) the right side|c) up',
+    '(a) left|(b) the right side|(c) up', 'a: left|b: the right side|c: up',
+    'Option A: left|Option B: the right side|Option C: up',
+    '- A. left|- B. the right side|- C. up'])
+@pytest.mark.parametrize('instruction', [
+    '', "Answer with the option's letter from the given choices directly.", 'Answer:',
+    LETTER_INSTRUCTION, 'Please select the correct answer from the options above.\nAnswer:'])
+def test_layouts_of_options_and_instructions(marks, instruction):
+    for between in ('\n', ' '):
+        if between == ' ' and marks.startswith('-'):
+            continue  # a list has lines
+        text = between.join(filter(None, ['Which way?', *marks.split('|'), instruction]))
+        assert split_question(text) == ('Which way?', LEFT_OR_RIGHT, instruction), text
+
+
+@pytest.mark.parametrize('text', [
+    'Is Mr. A. Smith or Mr. B. Jones here?', 'Was it A. Smith, or B. Jones?',
+    'What did Dr. A. Lee say to Dr. B. Wu?', 'Which is larger, A: 3 or B: 4?',
+    'Team A: two, team B: three. Who won?', 'What happens at 10 A.M. and at 11 a.m.?',
+    'Who is J. A. Smith?', 'Is a) here?', 'Who wrote A.I.?'])
+def test_sentences_with_letters_have_no_options(text):
+    assert split_question(text) == (text, (), '')
+
+
+def test_names_within_options_are_no_options():
+    for between in '\n', ' ':
+        text = between.join(['Who is it?', 'A. Mr. A. Smith', 'B. Mr. B. Jones'])
+        assert split_question(text).options == (('A', 'Mr. A. Smith'), ('B', 'Mr. B. Jones'))
+
+
+@pytest.mark.parametrize('last', [
+    'Write a letter', 'Please answer the phone', 'Only two words', 'The right answer'])
+def test_an_option_that_looks_like_an_instruction_stays(last):
+    for between in '\n', ' ':
+        asked = split_question(between.join(['What now?', 'A. Wait', f'B. {last}']))
+        assert asked == ('What now?', (('A', 'Wait'), ('B', last)), '')
+
+
+def test_a_question_that_asks_like_an_instruction_stays():
+    for text in ('Look at the sign.\nState the number on it.', 'Choose the larger number.',
+                 'Please answer directly'):
+        assert split_question(text) == (text, (), '')
+    assert split_question('How many?\nAnswer with a single number.\nAnswer:') == (
+        'How many?', (), 'Answer with a single number.\nAnswer:')
+
+
 def test_a_question_put_together_comes_apart_again():
     options = (('A', 'red'), ('B', 'dark blue'))
     text = join_question('what colour?', options, LETTER_INSTRUCTION)
@@ -60,6 +117,20 @@ def test_columns_of_options():
                                             ('Left', 'A'), ('straight ', 'B')])
 def test_the_true_letter(answer, letter):
     assert read_truth(answer, (('A', 'left'), ('B', 'Straight'))) == letter
+
+
+@pytest.mark.parametrize('answer', ['[B]', 'B:', '**B**', 'b)', 'B. straight', '(B) Straight'])
+def test_the_true_letter_in_other_layouts(answer):
+    assert read_truth(answer, (('A', 'left'), ('B', 'Straight'))) == 'B'
+
+
+def test_a_letter_without_options_is_refused_unless_letters_are_asked_for():
+    for answer in ('B', '(b)', 'C.', 'a'):
+        with pytest.raises(ValueError, match='but the question has no options: give them on'):
+            read_truth(answer, (), 'which way?')
+        assert read_truth(answer, (), 'which letter is on the sign?') == answer
+    assert read_truth('x', (), 'what is it?') == 'x'  # no option's letter
+    assert read_truth('2', (), 'how many?') == '2'
 
 
 @pytest.mark.parametrize('answer', ['C', '', 'right', 'AB'])
@@ -137,6 +208,26 @@ def test_bad_bytes_and_gaps_of_a_table_are_reported_too(folder):
         2: "the image's bytes are [137, 80]",
         3: 'the image in bytes is no picture that can be decoded',
         4: 'nan stands where an answer or an option should'}
+
+
+def test_an_image_may_be_base64_text(folder):
+    encoded = base64.b64encode(PNG).decode()
+    good = {'question': 'how many?', 'answer': 3}
+    wrapped = '\n'.join(encoded[start:start + 76] for start in range(0, len(encoded), 76))
+    questions = FileSet(write_lines(folder / 'questions.jsonl', [
+        {**good, 'image': encoded}, {**good, 'image': 'data:image/png;base64,' + encoded},
+        {**good, 'image': wrapped}, {**good, 'image': encoded[:3000] + '!' + encoded[3000:]},
+        {**good, 'image': encoded[:4000]}, {**good, 'image': 'data:image/png;base64,?'},
+        {**good, 'image': {'bytes': None, 'path': encoded}}, {**good, 'image': 'a\0b.png'}]))
+    assert questions.describe() == questions.describe()
+    found = {case.number: questions.observe(case) for case in questions}
+    for number in (1, 2, 3, 7):
+        np.testing.assert_array_equal(found[number].rgb, PICTURE)
+    reasons = {problem.row: problem.reason for problem in questions.problems}
+    assert sorted(reasons) == [4, 5, 6, 8]
+    assert 'cannot be read: File name too long' in reasons[4] and len(reasons[4]) < 200
+    assert 'no picture' in reasons[5] and 'base64' in reasons[6]
+    assert 'cannot be read: embedded null byte' in reasons[8]
 
 
 def test_a_picture_that_changed_makes_another_set(folder):

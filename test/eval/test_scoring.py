@@ -24,6 +24,43 @@ def test_the_letter_that_an_answer_names(answer, letter):
     assert find_letter(answer, OPTIONS) == letter
 
 
+# How a reader takes each answer to a question with options A to D.
+@pytest.mark.parametrize('answer, letter', [
+    ('(A) is wrong, the answer is (B)', 'B'), ('A. No. The answer is B', 'B'),
+    ('A) or B)', None), ('A. Left B. a red bus C. 2.5 m D. Straight', None),
+    ('(A) Left (B) a red bus', None), ('A. Left\nB. a red bus\nAnswer: B', 'B'),
+    ('The correct option is B', 'B'), ('B is correct.', 'B'), (r'\boxed{B}', 'B'),
+    (r'$\boxed{\text{B}}$', 'B'), (r'So the answer is $\boxed{C}$.', 'C'), ('B!', 'B'),
+    ('B, two', 'B'), ('B - a red bus', 'B'), ('B \u2013 a red bus', 'B'), ('`B`', 'B'),
+    ('"B"', 'B'),
+    ('(B) is the correct answer.', 'B'), ('Option B is correct.', 'B'),
+    ('B is the best choice', 'B'),
+    ('The best answer is C', 'C'), ('Correct choice: D', 'D'), ('I would choose B.', 'B'),
+    ('I pick option C', 'C'), ('My answer: b', 'B'), ('Final answer: **D**', 'D'),
+    ('It is B.', 'B'), ("It's (C)", 'C'), ('The answer must be D', 'D'),
+    ('The answer is option B.', 'B'), ('The answer is most likely B', 'B'),
+    ('The answer is A, not B', 'A'), ('The answer is not A but B', 'B'), ('not A', None),
+    ('A is incorrect', None), ("A isn't correct; B is correct", 'B'), ('Neither A nor B', None),
+    ('Neither A nor B, the answer is C', 'C'), ('The answer is A or B', None),
+    ('Both A and B', None), ('A and C are correct', None), ('A/B', None), ('All except C', None),
+    ('The answer is A. Wait, the answer is B.', 'B'), ('A. a car, not B. a bus', 'A'),
+    ('The picture shows a bus (B)', 'B'), ('Option A shows a car, option B a bus', None),
+    ('I see a bus', None), ('A bus, I think', None), ('A bus stands there. The answer is D.', 'D'),
+    ('The answer is left.', 'A'), ('Answer: a red bus', 'B'),
+    ('The correct answer is straight', 'D'),
+    ('Because it is a bus, B is right.', 'B'), ('The answer is B because A is too short.', 'B'),
+    ('Option C.', 'C'), ('choice (d)', 'D'), ('B) a red bus, since A) is left of it', None),
+    ('at 10 A.M.', None), ('Vitamin C', None), ('I do not know', None), ('E is correct', None)])
+def test_answers_are_read_as_a_reader_takes_them(answer, letter):
+    assert find_letter(answer, OPTIONS) == letter
+
+
+def test_a_text_with_a_letter_in_it_is_the_option_that_it_is():
+    options = (('A', 'Vitamin A'), ('B', 'Vitamin C'), ('C', 'neither'))
+    for answer in 'Vitamin C', 'the answer is vitamin C':
+        assert find_letter(answer, options) == 'B'
+
+
 def test_a_text_that_two_options_have_names_neither():
     assert find_letter('left', (('A', 'left'), ('B', 'Left'))) is None
 
