@@ -6,12 +6,45 @@ from typing import Any, Callable, TypeVar
 
 from llvmlite import ir
 import numba
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 Function = TypeVar('Function', bound=Callable[..., Any])
 
 _logger = logging.getLogger(__name__)
-_warned = False
+_warned: set[str] = set()
+
+
+class _RepairingCache(FunctionCache):  # type: ignore[misc]
+    """
+    Numba's cache of one function, which compiles again what it finds damaged on disk.
+
+    Numba replaces files but does not wait until they are on the disk: after a power loss they may
+    be empty or cut off.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled code of a signature, None if there is none that can be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # noqa: B902  half of a pickle raises anything
+            _warn_once('damaged', (
+                f'compiled code in {self.cache_path} is damaged ({type(error).__name__}): it is '
+                'compiled again, which takes some seconds'))
+        try:
+            self.flush()
+        except OSError:  # the folder is not ours to write to
+            self.disable()
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep compiled code, if the disk takes it."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _warn_once('unsaved', (
+                f'compiled code cannot be kept ({error}): every start takes some seconds longer. '
+                'Set NUMBA_CACHE_DIR to a folder that can be written.'))
 
 
 def compiled(function: Function) -> Function:
@@ -21,23 +54,27 @@ def compiled(function: Function) -> Function:
     The function runs without the interpreter's lock. Where neither the package's folder nor the
     user's cache folder can be written, it is compiled again in every process.
     """
-    global _warned
+    dispatcher = numba.njit(nogil=True)(function)
     try:
-        dispatcher = numba.njit(cache=True, nogil=True)(function)
+        dispatcher._cache = _RepairingCache(function)
     except RuntimeError as error:  # numba found no folder that it may write
-        if not _warned:
-            _logger.warning(
-                'compiled code cannot be kept (%s): every start takes some seconds longer. Set '
-                'NUMBA_CACHE_DIR to a folder that can be written.', error)
-            _warned = True
-        return numba.njit(nogil=True)(function)  # type: ignore
+        _warn_once('unsaved', (
+            f'compiled code cannot be kept ({error}): every start takes some seconds longer. '
+            'Set NUMBA_CACHE_DIR to a folder that can be written.'))
+        return dispatcher  # type: ignore
     # Numba looks at the age of the function's own file alone, and would go on with the old code
     # of what it calls in other files.
-    cache_file: Any = getattr(getattr(dispatcher, '_cache', None), '_cache_file', None)
+    cache_file: Any = getattr(dispatcher._cache, '_cache_file', None)
     if hasattr(cache_file, '_source_stamp'):
         stats = [os.stat(source) for source in sorted(_find_sources(function) | {__file__})]
         cache_file._source_stamp = [(stat.st_mtime, stat.st_size) for stat in stats]
     return dispatcher  # type: ignore
+
+
+def _warn_once(kind: str, text: str) -> None:
+    if kind not in _warned:
+        _warned.add(kind)
+        _logger.warning('%s', text)
 
 
 def _find_sources(function: Callable[..., Any]) -> set[str]:

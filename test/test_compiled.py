@@ -1,9 +1,13 @@
 """Machine code that is kept on disk is never older than what it was made of."""
 
+import importlib.util
+import logging
 import os
 import subprocess
 import sys
 
+from epvlm_ros import compiled as compilation
+import numba
 import pytest
 
 
@@ -31,3 +35,40 @@ def test_a_change_in_another_file_compiles_the_caller_anew(tmp_path):
             capture_output=True, text=True, timeout=120, check=True)
         outputs.append(done.stdout.split())
     assert outputs == [['13', '0'], ['13', '1'], ['20003', '0']]
+
+
+def load_module(path):
+    """Import a file anew, as a process that starts would."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('ending', ['nbi', 'nbc'])
+@pytest.mark.parametrize('share', [0.0, 0.5, 'zeros'])
+def test_a_damaged_cache_is_compiled_again_with_one_warning(
+        tmp_path, monkeypatch, caplog, ending, share):
+    monkeypatch.setattr(numba.config, 'CACHE_DIR', str(tmp_path / 'cache'))
+    monkeypatch.setattr(compilation, '_warned', set())
+    path = tmp_path / 'answers.py'
+    path.write_text(
+        'from epvlm_ros.compiled import compiled\n\n\n'
+        '@compiled\ndef one(number):\n    return number + 1\n\n\n'
+        '@compiled\ndef two(number):\n    return number + 2\n')
+    first = load_module(path)
+    assert (first.one(3), first.two(3)) == (4, 5)
+    files = list((tmp_path / 'cache').rglob(f'*.{ending}'))
+    assert len(files) == 2
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(
+            bytes(len(content)) if share == 'zeros' else content[:int(share * len(content))])
+    with caplog.at_level(logging.WARNING):
+        damaged = load_module(path)
+        assert (damaged.one(3), damaged.two(3)) == (4, 5)
+    warning, = caplog.messages
+    assert 'is damaged' in warning and 'compiled again' in warning
+    repaired = load_module(path)
+    assert (repaired.one(3), repaired.two(3)) == (4, 5)
+    assert sum(repaired.one.stats.cache_hits.values()) == 1
