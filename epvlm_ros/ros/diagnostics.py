@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from epvlm_ros.events.registration import RegistrationMonitor
 from epvlm_ros.events.sync.guided_frame import GuidedFrame
 from epvlm_ros.events.sync.input_queue import InputQueue
+from epvlm_ros.events.sync.stamp_monitor import StampMonitor
 from epvlm_ros.events.sync.synchronizer import FrameSynchronizer
 from epvlm_ros.time_units import SECOND
 import numpy as np
@@ -18,7 +19,7 @@ from std_msgs.msg import Header
 # Counters whose growth within a period is a warning, and its text.
 _EVENT_FAULTS = {
     'num_lost_packets': 'packets were lost on the way',
-    'num_bad_packets': 'packets are of no known encoding or size',
+    'num_bad_packets': 'packets are of no known encoding, or of another camera than the others',
     'num_shed_packets': 'events come faster than they can be processed',
     'num_dropped_packets': 'events come faster than they can be processed',
     'decoder_num_unknown_words': 'packets hold words of unknown meaning',
@@ -51,7 +52,7 @@ class SyncDiagnostics:
 
     def make(
         self, stamp: Time, now_s: float, synchronizer: FrameSynchronizer, input_queue: InputQueue,
-        monitor: RegistrationMonitor,
+        monitor: RegistrationMonitor, stamp_monitor: StampMonitor,
     ) -> DiagnosticArray:
         """Report what happened since the last call, in four parts."""
         totals = _totals(synchronizer, input_queue)
@@ -62,7 +63,7 @@ class SyncDiagnostics:
                  for key in ('num_packets', 'num_events', 'num_bytes', 'num_frames')}
         status = [
             self._events(totals, news, rates, synchronizer, input_queue),
-            self._clock(synchronizer),
+            self._clock(synchronizer, stamp_monitor),
             self._frames(totals, news, rates),
             self._registration(monitor),
         ]
@@ -86,7 +87,9 @@ class SyncDiagnostics:
             faults = ['no event packet lately']
         return make_status(self._name, 'events', faults, values)
 
-    def _clock(self, synchronizer: FrameSynchronizer) -> DiagnosticStatus:
+    def _clock(
+        self, synchronizer: FrameSynchronizer, stamp_monitor: StampMonitor,
+    ) -> DiagnosticStatus:
         clock = synchronizer.clock
         values = {
             'sync_mode': synchronizer.config.sync_mode, 'offset_ns': clock.offset_ns,
@@ -94,6 +97,8 @@ class SyncDiagnostics:
             'sync_error_ns': synchronizer.sync_error_ns,
             'num_resets': synchronizer.counters.num_resets}
         faults = ['the time of the sensor is not known yet'] if clock.offset_ns is None else []
+        if stamp_monitor.warning:
+            faults.append(stamp_monitor.warning)
         return make_status(self._name, 'clock', faults, values)
 
     def _frames(

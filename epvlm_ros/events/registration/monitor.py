@@ -11,6 +11,7 @@ import numpy as np
 
 _NUM_OBSERVATIONS = 15
 _MIN_OBSERVATIONS = 5
+_MIN_DISAGREEING = 10  # clear shifts, each far off, but not two of them alike
 # A moving edge has events only as far as it moves across itself: edges of one direction are
 # compared at a time, and the direction that fits best is that of the motion.
 _DIRECTIONS = tuple(math.radians(angle) for angle in (0.0, 45.0, 90.0, 135.0))
@@ -29,7 +30,7 @@ class RegistrationMonitor:
     """
     Compares activity with edges now and then, and says if one is shifted against the other.
 
-    It says nothing while too little moves, or while observations disagree.
+    It says nothing while too little moves, or while hardly any observation is clear.
     """
 
     def __init__(self) -> None:
@@ -76,11 +77,20 @@ class RegistrationMonitor:
     @property
     def warning(self) -> str:
         """Return what is wrong and the remedy, '' if nothing is known to be wrong."""
-        shift = self.shift_px
-        if shift is None or self._layout is None:
+        shifts = [shift for shift in self._shifts if shift is not None]
+        if self._layout is None or not shifts:
             return ''
+        shift, limit_px = self.shift_px, max(_WARNING_CELLS * self._layout[2], _WARNING_PX)
+        if shift is None:
+            distance_px = float(np.median(np.hypot(*np.transpose(shifts))))
+            if len(shifts) < _MIN_DISAGREEING or distance_px <= limit_px:
+                return ''
+            return (
+                f'event activity lies about {distance_px:.0f} px beside the edges of the image, '
+                'each time elsewhere: it is of another time; are the clocks of event camera and '
+                'camera the same, and is window_offset right?')
         distance_px = math.hypot(*shift)
-        if distance_px <= max(_WARNING_CELLS * self._layout[2], _WARNING_PX):
+        if distance_px <= limit_px:
             return ''
         return (
             f'event activity lies {distance_px:.0f} px beside the edges of the image '

@@ -123,10 +123,10 @@ def test_no_motion_another_scene_and_no_texture_say_nothing(slider):
         assert monitor.shift_px is None and monitor.warning == ''
 
 
-def test_observations_that_disagree_say_nothing(slider):
+def test_some_observations_that_disagree_say_nothing(slider):
     events, frames = slider
     monitor = RegistrationMonitor()
-    for num, (time_ns, grey) in enumerate(frames):
+    for num, (time_ns, grey) in enumerate(frames[:9]):
         shift = [(0, 12), (0, -12), (12, 0), (-12, 0)][num % 4]
         monitor.observe(grey, make_activity(events, time_ns, shift))
     assert monitor.shift_px is None and monitor.warning == ''
@@ -146,3 +146,19 @@ def test_a_frame_of_another_size_is_a_mistake():
     activity = ActivityGrid(np.zeros((10, 10), np.float32), 4, 40, 40, 0, 1)
     with pytest.raises(ValueError, match='for 40 x 40 px: give a frame with its own activity'):
         RegistrationMonitor().observe(np.zeros((40, 44), np.uint8), activity)
+
+
+def test_activity_of_another_time_lies_beside_the_edges_each_time_elsewhere(slider):
+    """As where a camera moves to and fro, and the clocks differ."""
+    events, frames = slider
+    monitor = RegistrationMonitor()
+    texts = []
+    for index in range(15):
+        time_ns, grey = frames[index % len(frames)]
+        shift = ((0, 12), (12, 0), (0, -12), (-12, 0))[index % 4]
+        monitor.observe(grey, make_activity(events, time_ns, shift))
+        texts.append(monitor.warning)
+    assert monitor.shift_px is None
+    assert set(texts[:9]) == {''}
+    assert '12 px beside the edges of the image, each time elsewhere' in texts[-1]
+    assert 'window_offset' in texts[-1]
