@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, cast, TypeVar
 
 from llvmlite import ir
 import numba
@@ -54,21 +54,21 @@ def compiled(function: Function) -> Function:
     The function runs without the interpreter's lock. Where neither the package's folder nor the
     user's cache folder can be written, it is compiled again in every process.
     """
-    dispatcher = numba.njit(nogil=True)(function)
+    dispatcher: Any = numba.njit(nogil=True)(function)
     try:
         dispatcher._cache = _RepairingCache(function)
     except RuntimeError as error:  # numba found no folder that it may write
         _warn_once('unsaved', (
             f'compiled code cannot be kept ({error}): every start takes some seconds longer. '
             'Set NUMBA_CACHE_DIR to a folder that can be written.'))
-        return dispatcher  # type: ignore
+        return cast(Function, dispatcher)
     # Numba looks at the age of the function's own file alone, and would go on with the old code
     # of what it calls in other files.
     cache_file: Any = getattr(dispatcher._cache, '_cache_file', None)
     if hasattr(cache_file, '_source_stamp'):
         stats = [os.stat(source) for source in sorted(_find_sources(function) | {__file__})]
         cache_file._source_stamp = [(stat.st_mtime, stat.st_size) for stat in stats]
-    return dispatcher  # type: ignore
+    return cast(Function, dispatcher)
 
 
 def _warn_once(kind: str, text: str) -> None:

@@ -100,7 +100,8 @@ def _find_frame(options: argparse.Namespace, configs: dict[type, Any]) -> tuple[
             bag, configs[EventSyncConfig], options.at, options.event_topic, options.image_topic,
             configs[FilterConfig])
         rgb = bag.image(guided.frame.payload).rgb
-        problem = '' if guided.completeness else explain_clocks(bag, guided, options.event_topic)
+        problem = '' if guided.completeness else (
+            explain_clocks(bag, guided, options.event_topic) or f'no event data: {guided.reason}')
     return guided, rgb, problem
 
 

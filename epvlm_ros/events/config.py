@@ -68,12 +68,16 @@ class EventSyncConfig(Validated):
 
     # The grid.
     cell_size: int = parameter(
-        4, 'Side of a cell of the activity grid, in image pixels.', minimum=1, maximum=64)
+        0, 'Side of a cell of the activity grid, in image pixels; 0 chooses by the size of the '
+        'image: 4 up to about 1280 x 800 pixels, then 8, 16, 32 or 64.', minimum=0, maximum=64)
     bin_length: float = parameter(
         0.001, 'Length of a time bin of the event counts, in seconds.',
         minimum=0.0001, maximum=0.1)
     history_length: float = parameter(
         1.0, 'How long events are remembered, in seconds.', minimum=0.01, maximum=10.0)
+    max_grid_memory: float = parameter(
+        1024.0, 'Most memory for the event counts of all time bins, in megabytes; frames that '
+        'would need more are refused.', minimum=1.0, maximum=1000000.0)
 
     # Where event pixels are in the image.
     registration: str = parameter(
@@ -123,6 +127,20 @@ class EventSyncConfig(Validated):
     def window_centre(self) -> float:
         """Return the centre of a window in seconds after the stamp of its frame."""
         return self.window_offset + _TO_MIDDLE[self.stamped_at] * self.exposure_time
+
+    @property
+    def warning(self) -> str:
+        """Return which values hardly go together, and the remedy; '' if all do."""
+        end = round(self.window_centre + self.window_length / 2, 9)
+        # No mistake for certain: frames of a slow camera arrive when their events are there.
+        if end <= self.max_wait:
+            return ''
+        return (
+            f'window_length is {self.window_length}, window_offset {self.window_offset}, '
+            f'exposure_time {self.exposure_time}: a window ends {end:g} s after the stamp of its '
+            f'frame, which waits for max_wait {self.max_wait} s; it lacks events unless it '
+            f'arrives {end - self.max_wait:g} s after its stamp: give max_wait {end:g} or more, '
+            'or a shorter window_length')
 
     def _check_reach(self) -> None:
         """Check that the start of a window is still remembered when its frame leaves."""

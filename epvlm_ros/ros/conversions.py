@@ -45,7 +45,7 @@ def to_guided_frame_message(guided: GuidedFrame) -> EventGuidedFrame:
         window_start=to_time(activity.window_start_ns),
         window_end=to_time(activity.window_end_ns),
         missing=int(guided.missing), coverage=float(guided.completeness),
-        wait=float(guided.wait_s),
+        wait=float(guided.wait_s), reason=guided.reason,
         num_events=round(activity.num_events),
         cell_size=activity.cell_size_px, rows=rows, cols=cols,
         pixel_density=activity.pixel_density)

@@ -15,6 +15,7 @@ from epvlm_ros.events.registration import CameraRegistration, RegistrationMonito
 from epvlm_ros.events.sync.completeness import Missing
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
 from epvlm_ros.events.sync.input_queue import InputQueue, Kind, QueueItem
+from epvlm_ros.events.sync.stamp_monitor import StampMonitor
 from epvlm_ros.events.sync.synchronizer import FrameSynchronizer
 from epvlm_ros.images import image_to_rgb, WhiteLevel
 from epvlm_ros.ros.conversions import to_guided_frame_message
@@ -48,9 +49,11 @@ class SyncWorker:
             config.max_event_delay, round(config.max_queued_event_data * MEGABYTE),
             config.max_pending_frames)
         self._monitor = RegistrationMonitor()
+        self._stamp_monitor = StampMonitor()
         self._diagnostics = SyncDiagnostics(node.get_fully_qualified_name())
         self._next_report_s = time.monotonic() + REPORT_PERIOD_S
         self._last_check_s = time.monotonic()  # of the registration
+        self._warn_of(config)
         self.failure: BaseException | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name='event_sync', daemon=True)
@@ -76,11 +79,16 @@ class SyncWorker:
     def reconfigure(self, config: EventSyncConfig, filters: Any) -> None:
         """Use new values of the dynamic parameters from now on."""
         self._input_queue.put_call(lambda: self._synchronizer.reconfigure(config, filters))
+        self._warn_of(config)
 
     def stop(self) -> None:
         """End the thread and wait for its end."""
         self._stopping.set()
         self._thread.join()
+
+    def _warn_of(self, config: EventSyncConfig) -> None:
+        if config.warning:
+            self._node.get_logger().warning(config.warning)
 
     # Called on the thread.
 
@@ -112,7 +120,11 @@ class SyncWorker:
 
     def _publish(self, guided: GuidedFrame) -> None:
         self._send(to_guided_frame_message(guided))
-        self._diagnostics.add_frame(guided, self._node.get_clock().now().nanoseconds)
+        now_ns = self._node.get_clock().now().nanoseconds
+        self._diagnostics.add_frame(guided, now_ns)
+        if self._synchronizer.config.sync_mode == 'free_running':  # else stamps do not matter
+            self._stamp_monitor.observe(
+                self._synchronizer.last_packet_ns, guided.frame.stamp_ns, guided.wait_s, now_ns)
         if guided.missing != Missing.COMPLETE:
             self._node.get_logger().warning(
                 self._explain(guided), throttle_duration_sec=LOG_PERIOD_S)
@@ -126,9 +138,9 @@ class SyncWorker:
         except ValueError:
             return  # was logged when the frame came
         self._monitor.observe(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), guided.activity)
-        if self._monitor.warning:
-            self._node.get_logger().warning(
-                self._monitor.warning, throttle_duration_sec=12 * LOG_PERIOD_S)
+        warning = self._stamp_monitor.warning or self._monitor.warning
+        if warning:
+            self._node.get_logger().warning(warning, throttle_duration_sec=12 * LOG_PERIOD_S)
 
     def _explain(self, guided: GuidedFrame) -> str:
         """Say what a frame lacks and the likely cause."""
@@ -140,6 +152,8 @@ class SyncWorker:
             return f'{text}; no registration yet, waiting for {waiting_for}'
         if packet_ns is None:
             return f'{text}; no event packet yet on {self._node.resolve_topic_name("events")}'
+        if guided.missing & Missing.EVENTS_DISCARDED:
+            return f'{text}; {guided.reason}'
         if guided.missing & Missing.EVENTS_SHED:
             return (f'{text}; events come faster than they can be processed: '
                     f'{self._synchronizer.counters.num_shed_packets} packets were skimmed and '
@@ -160,4 +174,4 @@ class SyncWorker:
         self._next_report_s = now_s + REPORT_PERIOD_S
         self._report(self._diagnostics.make(
             self._node.get_clock().now().to_msg(), now_s, self._synchronizer, self._input_queue,
-            self._monitor))
+            self._monitor, self._stamp_monitor))

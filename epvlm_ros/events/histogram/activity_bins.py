@@ -6,6 +6,7 @@ from epvlm_ros.activity_grid import ActivityGrid, grid_shape
 from epvlm_ros.events.histogram.bin_kernels import (
     add_separable, add_stretches, advance, BinRing, count_back, PixelCounter, STATE_DTYPE,
     sum_window)
+from epvlm_ros.events.histogram.grid_size import SPARE_ROWS
 from epvlm_ros.events.histogram.run_tables import (
     make_separable_table, make_stretch_table, SeparableTable, StretchTable)
 from epvlm_ros.events.packet.pixel_runs import PixelRuns
@@ -64,7 +65,7 @@ class ActivityBins:
         # Behind the cells there is room for nothing: loops add zeros there.
         self._num_cells = num_cells
         self._ring = BinRing(
-            np.zeros((num_bins, num_cells + 3 * self.shape[1]), np.uint16),
+            np.zeros((num_bins, num_cells + SPARE_ROWS * self.shape[1]), np.uint16),
             np.zeros(num_bins, np.int64), np.zeros(1, STATE_DTYPE), self.bin_length_ns)
         self._state = self._ring.states
 

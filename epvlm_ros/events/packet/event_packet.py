@@ -90,13 +90,15 @@ class PacketTimes(NamedTuple):
 
     ``first_ns`` is the first complete time stamp, ``last_ns`` the time at the end, in stream
     order; None where the packet completed no time stamp. ``num_events`` counts events inside the
-    sensor, before any filter; 0 for a skimmed packet.
+    sensor, before any filter, ``num_discarded`` those outside of it or invalid; both are 0 for a
+    skimmed packet.
     """
 
     first_ns: int | None
     last_ns: int | None
     num_events: int
     triggers: Triggers = NO_TRIGGERS
+    num_discarded: int = 0
 
 
 @dataclass

@@ -4,6 +4,7 @@ Decoders of event packets, one module for each wire format, with one interface.
 A decoder returns all events (``decode``) or counts them into activity bins (``accumulate``).
 """
 
+from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.packet_codecs.decoder import PacketDecoder
 from epvlm_ros.events.packet_codecs.evt3 import Evt3Decoder
 from epvlm_ros.events.packet_codecs.evt3_encoder import encode_evt3
@@ -28,5 +29,8 @@ def make_decoder(encoding: str, width: int, height: int) -> PacketDecoder:
     Raises ValueError if the encoding is not in ``ENCODINGS`` or the sensor size is out of range.
     """
     if encoding not in _DECODERS:
-        raise ValueError(f'encoding {encoding!r} is unknown: give one of {", ".join(ENCODINGS)}')
+        raise ValueError(
+            f'encoding {clean_text(encoding)!r} cannot be read, only {", ".join(ENCODINGS)}: set '
+            'the driver of the event camera to one of these; epvlm convert makes them of '
+            'recordings')
     return _DECODERS[encoding](width, height)

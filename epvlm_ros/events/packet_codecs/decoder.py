@@ -175,7 +175,8 @@ class PacketDecoder(ABC):
             tally['first_ns'] if tally['has_first'] else None,
             tally['last_ns'] if tally['has_last'] else None,
             num_events,
-            records_to_triggers(self._triggers[:num_triggers]) if num_triggers else NO_TRIGGERS)
+            records_to_triggers(self._triggers[:num_triggers]) if num_triggers else NO_TRIGGERS,
+            tally['num_out_of_range'] + tally['num_invalid'])
 
     def _next_runs(self, packet: EventPacket, words: np.ndarray, time_base: int) -> PixelRuns:
         self._parse(words, time_base, self._runs, self._triggers, self._tally)

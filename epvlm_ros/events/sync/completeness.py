@@ -19,6 +19,23 @@ class Missing(IntFlag):
     PACKETS_LOST = 8
     EVENTS_SHED = 16
     NOT_TRIGGERED = 32
+    EVENTS_DISCARDED = 64
+
+
+_REASONS = {
+    Missing.NO_EVENT_STREAM: 'no event packet could be used',
+    Missing.WINDOW_START_MISSING: 'events began after the start of the window',
+    Missing.WINDOW_END_MISSING: 'events did not reach the end of the window in time',
+    Missing.PACKETS_LOST: 'event packets were lost',
+    Missing.EVENTS_SHED: 'events came faster than they could be processed',
+    Missing.NOT_TRIGGERED: 'no trigger edge was found',
+    Missing.EVENTS_DISCARDED: 'events lie outside of the sensor size that their packets state',
+}
+
+
+def describe_missing(missing: Missing) -> str:
+    """Return in words what a guided frame lacks, '' for nothing."""
+    return '; '.join(text for flag, text in _REASONS.items() if flag in missing)
 
 
 class _Gap(NamedTuple):
@@ -40,13 +57,15 @@ class StreamCompleteness:
         self._gaps: deque[_Gap] = deque(maxlen=MAX_GAPS)  # in order, without overlap
 
     def extend(
-        self, first_ns: int, last_ns: int, after_loss: bool, shed: bool = False,
+        self, first_ns: int, last_ns: int, after_loss: bool,
+        uncounted: Missing = Missing.COMPLETE,
     ) -> None:
         """
         Take the first and the last time of one packet.
 
-        ``after_loss`` says that packets before it were lost, ``shed`` that its events were not
-        counted: those before its first time stamp may be of any time since the packet before.
+        ``after_loss`` says that packets before it were lost, ``uncounted`` why its events were not
+        counted, if they were not: those before its first time stamp may be of any time since the
+        packet before.
         """
         if self.begin_ns is None:
             self.begin_ns = first_ns
@@ -54,8 +73,8 @@ class StreamCompleteness:
             self.latest_ns = first_ns
         elif after_loss:
             self._add_gap(first_ns, Missing.PACKETS_LOST)
-        if shed:
-            self._add_gap(last_ns, Missing.EVENTS_SHED)
+        if uncounted:
+            self._add_gap(last_ns, uncounted)
         self.latest_ns = max(self.latest_ns, last_ns)
 
     def judge(self, start_ns: int, end_ns: int, oldest_ns: int) -> tuple[Missing, float]:

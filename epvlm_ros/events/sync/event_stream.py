@@ -14,6 +14,7 @@ from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.events.filters import EventFilter, make_filters
 from epvlm_ros.events.histogram.activity_bins import ActivityBins
+from epvlm_ros.events.histogram.grid_size import find_cell_size
 from epvlm_ros.events.packet import DecoderCounters, EventPacket, PacketTimes
 from epvlm_ros.events.packet_codecs import make_decoder, PacketDecoder
 from epvlm_ros.events.registration import find_pixel_density, make_cell_lookup, Registration
@@ -23,6 +24,9 @@ from epvlm_ros.events.sync.triggers import TriggerMatcher
 from epvlm_ros.time_units import is_set_back, SECOND
 
 MAX_EARLY_PACKETS = 256  # about a second, kept until the size of the image is known
+# So many packets of another encoding or sensor size in a row are another camera's stream; some
+# among others are refused, since every change makes all tables anew.
+_MAX_FOREIGN_PACKETS = 8
 # A number further back than this is that of a driver that started again, not of a late packet.
 _MAX_REORDERED_PACKETS = 16
 
@@ -34,7 +38,7 @@ class StreamCounters:
     num_packets: int = 0
     num_bytes: int = 0  # of payload
     num_events: int = 0  # before filters, and without those of shed packets
-    num_bad_packets: int = 0  # of unknown encoding or size
+    num_bad_packets: int = 0  # of unknown encoding or size, or of another than those before
     num_lost_packets: int = 0  # by their numbers
     num_reordered_packets: int = 0  # came after one of a higher number, counted as lost before
     num_shed_packets: int = 0  # only their times were read
@@ -69,7 +73,9 @@ class EventStream:
         self._early: deque[tuple[EventPacket, bool]] = deque(maxlen=MAX_EARLY_PACKETS)
         self._completeness = StreamCompleteness()
         self._last_seq: int | None = None
+        self._last_stamp_ns: int | None = None  # of the packets that were taken
         self._after_loss = False
+        self._num_foreign = 0  # packets in a row
 
     @property
     def has_time(self) -> bool:
@@ -101,7 +107,8 @@ class EventStream:
 
     def is_set_back_by(self, packet: EventPacket) -> bool:
         """Return whether ``packet`` is of a time long before that of the last one."""
-        return is_set_back(packet.stamp_ns, self.last_packet_ns)
+        is_ours = self.decoder is not None and self.decoder.matches(packet)
+        return is_ours and is_set_back(packet.stamp_ns, self._last_stamp_ns)
 
     def add(self, packet: EventPacket, shed: bool = False) -> None:
         """
@@ -115,6 +122,7 @@ class EventStream:
         self.last_packet_ns = packet.stamp_ns
         try:
             self._prepare_decoder(packet)
+            self._last_stamp_ns = packet.stamp_ns
             if self._image_size is None or self._registration is None:
                 self._early.append((packet, shed))
             else:
@@ -152,10 +160,9 @@ class EventStream:
 
     def find_start(self, start_ns: int, end_ns: int) -> int:
         """
-        Return the start of a window of sensor time by the window mode.
+        Return where a window of sensor time, given as in mode time, starts by the window mode.
 
-        ``start_ns`` and ``end_ns`` are the window in mode time. The start is no earlier than
-        ``max_window_length`` before the end.
+        It is no earlier than ``max_window_length`` before the end.
         """
         config = self._config
         if config.window_mode == 'time' or self._bins is None:
@@ -177,9 +184,18 @@ class EventStream:
         return self._config.sync_mode == 'common_clock'
 
     def _prepare_decoder(self, packet: EventPacket) -> None:
-        if self.decoder is not None and self.decoder.matches(packet):
+        present = self.decoder
+        if present is not None and present.matches(packet):
+            self._num_foreign = 0
             return
         decoder = make_decoder(packet.encoding, packet.width, packet.height)
+        if present is not None and self._num_foreign < _MAX_FOREIGN_PACKETS:
+            self._num_foreign += 1
+            raise ValueError(
+                f'it is {packet.encoding} of {packet.width} x {packet.height} px, those before '
+                f'are {present.encoding} of {present.width} x {present.height} px: let each event '
+                'camera have its own topic')
+        self._num_foreign = 0
         decoder.counters = self.decoder_counters
         self.decoder = decoder
         filters = make_filters(self._filter_config, packet.width, packet.height)
@@ -205,12 +221,18 @@ class EventStream:
         assert self._registration is not None
         config = self._config
         sensor_size = (self.decoder.height, self.decoder.width)
+        cell_size_px = find_cell_size(config, *self._image_size)
         lookup = make_cell_lookup(
-            self._registration, sensor_size, self._image_size, config.cell_size)
+            self._registration, sensor_size, self._image_size, cell_size_px)
+        if lookup.size and lookup.max() < 0:
+            raise ValueError(
+                f'no pixel of the event sensor ({sensor_size[1]} x {sensor_size[0]} px) sees the '
+                f'image ({self._image_size[1]} x {self._image_size[0]} px): correct the '
+                'registration')
         self.pixel_density = find_pixel_density(
             self._registration, sensor_size, self._image_size)
         self._bins = ActivityBins(
-            *self._image_size, config.cell_size, round(config.bin_length * SECOND),
+            *self._image_size, cell_size_px, round(config.bin_length * SECOND),
             round(config.history_length * SECOND), lookup)
         self._completeness = StreamCompleteness()
         return self._bins
@@ -245,7 +267,11 @@ class EventStream:
             self._completeness.extend(times.last_ns, times.last_ns, False)
             bins.advance(times.last_ns)
         else:
-            self._completeness.extend(first_ns, times.last_ns, self._after_loss, shed)
+            uncounted = Missing.EVENTS_SHED if shed else Missing.COMPLETE
+            # A few may be noise of the wire; of most of them the scene cannot be told.
+            if times.num_discarded > times.num_events:
+                uncounted = Missing.EVENTS_DISCARDED
+            self._completeness.extend(first_ns, times.last_ns, self._after_loss, uncounted)
             if shed:  # time passed there as well
                 bins.advance(first_ns)
                 bins.advance(times.last_ns)

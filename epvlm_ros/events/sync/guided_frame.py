@@ -30,6 +30,8 @@ class GuidedFrame:
         Counts of the window, whose bounds are ROS time in ns.
     missing : Missing
         What was missing or late.
+    reason : str
+        The same in words, '' for a complete frame.
     completeness : float
         Share of the window that events were received for, 0 to 1; at 0 the counts are all zero and
         mean nothing.
@@ -47,3 +49,4 @@ class GuidedFrame:
     completeness: float
     wait_s: float
     sync_error_ns: int | None = None
+    reason: str = ''

@@ -17,11 +17,12 @@ from epvlm_ros.activity_grid import ActivityGrid, grid_shape
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.events.filters import EventFilter
 from epvlm_ros.events.histogram.ego_motion import remove_ego_motion
+from epvlm_ros.events.histogram.grid_size import find_cell_size
 from epvlm_ros.events.packet import DecoderCounters, EventPacket
 from epvlm_ros.events.packet_codecs import ENCODINGS, PacketDecoder
 from epvlm_ros.events.registration import IDENTITY, make_registration, Registration
 from epvlm_ros.events.sync.clock import SensorClock
-from epvlm_ros.events.sync.completeness import Missing
+from epvlm_ros.events.sync.completeness import describe_missing, Missing
 from epvlm_ros.events.sync.event_stream import EventStream, StreamCounters
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
 from epvlm_ros.events.sync.window import FrameTime, window_bounds
@@ -123,11 +124,13 @@ class FrameSynchronizer:
         """
         Let a frame wait for the events of its window, from ``now_s`` of a steady clock.
 
-        Raises ValueError if the frame has no pixels; it is not taken.
+        Raises ValueError if the frame has no pixels, or so many that its grid would take more than
+        ``max_grid_memory``; it is not taken.
         """
         if frame.height < 1 or frame.width < 1:
             raise ValueError(
                 f'a frame of {frame.width} x {frame.height} pixels: the camera must send images')
+        find_cell_size(self.config, frame.height, frame.width)  # refuses what is too large
         if is_set_back(frame.stamp_ns, self._last_frame_ns):
             self._release_all(now_s)
             self._round_lead = min(self._round_lead + 1, 1)
@@ -219,11 +222,19 @@ class FrameSynchronizer:
         self.counters.num_frames += 1
         self.counters.num_incomplete_frames += missing != Missing.COMPLETE
         return GuidedFrame(
-            frame, activity, missing, completeness, now_s - waiting.arrival_s, sync_error_ns)
+            frame, activity, missing, completeness, now_s - waiting.arrival_s, sync_error_ns,
+            self._find_reason(missing))
+
+    def _find_reason(self, missing: Missing) -> str:
+        reason, decoder = describe_missing(missing), self.decoder
+        if missing & Missing.EVENTS_DISCARDED and decoder is not None:
+            reason += (f' ({decoder.width} x {decoder.height} px): let the driver state the size '
+                       'of its sensor')
+        return reason
 
     def _make_silence(self, frame: Frame) -> ActivityGrid:
         """Return the activity of a frame without events."""
-        cell_size = self.config.cell_size
+        cell_size = find_cell_size(self.config, frame.height, frame.width)
         start_ns, end_ns = window_bounds(self.config)
         return ActivityGrid(
             np.zeros(grid_shape(frame.height, frame.width, cell_size), np.float32), cell_size,

@@ -328,7 +328,7 @@ def test_evt3_does_not_use_the_time_base():
 
 
 def test_mistakes_of_the_caller():
-    with pytest.raises(ValueError, match="'evt2' is unknown.*evt3, libcaer, libcaer_cmp"):
+    with pytest.raises(ValueError, match="'evt2' cannot be read, only evt3, libcaer, .*convert"):
         make_decoder('evt2', 1, 1)
     with pytest.raises(ValueError, match='-1 x 5'):
         make_decoder('evt3', -1, 5)

@@ -55,6 +55,7 @@ class ClockStates(RuleBasedStateMachine):
             self.sensor_ns += 10 * MS
             self.packet(0)
 
+    @precondition(lambda self: not self.was_set)
     @rule(pause_ms=strategies.integers(0, 5000))
     def pause(self, pause_ms):
         self.sensor_ns += pause_ms * MS

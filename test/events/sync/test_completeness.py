@@ -56,7 +56,7 @@ def test_the_stream_reaches_its_latest_time_in_disorder():
 
 def test_a_shed_packet_counts_from_the_end_of_the_one_before():
     completeness = stream((0, 100, False))
-    completeness.extend(120, 200, after_loss=False, shed=True)
+    completeness.extend(120, 200, after_loss=False, uncounted=Missing.EVENTS_SHED)
     completeness.extend(200, 300, after_loss=False)
     assert completeness.judge(0, 100, 0) == (Missing.COMPLETE, 1.0)
     assert completeness.judge(50, 250, 0) == (Missing.EVENTS_SHED, 0.5)
@@ -65,7 +65,7 @@ def test_a_shed_packet_counts_from_the_end_of_the_one_before():
 
 def test_loss_and_shedding_add_up():
     completeness = stream((0, 100, False))
-    completeness.extend(200, 300, after_loss=True, shed=True)
+    completeness.extend(200, 300, after_loss=True, uncounted=Missing.EVENTS_SHED)
     completeness.extend(300, 400, after_loss=False)
     assert completeness.judge(0, 400, 0) == (Missing.PACKETS_LOST | Missing.EVENTS_SHED, 0.5)
     assert completeness.judge(100, 200, 0) == (Missing.PACKETS_LOST, 0.0)
@@ -75,7 +75,7 @@ def test_loss_and_shedding_add_up():
 
 def test_a_stream_may_begin_with_a_shed_packet():
     completeness = StreamCompleteness()
-    completeness.extend(100, 200, after_loss=False, shed=True)
+    completeness.extend(100, 200, after_loss=False, uncounted=Missing.EVENTS_SHED)
     completeness.extend(200, 300, after_loss=False)
     assert completeness.judge(100, 300, 0) == (Missing.EVENTS_SHED, 0.5)
 
@@ -83,11 +83,12 @@ def test_a_stream_may_begin_with_a_shed_packet():
 def test_every_second_packet_shed_for_seconds():
     completeness = StreamCompleteness()
     for index in range(1000):  # 4 s of packets of 4 ms
-        completeness.extend(index * 4, index * 4 + 4, after_loss=False, shed=index % 2 == 1)
+        uncounted = Missing.EVENTS_SHED if index % 2 else Missing.COMPLETE
+        completeness.extend(index * 4, index * 4 + 4, after_loss=False, uncounted=uncounted)
     assert completeness.judge(0, 4000, 0) == (Missing.EVENTS_SHED, 0.5)
 
 
 def test_a_shed_packet_in_disorder_takes_nothing_back():
     completeness = stream((0, 100, False), (100, 200, False))
-    completeness.extend(50, 90, after_loss=False, shed=True)
+    completeness.extend(50, 90, after_loss=False, uncounted=Missing.EVENTS_SHED)
     assert completeness.judge(0, 200, 0) == (Missing.COMPLETE, 1.0)

@@ -23,17 +23,18 @@ class CompletenessStates(RuleBasedStateMachine):
         self.latest = max(self.latest, end)
 
     @rule(ahead=strategies.integers(-10, 15), length=strategies.integers(0, 10),
-          after_loss=strategies.booleans(), shed=strategies.booleans())
-    def packet(self, ahead, length, after_loss, shed):
+          after_loss=strategies.booleans(), uncounted=strategies.sampled_from(
+              [Missing.COMPLETE, Missing.EVENTS_SHED, Missing.EVENTS_DISCARDED]))
+    def packet(self, ahead, length, after_loss, uncounted):
         first = max((self.latest or 0) + ahead, 0)
         last = first + length
-        self.completeness.extend(first, last, after_loss, shed)
+        self.completeness.extend(first, last, after_loss, uncounted)
         if self.latest is None:
             self.begin = self.latest = first
         elif after_loss:
             self.label(first, Missing.PACKETS_LOST)
-        if shed:
-            self.label(last, Missing.EVENTS_SHED)
+        if uncounted:
+            self.label(last, uncounted)
         self.latest = max(self.latest, last)
 
     @precondition(lambda self: self.latest is not None)

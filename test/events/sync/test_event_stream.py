@@ -131,16 +131,24 @@ def test_a_registration_for_another_size_is_an_error_of_the_packet_not_of_the_fr
     assert stream.counters.num_bad_packets == 2 and not stream.has_time
 
 
+def change_camera(stream, packet):
+    """Let packets of another camera come until they are taken."""
+    for _ in range(8):
+        with pytest.raises(ValueError, match='let each event camera have its own topic'):
+            stream.add(packet)
+    stream.add(packet)
+
+
 def test_counters_go_on_when_the_decoder_is_replaced():
     stream = make_stream(FilterConfig(max_pixel_rate=1.0))
     stream.add(evt3_packet(0, 0, [1, 2]))
-    stream.add(libcaer_packet(1, [5, 6, 7]))
+    change_camera(stream, libcaer_packet(1, [5, 6, 7]))
     assert stream.decoder.encoding == 'libcaer'
     assert stream.decoder_counters is stream.decoder.counters
     assert stream.decoder_counters.num_packets == 2
     assert stream.decoder_counters.num_events == stream.counters.num_events == 5
     assert stream.filters[0].num_removed == 1 + 2  # all but one of each
-    stream.add(evt3_packet(0, 0, [1, 2], width=9))
+    change_camera(stream, evt3_packet(0, 0, [1, 2], width=9))
     assert stream.decoder_counters.num_packets == 3
 
 
@@ -279,3 +287,51 @@ def test_filters_see_every_packet_and_start_anew_with_time():
     stream.restart()
     stream.add(evt3_packet(2, 4, [5]))
     assert stream.filters[0].num_removed == 3
+
+
+@pytest.mark.parametrize(('size', 'missing', 'share'), [
+    ((0, 0), Missing.EVENTS_DISCARDED, 0.0),  # what some drivers send before they know better
+    ((8, 4), Missing.EVENTS_DISCARDED, 0.0),  # 3 of 4 events are at x = 6
+    ((8, 8), Missing.COMPLETE, 1.0),
+])
+def test_events_outside_of_the_sensor_are_no_silence(size, missing, share):
+    stream = make_stream()
+    events = Events(np.array([6, 1, 6, 6], np.uint16), np.zeros(4, np.uint16),
+                    np.ones(4, np.uint8), np.array([1, 2, 3, 4]) * MS)
+    stream.add(evt3_packet(0, 0, events=encode_evt3(events, start_ns=0), height=size[0],
+                           width=size[1]))
+    assert stream.judge(0, 4 * MS) == (missing, share)
+
+
+def test_a_few_events_outside_of_the_sensor_are_noise():
+    stream = make_stream()
+    events = Events(np.array([6, 1, 2, 9], np.uint16), np.zeros(4, np.uint16),
+                    np.ones(4, np.uint8), np.array([1, 2, 3, 4]) * MS)
+    stream.add(evt3_packet(0, 0, events=encode_evt3(events, start_ns=0)))
+    assert stream.judge(0, 4 * MS) == (Missing.COMPLETE, 1.0)
+
+
+def test_packets_of_a_second_camera_are_refused_by_name_and_change_nothing():
+    stream = make_stream()
+    for seq in range(20):
+        stream.add(evt3_packet(seq, 4 * seq, [4 * seq + 1]))
+        decoder = stream.decoder
+        # Its clock is another one: its stamps are an hour back.
+        foreign = evt3_packet(7 * seq, 4 * seq, [4 * seq + 1], width=4096, height=4096)
+        foreign = replace(foreign, stamp_ns=foreign.stamp_ns - 3600 * SECOND)
+        assert not stream.is_set_back_by(foreign)
+        with pytest.raises(ValueError, match='evt3 of 4096 x 4096 px, those before are evt3 of '
+                                             '8 x 8 px: let each event camera have its own topic'):
+            stream.add(foreign)
+        assert stream.decoder is decoder
+    assert stream.counters.num_resets == 0 and stream.counters.num_lost_packets == 0
+    assert stream.counters.num_bad_packets == 20
+    assert num_events(stream, 0, 80) == 20 and stream.judge(0, 77 * MS)[0] == Missing.COMPLETE
+
+
+def test_another_camera_takes_over_when_its_packets_are_alone():
+    stream = make_stream()
+    stream.add(evt3_packet(0, 0, [1]))
+    change_camera(stream, evt3_packet(8, 32, [33], width=4, height=4))
+    assert (stream.decoder.width, num_events(stream, 0, 80)) == (4, 1)
+    assert stream.counters.num_bad_packets == 8

@@ -1,5 +1,7 @@
 """Frames leave once, in order, with exactly the events of their windows."""
 
+from epvlm_ros.bag import BagReader
+from epvlm_ros.bag.offline_sync import guided_frames
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.events.packet import EventPacket, Events
 from epvlm_ros.events.packet_codecs import encode_evt3
@@ -402,3 +404,23 @@ def test_the_activity_of_a_moving_camera_is_taken_off(is_on):
     guided, = sync.poll(0.0)
     assert guided.missing == Missing.COMPLETE
     assert guided.activity.num_events == (0 if is_on else 24 * 32)
+
+
+def test_packets_that_state_a_sensor_without_pixels(shared_cases):
+    with BagReader(shared_cases / 'zero_geometry') as bag:
+        frames = list(guided_frames(bag, EventSyncConfig()))
+    assert len(frames) == 2
+    for guided in frames:
+        assert guided.completeness == 0.0 and guided.activity.num_events == 0
+        assert guided.missing & Missing.EVENTS_DISCARDED
+        assert 'outside of the sensor size that their packets state (0 x 0 px)' in guided.reason
+
+
+def test_a_registration_that_shows_the_sensor_nothing_is_refused():
+    sync = synchronizer(homography=(1.0, 0.0, 1e4, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    sync.add_frame(frame(20), 0.0)
+    with pytest.raises(ValueError, match='no pixel of the event sensor .* sees the image .*: '
+                                         'correct the registration'):
+        sync.add_packet(packet(4, [17]), 0.0)
+    guided, = sync.poll(1.0)
+    assert guided.missing == Missing.NO_EVENT_STREAM
