@@ -9,7 +9,7 @@ from pathlib import Path
 import shutil
 from typing import Any, Callable, Iterable, Iterator
 
-from epvlm_ros.bag.convert.event_tables import EventTable
+from epvlm_ros.bag.convert.event_tables import EventTable, HDF5_SUFFIXES
 from epvlm_ros.bag.convert.prophesee_files import DatFile, RawFile
 from epvlm_ros.bag.convert.sources import BagSource, EventBatch, Ros1BagSource
 from epvlm_ros.bag.message_types import make_typestore
@@ -20,7 +20,7 @@ import numpy as np
 
 _MAX_SPAN_NS = 2 ** 32  # of a packet: its events have times of 32 bits
 _NUM_ROWS = 2 ** 15
-_TABLES = ('.npz', '.txt', '.csv')
+_TABLES = ('.npz', '.txt', '.csv', *HDF5_SUFFIXES)
 
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -75,6 +75,10 @@ def _open(source: Path, size: tuple[int, int] | None, time_unit: str) -> Any:
         return RawFile(source, size)
     if source.suffix == '.dat':
         return DatFile(source, size)
+    if source.suffix == '.aedat4':
+        raise ValueError(
+            f'{source} is AEDAT 4, which is not read: save it as .npz or text of time, x, y and '
+            'polarity, for example with dv-processing or the package aedat')
     if source.suffix in _TABLES:
         return EventTable(source, size, time_unit)
     if source.suffix == '.bag':

@@ -1,9 +1,9 @@
-"""Events as tables: .npz with an array for each column, and text with a line for each event."""
+"""Events as tables: .npz and HDF5 with an array for each column, text with a line for each."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 import zipfile
 
 from epvlm_ros.bag.convert.prophesee_files import FRAME_ID, TOPIC
@@ -15,16 +15,18 @@ import numpy as np
 _NAMES = {'x': ('x', 'xs'), 'y': ('y', 'ys'), 'polarity': ('p', 'ps', 'pol', 'polarity'),
           't': ('t', 'ts', 'time', 'timestamp', 'timestamps')}
 _NS = {'s': 10 ** 9, 'ms': 10 ** 6, 'us': 1000, 'ns': 1}
-_NUM_LINES = 100_000  # at once
+_NUM_LINES, _NUM_ROWS = 100_000, 1_000_000  # at once
+HDF5_SUFFIXES = ('.h5', '.hdf5')
 
 
 class EventTable:
     """
     A table of events in the order of their times, which become ROS time.
 
-    Columns of text are time, x, y and polarity. Times are in ``time_unit`` (s, ms, us, ns); if
-    that is empty, in seconds where they have a fraction and in us where they are whole numbers,
-    and ``problems`` says which.
+    Columns of text are time, x, y and polarity. Arrays of HDF5 are in the group events, and
+    t_offset beside it is added to the times, as in DSEC. Times are in ``time_unit`` (s, ms, us,
+    ns); if that is empty, in seconds where they have a fraction and in us where they are whole
+    numbers, and ``problems`` says which.
     """
 
     def __init__(self, path: Path, size: tuple[int, int] | None, time_unit: str) -> None:
@@ -43,8 +45,12 @@ class EventTable:
         """Do nothing: files are closed as soon as they are read."""
 
     def __iter__(self) -> Iterator[EventBatch]:
-        is_npz = self._path.suffix == '.npz'
-        for columns in self._read_npz() if is_npz else self._read_text():
+        if self._path.suffix == '.npz':
+            tables = self._read_npz()
+        else:
+            is_hdf5 = self._path.suffix in HDF5_SUFFIXES
+            tables = self._read_hdf5() if is_hdf5 else self._read_text()
+        for columns in tables:
             events = self._to_events(*columns)
             for part in split_in_time(events):
                 yield EventBatch(TOPIC, int(part.t_ns.max()), int(part.t_ns[0]), FRAME_ID,
@@ -60,7 +66,33 @@ class EventTable:
             raise ValueError(f'{self._path} cannot be read as .npz: {error}') from None
         yield [self._find(found, column) for column in ('t', 'x', 'y', 'polarity')]
 
-    def _find(self, arrays: dict[str, np.ndarray], column: str) -> np.ndarray:
+    def _read_hdf5(self) -> Iterator[list[np.ndarray]]:
+        try:
+            import h5py
+        except ImportError:
+            raise ValueError(
+                f'{self._path} needs h5py: run pip install h5py, and hdf5plugin for files that '
+                'are compressed by Blosc as those of DSEC') from None
+        try:
+            import hdf5plugin  # noqa: F401  adds compressions to h5py
+        except ImportError:
+            pass
+        try:
+            with h5py.File(self._path, 'r') as file:
+                group = file['events'] if 'events' in file else file
+                found = {name.lower(): item for name, item in group.items()
+                         if isinstance(item, h5py.Dataset)}
+                offset = int(file['t_offset'][()]) if 't_offset' in file else 0
+                columns = [self._find(found, column) for column in ('t', 'x', 'y', 'polarity')]
+                for start in range(0, len(columns[0]), _NUM_ROWS):
+                    t, *others = (column[start:start + _NUM_ROWS] for column in columns)
+                    yield [t + offset, *others]
+        except (OSError, KeyError, TypeError) as error:
+            raise ValueError(
+                f'{self._path} cannot be read as HDF5 of events: {error} (files that are '
+                'compressed by Blosc need hdf5plugin)') from None
+
+    def _find(self, arrays: dict[str, Any], column: str) -> Any:
         for name in _NAMES[column]:
             if name in arrays:
                 return arrays[name]

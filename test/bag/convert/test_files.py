@@ -1,6 +1,7 @@
 """Files of cameras and simulators, written here word by word, become recordings."""
 
 import struct
+import sys
 
 from epvlm_ros.bag import BagReader
 from epvlm_ros.bag.convert import convert
@@ -145,6 +146,7 @@ def test_tables(tmp_path, kind, unit, scale, option, problems):
     ('a.dat', b'% Width 4\n% Height 3\n\x01\x08', 'does not hold events of 8 bytes'),
     ('a.dat', b'% Width 4\n% Height 3\n', 'does not hold events of 8 bytes'),
     ('a.txt', b'1 2 3 0\n', 'give --size'),
+    ('a.h5', b'rubbish', 'give --size'), ('a.aedat4', b'', 'is AEDAT 4, which is not read'),
     ('a.npz', b'rubbish', 'give --size')])
 def test_files_that_cannot_be_converted(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
@@ -175,6 +177,30 @@ def test_an_npz_without_the_columns(tmp_path):
     (tmp_path / 'a.npz').write_bytes(b'rubbish')
     with pytest.raises(ValueError, match='cannot be read as .npz'):
         convert(tmp_path / 'a.npz', tmp_path / 'bag', size=SIZE)
+
+
+@pytest.mark.process  # h5py asks the system what it is
+def test_hdf5(tmp_path):
+    h5py = pytest.importorskip('h5py', reason='h5py is not installed')
+    rows = make_events(200, span_us=9_000)
+    x, y, polarity, t_us = np.array(rows).T
+    with h5py.File(tmp_path / 'a.h5', 'w') as file:
+        file['events/x'], file['events/y'] = x.astype('u2'), y.astype('u2')
+        file['events/p'], file['events/t'] = polarity.astype('u1'), t_us.astype('u4')
+        file['t_offset'] = 50_000_000_000
+    convert(tmp_path / 'a.h5', tmp_path / 'bag', size=SIZE, time_unit='us')
+    assert read_back(tmp_path / 'bag')[0] == [
+        (x, y, polarity, 50_000_000_000 + t_us) for x, y, polarity, t_us in rows]
+    (tmp_path / 'a.h5').write_bytes(b'rubbish')
+    with pytest.raises(ValueError, match='cannot be read as HDF5 of events'):
+        convert(tmp_path / 'a.h5', tmp_path / 'more', size=SIZE)
+
+
+def test_hdf5_names_the_package_that_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'h5py', None)
+    (tmp_path / 'a.h5').write_bytes(b'')
+    with pytest.raises(ValueError, match='needs h5py: run pip install h5py'):
+        convert(tmp_path / 'a.h5', tmp_path / 'bag', size=SIZE)
 
 
 def test_the_command(tmp_path, capsys):
