@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, Iterator
+import warnings
 import zipfile
 
 from epvlm_ros.bag.convert.prophesee_files import FRAME_ID, TOPIC
@@ -38,6 +40,7 @@ class EventTable:
         if time_unit and time_unit not in _NS:
             raise ValueError(f'time unit is {time_unit!r}: give one of {", ".join(_NS)}')
         self.problems: list[str] = []
+        self._has_default_us = False
         self.num_steps = 0  # not known before
         self._path, self._size, self._unit = path, size, time_unit
 
@@ -86,7 +89,7 @@ class EventTable:
                 columns = [self._find(found, column) for column in ('t', 'x', 'y', 'polarity')]
                 for start in range(0, len(columns[0]), _NUM_ROWS):
                     t, *others = (column[start:start + _NUM_ROWS] for column in columns)
-                    yield [t + offset, *others]
+                    yield [t.astype(np.int64) + offset if offset else t, *others]
         except (OSError, KeyError, TypeError) as error:
             raise ValueError(
                 f'{self._path} cannot be read as HDF5 of events: {error} (files that are '
@@ -102,24 +105,34 @@ class EventTable:
 
     def _read_text(self) -> Iterator[list[np.ndarray]]:
         with self._path.open() as lines:
-            while True:
-                part = [line for _, line in zip(range(_NUM_LINES), lines)]
+            while part := list(itertools.islice(lines, _NUM_LINES)):
+                part = [line for line in part if line.strip() and line[0] not in '#%']
                 if not part:
-                    return
-                rows = [line.replace(',', ' ').split() for line in part]
-                rows = [row for row in rows if row and not row[0].startswith(('#', '%'))]
-                if not rows:
                     continue
-                if any(len(row) != 4 for row in rows):
-                    raise ValueError(f'{self._path} has a line that is not: time x y polarity')
-                time, *others = zip(*rows)
-                is_whole = all(text.lstrip('-').isdigit() for text in time)
-                try:
-                    yield [np.array(time, np.int64 if is_whole else np.float64),
-                           *(np.array(column, np.float64) for column in others)]
-                except (ValueError, OverflowError):
-                    raise ValueError(f'{self._path} has a line that is not made of numbers') \
-                        from None
+                columns = self._parse_lines(part)
+                t = columns[0]
+                # 16 digits and more are no exact float.
+                if not (t % 1.0).any() and t.max() < 1e15:
+                    # '10.0' is whole, but its unit is not that of '10'.
+                    if self._unit or not any('.' in line.replace(',', ' ').split()[0] for line in part):
+                        columns[0] = t.astype(np.int64)
+                elif self._has_default_us:
+                    raise ValueError(
+                        f'{self._path} has whole numbers as times first and other ones later: '
+                        'give --time-unit')
+                yield columns
+
+    def _parse_lines(self, lines: list[str]) -> list[np.ndarray]:
+        text = ' '.join(lines).replace(',', ' ')
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            try:
+                numbers = np.fromstring(text, sep=' ')
+            except (DeprecationWarning, ValueError):
+                raise ValueError(f'{self._path} has a line that is not made of numbers') from None
+        if numbers.size != 4 * len(lines) or not np.isfinite(numbers).all():
+            raise ValueError(f'{self._path} has a line that is not: time x y polarity')
+        return list(numbers.reshape(-1, 4).T)
 
     def _to_events(
         self, t: np.ndarray, x: np.ndarray, y: np.ndarray, polarity: np.ndarray,
@@ -130,6 +143,7 @@ class EventTable:
                 f'{polarity.shape}: give one number of each for an event')
         if not self._unit:
             self._unit = 's' if t.dtype.kind == 'f' else 'us'
+            self._has_default_us = self._unit == 'us'
             self.problems.append(f'times are taken to be in {self._unit}: give --time-unit')
         if t.dtype.kind == 'f':
             t_ns = np.rint(t * _NS[self._unit]).astype(np.int64)

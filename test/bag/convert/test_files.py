@@ -158,6 +158,8 @@ def test_files_that_cannot_be_converted(tmp_path, name, content, words):
 @pytest.mark.parametrize(('content', 'words'), [
     ('1 2 3\n', 'has a line that is not: time x y polarity'),
     ('1 two 3 0\n', 'has a line that is not made of numbers'),
+    ('1 nan 3 0\n', 'has a line that is not: time x y polarity'),
+    ('1 2 3 0\n' * 100_000 + '1.5 2 3 0\n', 'whole numbers as times first and other ones later'),
     ('1 640 3 0\n', 'has x from 640 to 640: give a --size that holds all events'),
     ('1 2 -3 0\n', 'has y from -3 to -3'), ('-1 2 3 0\n', 'has events before time 0'),
     ('', 'has no events that have to be converted')])
@@ -165,6 +167,15 @@ def test_text_that_cannot_be_converted(tmp_path, content, words):
     (tmp_path / 'a.txt').write_text(content)
     with pytest.raises(ValueError, match=words):
         convert(tmp_path / 'a.txt', tmp_path / 'bag', size=SIZE)
+
+
+@pytest.mark.parametrize(('time', 't_ns'), [('3', 3000), ('3.0', 3 * 10 ** 9)])
+def test_a_point_in_times_of_text_says_that_they_are_seconds(tmp_path, time, t_ns):
+    (tmp_path / 'a.csv').write_text(f'{time},2.5,3,0\n')
+    convert(tmp_path / 'a.csv', tmp_path / 'bag', size=SIZE)
+    with BagReader(tmp_path / 'bag') as bag:
+        packet, = bag.event_packets()
+    assert packet.stamp_ns == t_ns
 
 
 def test_an_npz_without_the_columns(tmp_path):
