@@ -31,7 +31,11 @@ def main() -> None:
     """Run the steps that are due."""
     arguments = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     arguments.add_argument('--test', action='store_true', help='install what the tests need too')
+    arguments.add_argument('--clean', action='store_true', help='remove what was made here')
     options = arguments.parse_args()
+    if options.clean:
+        clean()
+        return
     distribution = os.environ.get('ROS_DISTRO', '')
     check_python(distribution)
     requirements = ['requirements.txt']
@@ -91,11 +95,8 @@ def make_environment(distribution: str) -> Path:
     stamp = VENV / 'made_for'
     if python.exists() and stamp.is_file() and stamp.read_text() == made_for:
         return python
-    if VENV.is_symlink() or VENV.exists() and not stamp.is_file():
-        stop(f'{VENV} was not made by make, or is a link: it is left as it is; move it away and '
-             'run make again')
     say('create .venv')
-    shutil.rmtree(VENV, ignore_errors=True)
+    clear_environment()
     VENV.mkdir()
     stamp.write_text('unfinished')  # so that an interrupted start is cleared the next time
     # A distribution's own Python packages (rclpy's needs) are seen from inside.
@@ -103,6 +104,21 @@ def make_environment(distribution: str) -> Path:
     run([sys.executable, '-m', 'venv', *system_packages, str(VENV)])
     stamp.write_text(made_for)
     return python
+
+
+def clear_environment() -> None:
+    """Remove the environment, or stop with one line where something else is in its place."""
+    if VENV.is_symlink() or VENV.exists() and not (VENV / 'made_for').is_file():
+        stop(f'{VENV} was not made by make, or is a link: it is left as it is; move it away and '
+             'run make again')
+    shutil.rmtree(VENV, ignore_errors=True)
+
+
+def clean() -> None:
+    """Remove everything that was made here."""
+    for name in ('build', 'install', 'log'):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    clear_environment()
 
 
 def install(python: Path, requirements: str) -> None:

@@ -36,6 +36,7 @@ class Graph:
         self._executor.add_node(self.node)
         self._executor.add_node(self.client)
         self.frames, self.reports = [], []
+        self._seq = 0
         self.client.create_subscription(
             EventGuidedFrame, 'event_guided_frame', self.frames.append, FRAMES)
         self.client.create_subscription(DiagnosticArray, '/diagnostics', self.reports.append, 10)
@@ -61,8 +62,9 @@ class Graph:
     def send_packet(self, start_ns):
         one = Events(np.array([3], np.uint16), np.array([4], np.uint16), np.array([1], np.uint8),
                      np.array([start_ns]))
+        self._seq += 1
         message = EventPacket(
-            height=28, width=28, encoding='evt3',
+            height=28, width=28, encoding='evt3', seq=self._seq,
             events=array.array('B', encode_evt3(one, start_ns=start_ns).tobytes()))
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(start_ns, 10 ** 9)
         self._events.publish(message)
