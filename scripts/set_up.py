@@ -24,6 +24,7 @@ import time
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / '.venv'
+CONSTRAINTS = ROOT / 'constraints.txt'
 SUPPORTED = ((3, 10), (3, 13))
 
 
@@ -46,7 +47,7 @@ def main() -> None:
         requirements.append('requirements-test.txt')
     python = make_environment(distribution)
     for name in requirements:
-        step(f'install {name}', [ROOT / name], partial(install, python, name))
+        step(f'install {name}', [ROOT / name, CONSTRAINTS], partial(install, python, name))
     interfaces = sorted((ROOT / 'interfaces').rglob('*.*'))
     if distribution:
         sources = sorted((ROOT / 'epvlm_ros').rglob('*.py'))
@@ -122,8 +123,9 @@ def clean() -> None:
 
 
 def install(python: Path, requirements: str) -> None:
-    """Install one list of requirements."""
-    pip(python, '--requirement', str(ROOT / requirements))
+    """Install one list of requirements; a robot with a distribution may have its own torch."""
+    exact = [] if os.environ.get('ROS_DISTRO') else ['--constraint', str(CONSTRAINTS)]
+    pip(python, '--requirement', str(ROOT / requirements), *exact)
     if not os.environ.get('ROS_DISTRO'):
         # torch pulls a newer setuptools than colcon can work with.
         pip(python, 'setuptools<80', 'empy<4')
