@@ -34,19 +34,24 @@ class SparseQwenVl(LibraryModel):
     @torch.inference_mode()
     def encode(self, vision: VisionInput) -> VisualFeatures:
         """Run the encoder and the patch merger on the kept tokens."""
-        device, encoder, merge_size = self.device, self._model.model.visual, self.info.merge_size
-        kept_patches = vision.keep(vision.pixel_values)  # (kept patches, values)
-        lengths = [merge_size ** 2 * len(kept) for kept in vision.split_by_moment()]
-        inputs = {
-            'grid_thw': vision.grid_thw(merge_size),
-            'position_ids': vision.patch_positions(merge_size),
-            'cu_seqlens': torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
-            **self.family.encoder_inputs(encoder, vision)}
-        output = encoder(
-            kept_patches.to(device=device, dtype=encoder.dtype), max_seqlen=max(lengths),
-            **{name: value.to(device) if isinstance(value, Tensor) else value
-               for name, value in inputs.items()})
-        return self.family.read_features(output)
+        lengths = [self.info.merge_size ** 2 * len(kept) for kept in vision.split_by_moment()]
+        return self._run_encoder(vision, lengths, self._family_inputs(vision))
+
+    @torch.inference_mode()
+    def encode_as_one(self, vision: VisionInput, **arguments: Any) -> VisualFeatures:
+        """
+        Run the encoder on the kept tokens as one sequence, in windows or not.
+
+        Who attends to whom is left to the attention function, which gets ``arguments``.
+        """
+        num_patches = self.info.merge_size ** 2 * len(vision.kept_indices)
+        inputs = self._family_inputs(vision)
+        if 'window_index' in inputs:
+            inputs.update(
+                window_index=torch.arange(len(vision.kept_indices)),
+                cu_window_seqlens=torch.tensor([0, num_patches], dtype=torch.int32),
+                max_window_seqlen=num_patches)
+        return self._run_encoder(vision, [num_patches], {**inputs, **arguments})
 
     @torch.inference_mode()
     def prefill(
@@ -160,6 +165,38 @@ class SparseQwenVl(LibraryModel):
             if index + 1 < max_new_tokens:
                 self.step_together(state, token_ids)
 
+    @torch.inference_mode()
+    def run_tokens(
+        self, ids: Tensor, positions: Tensor, is_visual: Tensor, features: VisualFeatures,
+        cache: Cache, **inputs: Any,
+    ) -> Tensor:
+        """
+        Run the language model on some tokens of a prompt about an image.
+
+        Parameters
+        ----------
+        ids, positions, is_visual : torch.Tensor
+            int64 (tokens,), int64 (3, tokens) and bool (tokens,), on the CPU.
+        features : VisualFeatures
+            Of the visual ones among them, in their order.
+        cache : transformers.Cache
+            What stands before them; takes their keys and values.
+        **inputs
+            For the library's language model, such as ``attention_mask``.
+
+        Returns
+        -------
+        torch.Tensor
+            Hidden states, shape (1, tokens, hidden size).
+
+        """
+        is_visual = is_visual.to(self.device)
+        embeddings = self._embed(ids)
+        embeddings[is_visual] = features.tokens.to(embeddings.dtype)
+        return self._run_language_model(
+            embeddings[None], positions[:, None].to(self.device), cache,
+            **self.family.prefill_inputs(features, is_visual), **inputs)
+
     def known_system_prefix(self, prompt_ids: Tensor) -> PromptPrefix | None:
         """Return what stands before the image if it is kept from the prompt before."""
         known, ids = self.system_prefix, self._before_image(prompt_ids)
@@ -180,13 +217,30 @@ class SparseQwenVl(LibraryModel):
         if system_prefix is not None:
             cache = system_prefix.make_cache()
             is_kept[:len(system_prefix.token_ids)] = False
-        is_visual = layout.is_visual[is_kept].to(self.device)
-        embeddings = self._embed(layout.prompt_ids[is_kept])
-        embeddings[is_visual] = features.tokens.to(embeddings.dtype)
-        hidden = self._run_language_model(
-            embeddings[None], layout.positions[:, None, :-1][..., is_kept].to(self.device), cache,
-            **self.family.prefill_inputs(features, is_visual))
+        hidden = self.run_tokens(
+            layout.prompt_ids[is_kept], layout.positions[:, :-1][:, is_kept],
+            layout.is_visual[is_kept], features, cache)
         return hidden, cache
+
+    def _family_inputs(self, vision: VisionInput) -> dict[str, Any]:
+        return self.family.encoder_inputs(self._model.model.visual, vision)
+
+    def _run_encoder(
+        self, vision: VisionInput, lengths: list[int], inputs: dict[str, Any],
+    ) -> VisualFeatures:
+        """Run the encoder on sequences of so many kept patches, with what its family takes."""
+        device, encoder, merge_size = self.device, self._model.model.visual, self.info.merge_size
+        kept_patches = vision.keep(vision.pixel_values)  # (kept patches, values)
+        inputs = {
+            'grid_thw': vision.grid_thw(merge_size),
+            'position_ids': vision.patch_positions(merge_size),
+            'cu_seqlens': torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
+            **inputs}
+        output = encoder(
+            kept_patches.to(device=device, dtype=encoder.dtype), max_seqlen=max(lengths),
+            **{name: value.to(device) if isinstance(value, Tensor) else value
+               for name, value in inputs.items()})
+        return self.family.read_features(output)
 
     def _before_image(self, prompt_ids: Tensor) -> Tensor:
         return prompt_ids[:int(self._find_visual(prompt_ids).nonzero()[0, 0])].cpu()

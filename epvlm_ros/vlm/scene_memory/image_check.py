@@ -1,0 +1,101 @@
+"""
+What the pixels say about a scene in memory: its exposure against a new frame, and what differs.
+
+A frame is reduced to a few samples a token. The composite holds, for each token, the samples that
+it was computed from.
+"""
+
+from __future__ import annotations
+
+import cv2
+from epvlm_ros.vlm.patch_grid import PatchGrid
+import numpy as np
+
+SAMPLES_PER_SIDE = 4  # of a token: finer ones see noise
+_CLIPPED = 250.0  # grey levels from which on a sample says nothing about the exposure
+_DARK = 12.0  # grey levels up to which a ratio is noise
+_LEAST_DIFFERENCE = 12.0  # grey levels
+_NOISE_FACTOR = 6.0  # times the typical difference of a sample
+_LARGEST_GAIN = 2.5  # beyond it, what was clipped or dark is too much
+MAX_CHANGE_OF_EXPOSURE = _LARGEST_GAIN
+
+
+def sample_tokens(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
+    """
+    Reduce an image to a few samples a token.
+
+    Parameters
+    ----------
+    image_rgb : numpy.ndarray
+        uint8, shape (height, width, 3), of the size that the grid is for; not changed.
+    grid : PatchGrid
+        Its visual tokens.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (tokens, 16, 3), grey levels.
+
+    """
+    grid.check_image(image_rgb)
+    side = SAMPLES_PER_SIDE
+    small = cv2.resize(
+        image_rgb, (grid.cols * side, grid.rows * side), interpolation=cv2.INTER_AREA)
+    by_token = small.reshape(grid.rows, side, grid.cols, side, 3).transpose(0, 2, 1, 3, 4)
+    return by_token.reshape(grid.num_tokens, side * side, 3).astype(np.float32)
+
+
+def find_gain(samples: np.ndarray, reference: np.ndarray, is_unchanged: np.ndarray) -> float:
+    """
+    Return how much brighter a frame is than what the memory was computed from.
+
+    A camera's curve is close to a power of the light, so a gain of the exposure is one factor of
+    the grey levels too.
+
+    Parameters
+    ----------
+    samples, reference : numpy.ndarray
+        float32, shape (tokens, samples, 3), of the frame and of the memory.
+    is_unchanged : numpy.ndarray
+        bool, shape (tokens,): tokens in which nothing is known to have changed.
+
+    Returns
+    -------
+    float
+        The median ratio over samples that are neither dark nor clipped; 1.0 without any.
+
+    """
+    new, old = samples[is_unchanged], reference[is_unchanged]
+    usable = (old > _DARK) & (new > _DARK) & (old < _CLIPPED) & (new < _CLIPPED)
+    if not usable.any():
+        return 1.0
+    return float(np.median(new[usable] / old[usable]))
+
+
+def scale_exposure(image_rgb: np.ndarray, gain: float) -> np.ndarray:
+    """Return the image (uint8) as it would be without ``gain``; itself for a gain of about 1."""
+    if abs(gain - 1.0) < 0.01:
+        return image_rgb
+    return cv2.convertScaleAbs(image_rgb, alpha=1.0 / gain)
+
+
+def find_differing(samples: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """
+    Return the tokens whose pixels are not those that they were computed from.
+
+    Parameters
+    ----------
+    samples, reference : numpy.ndarray
+        float32, shape (tokens, samples, 3), of one exposure.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, shape (tokens,): a sample differs by more than the noise of the frame, estimated
+        from the median difference, and by more than some grey levels.
+
+    """
+    difference = np.abs(samples - reference)
+    noise = float(np.median(difference)) * 1.4826  # of a normal distribution
+    bound = max(_LEAST_DIFFERENCE, _NOISE_FACTOR * noise)
+    return difference.max(axis=(1, 2)) > bound

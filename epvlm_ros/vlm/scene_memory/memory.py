@@ -1,0 +1,274 @@
+"""The scene of one camera, kept ready for questions: what changed is computed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.change_score import ChangeScore
+from epvlm_ros.vlm.patch_grid import PatchGrid, token_activity
+from epvlm_ros.vlm.scene_memory.image_check import (
+    find_differing, find_gain, MAX_CHANGE_OF_EXPOSURE, sample_tokens, scale_exposure)
+from epvlm_ros.vlm.scene_memory.refresh_plan import RefreshPlan
+from epvlm_ros.vlm.scene_memory.scene_forward import SceneForward
+from epvlm_ros.vlm.scene_memory.token_states import TokenStates
+from epvlm_ros.vlm.sparse_qwen import PromptPrefix, VisionInput
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """
+    How a scene is kept.
+
+    Parameters
+    ----------
+    budget : float
+        Share of the tokens that one update may compute.
+    fills_at_once : bool
+        Whether a new scene is computed whole at its first frame, whatever the budget.
+    change_threshold : float
+        Events above the noise floor from which on a token has changed.
+    change_margin_px : int
+        By how many image pixels events may lie beside their cause.
+    max_age_ns : int
+        Every token is computed anew at least so often; 0 is never.
+    checks_image : bool
+        Whether tokens whose pixels changed are refreshed without events too.
+    motion_share : float
+        The camera moves where more than this share of the tokens changed at once.
+
+    """
+
+    budget: float = 0.25
+    fills_at_once: bool = False
+    change_threshold: float = 8.0
+    change_margin_px: int = 0
+    max_age_ns: int = 0
+    checks_image: bool = False
+    motion_share: float = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class SceneUpdate:
+    """
+    What one frame did to the scene.
+
+    Attributes
+    ----------
+    refreshed : numpy.ndarray
+        int64, ascending, the tokens that were computed.
+    num_known, num_stale, num_doubtful : int
+        Tokens that were computed at all; those of them that are known to have changed since;
+        those that may have, because events were lost.
+    oldest_age_ns : int
+        Age of the oldest known token.
+    is_moving : bool
+        The camera moved: the scene was forgotten and nothing computed.
+    restarted : str
+        Why the scene began anew; empty where it went on.
+    gain : float
+        Exposure of the frame against that of the scene.
+
+    """
+
+    refreshed: np.ndarray
+    num_known: int
+    num_stale: int
+    num_doubtful: int
+    oldest_age_ns: int
+    is_moving: bool = False
+    restarted: str = ''
+    gain: float = 1.0
+
+
+class SceneMemory:
+    """
+    The scene of one camera in memory.
+
+    Parameters
+    ----------
+    forward : SceneForward
+        Computes tokens in their places.
+    make_vision : callable
+        Takes an image (uint8, red first), its grid and token indices; returns the
+        ``VisionInput``.
+    make_prompt : callable
+        Takes a number of visual tokens; returns the ids (int64, shape (tokens,)) of a dense
+        prompt about one image of so many.
+
+    """
+
+    def __init__(
+        self, forward: SceneForward,
+        make_vision: Callable[[np.ndarray, PatchGrid, np.ndarray], VisionInput],
+        make_prompt: Callable[[int], Tensor],
+    ) -> None:
+        self._forward = forward
+        self._make_vision = make_vision
+        self._make_prompt = make_prompt
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew with the next frame."""
+        self._grid: PatchGrid | None = None
+        self._states: TokenStates | None = None
+        self._score: ChangeScore | None = None
+        self._plan = RefreshPlan(0, 0.0)
+        self._composite = np.zeros((0, 0, 0), np.float32)  # samples that tokens were made from
+        self._now_ns = 0
+
+    @property
+    def states(self) -> TokenStates | None:
+        """Return what is computed, None before the first frame."""
+        return self._states
+
+    def ages_ns(self) -> np.ndarray:
+        """Return the age of each token at the last frame, int64, -1 for an unknown one."""
+        return self._plan.ages_ns(self._now_ns)
+
+    def snapshot(self) -> PromptPrefix:
+        """
+        Return a copy of what a question starts from.
+
+        Raises
+        ------
+        ValueError
+            If nothing is known of the scene.
+
+        """
+        if self._states is None:
+            raise ValueError('there is no scene yet: update it with a frame first')
+        return self._states.snapshot()
+
+    def update(
+        self, image_rgb: np.ndarray, grid: PatchGrid, now_ns: int, options: SceneOptions,
+        score: ChangeScore | None = None, priority: np.ndarray | None = None,
+    ) -> SceneUpdate:
+        """
+        Take a frame: find out what changed and compute as much of it as the budget allows.
+
+        Parameters
+        ----------
+        image_rgb : numpy.ndarray
+            uint8, shape (height, width, 3), red first; not changed.
+        grid : PatchGrid
+            Its visual tokens.
+        now_ns : int
+            Its stamp; an earlier one than the last begins a new scene.
+        options : SceneOptions
+            How much, and by what.
+        score : ChangeScore, optional
+            Of the frame; None where there are no events: then the pixels alone tell.
+        priority : numpy.ndarray, optional
+            float, shape (tokens,): which tokens of a new scene come first.
+
+        """
+        restarted = self._why_restart(grid, now_ns, score)
+        if restarted:
+            self._begin(image_rgb, grid, now_ns, options)
+        samples = sample_tokens(image_rgb, grid)
+        change = self._change_of_tokens(score, options)
+        if not restarted and (change > options.change_threshold).mean() > options.motion_share:
+            return self._let_go()
+        self._plan.add_change(change, now_ns)
+        if self._lost_events(score):
+            self._plan.mark_doubtful(now_ns)
+        self._score, self._now_ns = score, now_ns
+        gain = self._find_gain(samples)
+        if max(gain, 1.0 / gain) > MAX_CHANGE_OF_EXPOSURE:
+            restarted = 'the exposure changed too much'
+            self._begin(image_rgb, grid, now_ns, options)
+            self._score, gain = score, 1.0
+        self._check_pixels(samples / gain, score, now_ns, options)
+        refreshed = self._refresh(
+            scale_exposure(image_rgb, gain), samples / gain, options, bool(restarted), priority)
+        return self._report(refreshed, restarted, gain)
+
+    def _why_restart(self, grid: PatchGrid, now_ns: int, score: ChangeScore | None) -> str:
+        if self._grid is None:
+            return 'first frame'
+        if grid != self._grid:
+            return 'another image size'
+        if now_ns < self._now_ns:
+            return 'time went back'
+        if (score is None) != (self._score is None):
+            return 'events came or went'
+        if score is not None and self._score is not None and not score.continues(self._score):
+            return 'a new epoch of the events'
+        return ''
+
+    def _begin(
+        self, image_rgb: np.ndarray, grid: PatchGrid, now_ns: int, options: SceneOptions,
+    ) -> None:
+        self.forget()
+        self._grid, self._now_ns = grid, now_ns
+        self._plan = RefreshPlan(grid.num_tokens, options.change_threshold, options.max_age_ns)
+        self._composite = sample_tokens(image_rgb, grid)
+        vision = self._make_vision(image_rgb, grid, np.arange(grid.num_tokens))
+        self._states = self._forward.begin(self._make_prompt(grid.num_tokens), vision)
+
+    def _let_go(self) -> SceneUpdate:
+        self.forget()
+        return SceneUpdate(
+            np.zeros(0, np.int64), 0, 0, 0, 0, is_moving=True, restarted='the camera moves')
+
+    def _change_of_tokens(self, score: ChangeScore | None, options: SceneOptions) -> np.ndarray:
+        """Return the change of each token since the last frame, float32, (tokens,)."""
+        assert self._grid is not None
+        if score is None or self._score is None:
+            return np.zeros(self._grid.num_tokens, np.float32)
+        change = score.since(self._score)
+        margin = -(-options.change_margin_px // score.cell_size_px)
+        if margin:
+            side = 2 * margin + 1
+            change = cv2.dilate(change, np.ones((side, side), np.uint8))
+        cells = ActivityGrid(
+            change, score.cell_size_px, score.image_height, score.image_width, 0, 0)
+        return token_activity(cells, self._grid).reshape(-1)
+
+    def _lost_events(self, score: ChangeScore | None) -> bool:
+        return (score is not None and self._score is not None
+                and score.num_doubts != self._score.num_doubts)
+
+    def _find_gain(self, samples: np.ndarray) -> float:
+        is_settled = self._plan.is_known & ~self._plan.is_stale
+        return find_gain(samples, self._composite, is_settled)
+
+    def _check_pixels(
+        self, samples: np.ndarray, score: ChangeScore | None, now_ns: int, options: SceneOptions,
+    ) -> None:
+        """Let pixels tell of change where events cannot, or are not to be alone."""
+        known = self._plan.is_known
+        if not known.any() or not (score is None or options.checks_image):
+            return
+        differs = find_differing(samples, self._composite) & known
+        self._plan.mark_changed(differs, now_ns)
+        self._plan.clear_doubt(~differs)
+
+    def _refresh(
+        self, image_rgb: np.ndarray, samples: np.ndarray, options: SceneOptions, is_new: bool,
+        priority: np.ndarray | None,
+    ) -> np.ndarray:
+        assert self._grid is not None and self._states is not None
+        num_tokens = self._grid.num_tokens
+        budget = max(1, round(options.budget * num_tokens))
+        if is_new and options.fills_at_once:
+            budget = num_tokens
+        tokens = self._plan.choose(budget, self._now_ns, priority)
+        if tokens.size:
+            self._forward.refresh(
+                self._states, self._make_vision(image_rgb, self._grid, tokens))
+            self._plan.mark_computed(tokens, self._now_ns)
+            self._composite[tokens] = samples[tokens]
+        return tokens
+
+    def _report(self, refreshed: np.ndarray, restarted: str, gain: float) -> SceneUpdate:
+        plan = self._plan
+        return SceneUpdate(
+            refreshed, int(plan.is_known.sum()), int(plan.is_stale.sum()),
+            int(plan.is_doubtful.sum()), int(self.ages_ns().max(initial=0)),
+            restarted=restarted, gain=gain)

@@ -1,0 +1,181 @@
+"""
+Recomputes some visual tokens of a scene in place, and leaves the others as they were computed.
+
+In the encoder a refreshed token attends to the cached keys and values of all known tokens, in the
+language model to those that stand before it. So a token that is refreshed from the pixels it was
+computed from comes out as it was, and a change reaches what is refreshed, not what is kept: that
+is what is saved. Runs through the library's own layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epvlm_ros.vlm.scene_memory.encoder_attention import EncoderRefresh, scene_attention
+from epvlm_ros.vlm.scene_memory.slot_cache import make_slot_cache, slots_of
+from epvlm_ros.vlm.scene_memory.token_states import TokenStates
+from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput, VisualFeatures
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class SceneForward:
+    """
+    The forward pass of a scene in memory.
+
+    Parameters
+    ----------
+    model : SparseQwenVl
+        The model; not changed.
+    attends_to_scene : bool
+        Whether refreshed tokens see the others in the encoder. If not, no state of the encoder is
+        kept and they are encoded by themselves, which costs accuracy.
+
+    """
+
+    def __init__(self, model: SparseQwenVl, attends_to_scene: bool = True) -> None:
+        self._model = model
+        self._attends_to_scene = attends_to_scene
+        inner: Any = model.library_model.model
+        self._encoder = encoder = inner.visual
+        self._num_layers = len(inner.language_model.layers)
+        self._layer_of = {block.attn: number for number, block in enumerate(encoder.blocks)}
+        full = getattr(encoder, 'fullatt_block_indexes', None)
+        self._windowed_layers = frozenset(
+            set(range(len(encoder.blocks))) - set(full) if full is not None else ())
+
+    def begin(self, prompt_ids: Tensor, vision: VisionInput) -> TokenStates:
+        """
+        Return a scene of which nothing is known.
+
+        Parameters
+        ----------
+        prompt_ids : torch.Tensor
+            int64, shape (tokens,), a dense prompt about one image; what follows the image is cut
+            off.
+        vision : VisionInput
+            One image of the size of the scene.
+
+        Raises
+        ------
+        ValueError
+            If ``vision`` holds several moments or the prompt is about another grid.
+
+        """
+        if vision.num_moments != 1:
+            raise ValueError(
+                f'a scene is one image, this is about {vision.num_moments} moments: give one')
+        layout = self._model.lay_out(prompt_ids, vision).up_to_image()
+        return TokenStates(
+            layout, vision.rows, vision.cols, np.zeros(vision.num_tokens, np.bool_))
+
+    @torch.inference_mode()
+    def refresh(self, scene: TokenStates, vision: VisionInput) -> None:
+        """
+        Compute the kept tokens of an image anew, in their places in the scene.
+
+        Parameters
+        ----------
+        scene : TokenStates
+            Changed in place; the kept tokens are known afterwards.
+        vision : VisionInput
+            An image of the scene; its ``kept_indices`` are the tokens to refresh.
+
+        Raises
+        ------
+        ValueError
+            If the image has another grid than the scene.
+
+        """
+        if (vision.rows, vision.cols, vision.num_moments) != (scene.rows, scene.cols, 1):
+            raise ValueError(
+                f'the image has {vision.rows} x {vision.cols} tokens, the scene {scene.rows} x '
+                f'{scene.cols}: begin a new scene')
+        scene.known[vision.kept_indices] = True
+        features = self._encode(scene, vision)
+        self._store_features(scene, vision, features)
+        self._run_language_model(scene, vision.kept_indices)
+
+    @torch.inference_mode()
+    def rerun_language_model(self, scene: TokenStates, prompt_ids: Tensor) -> None:
+        """
+        Go on with a scene after other text, such as another system prompt.
+
+        What the encoder computed stays; the language model runs over all known tokens.
+
+        Parameters
+        ----------
+        scene : TokenStates
+            Changed in place.
+        prompt_ids : torch.Tensor
+            As in ``begin``.
+
+        """
+        num_patches = scene.num_tokens * self._model.info.merge_size ** 2
+        blank = VisionInput(
+            torch.zeros(num_patches, 1), scene.rows, scene.cols, np.arange(scene.num_tokens))
+        scene.layout = self._model.lay_out(prompt_ids, blank).up_to_image()
+        scene.language_model = []
+        if scene.known.any():
+            self._run_language_model(scene, np.flatnonzero(scene.known))
+
+    def _encode(self, scene: TokenStates, vision: VisionInput) -> VisualFeatures:
+        if not self._attends_to_scene:
+            return self._model.encode(vision)
+        per_token = self._model.info.merge_size ** 2
+        inside = np.arange(per_token)
+        slots = (vision.kept_indices[:, None] * per_token + inside).reshape(-1)
+        known = np.repeat(scene.known, per_token)
+        device = self._model.device
+        mask = None if known.all() else torch.from_numpy(known)[None].to(device)
+        refresh = EncoderRefresh(
+            scene.encoder, self._layer_of, torch.from_numpy(slots).to(device), len(known), mask,
+            self._window_mask(scene, slots, known), self._windowed_layers)
+        with scene_attention(self._encoder):
+            return self._model.encode_as_one(vision, scene_refresh=refresh)
+
+    def _window_mask(
+        self, scene: TokenStates, slots: np.ndarray, known: np.ndarray,
+    ) -> Tensor | None:
+        """Return which known patches share the window of each refreshed one."""
+        if not self._windowed_layers:
+            return None
+        encoder = self._encoder
+        side = encoder.window_size // encoder.spatial_merge_size // encoder.patch_size
+        row, col = np.divmod(np.arange(scene.num_tokens), scene.cols)
+        window = row // side * -(-scene.cols // side) + col // side
+        window = np.repeat(window, self._model.info.merge_size ** 2)
+        mask = (window[slots][:, None] == window[None]) & known[None]
+        return torch.from_numpy(mask).to(self._model.device)
+
+    def _store_features(
+        self, scene: TokenStates, vision: VisionInput, features: VisualFeatures,
+    ) -> None:
+        parts = (features.tokens, *features.deepstack)
+        if not scene.features:
+            scene.features = [
+                part.new_zeros(scene.num_tokens, part.shape[1]) for part in parts]
+        indices = torch.from_numpy(vision.kept_indices).to(parts[0].device)
+        for stored, part in zip(scene.features, parts):
+            stored.index_copy_(0, indices, part)
+
+    def _run_language_model(self, scene: TokenStates, tokens: np.ndarray) -> None:
+        """Recompute some tokens in their slots; at first the text before the image as well."""
+        layout, device = scene.layout, self._model.device
+        is_run = torch.zeros_like(layout.is_visual)
+        is_run[scene.visual_slots[torch.from_numpy(tokens)]] = True
+        if not scene.language_model:
+            is_run |= ~layout.is_visual
+        slots = is_run.nonzero()[:, 0]
+        before = torch.arange(len(is_run))[None] <= slots[:, None]
+        mask = (before & scene.visible_slots[None])[None, None]  # (1, 1, run, slots)
+        cache = make_slot_cache(
+            scene.language_model, self._num_layers, slots.to(device), len(is_run))
+        indices = torch.from_numpy(tokens).to(device)
+        features = VisualFeatures(
+            scene.features[0][indices], tuple(part[indices] for part in scene.features[1:]))
+        self._model.run_tokens(
+            layout.prompt_ids[slots], layout.positions[:, slots], layout.is_visual[slots],
+            features, cache, attention_mask=mask.to(device))
+        scene.language_model = slots_of(cache)

@@ -1,0 +1,53 @@
+"""What pixels say about a scene: exposure and differences."""
+
+from epvlm_ros.vlm.patch_grid import PatchGrid
+from epvlm_ros.vlm.scene_memory.image_check import (
+    find_differing, find_gain, sample_tokens, scale_exposure)
+import numpy as np
+import pytest
+
+GRID = PatchGrid(3, 4, 28, 84, 112, 84, 112)
+
+
+def picture(seed=1):
+    random = np.random.default_rng(seed)
+    coarse = random.integers(40, 160, (3, 4, 3))
+    return np.kron(coarse, np.ones((28, 28, 1))).astype(np.uint8)
+
+
+def test_samples_are_means_of_squares_of_a_token():
+    image = picture()
+    samples = sample_tokens(image, GRID)
+    assert samples.shape == (12, 16, 3)
+    assert np.array_equal(samples[5], np.tile(image[28, 28], (16, 1)))
+
+
+@pytest.mark.parametrize('gain', [0.5, 0.8, 1.0, 1.25])
+def test_the_gain_of_an_exposure_is_found_beside_what_changed(gain):
+    before = sample_tokens(picture(), GRID)
+    after = before * gain
+    after[:3] = 255.0  # changed, and known to be
+    is_unchanged = np.ones(12, np.bool_)
+    is_unchanged[:3] = False
+    assert find_gain(after, before, is_unchanged) == pytest.approx(gain, rel=1e-3)
+
+
+def test_dark_and_clipped_samples_tell_no_gain():
+    before = np.full((2, 16, 3), 5.0, np.float32)
+    after = np.full((2, 16, 3), 10.0, np.float32)
+    assert find_gain(after, before, np.ones(2, np.bool_)) == 1.0
+
+
+def test_an_exposure_is_scaled_back():
+    image = np.full((4, 4, 3), 150, np.uint8)
+    assert (scale_exposure(image, 1.5) == 100).all()
+    assert scale_exposure(image, 1.0) is image
+
+
+@pytest.mark.parametrize('noise', [0.0, 3.0, 8.0])
+def test_a_changed_token_is_found_and_noise_is_not(noise):
+    random = np.random.default_rng(3)
+    before = sample_tokens(picture(), GRID)
+    after = before + random.normal(0.0, noise, before.shape).astype(np.float32)
+    after[7, 2] += 13.0 + 10.0 * noise
+    assert find_differing(after, before).nonzero()[0].tolist() == [7]
