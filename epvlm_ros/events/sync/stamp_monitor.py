@@ -7,8 +7,10 @@ from statistics import median
 
 from epvlm_ros.time_units import SECOND
 
-_NUM_OBSERVATIONS = 31  # frames
-_MIN_OBSERVATIONS = 15
+# Frames. More than half of them must be wrong: packets are late for a second where a node has just
+# started or a recording begins again, while its machine is busy.
+_NUM_OBSERVATIONS = 91
+_MIN_OBSERVATIONS = 61
 _MAX_APART_S = 0.3
 # Delays of packets that a driver and a network can have.
 _MIN_PACKET_DELAY_S, _MAX_PACKET_DELAY_S = -0.1, 0.3
