@@ -5,7 +5,7 @@ from __future__ import annotations
 from epvlm_ros.compiled import compiled
 from epvlm_ros.events.config import FilterConfig
 from epvlm_ros.events.filters.event_filter import EventFilter
-from epvlm_ros.events.packet.pixel_runs import first_pixel, take_lowest_bit
+from epvlm_ros.events.packet.pixel_runs import first_pixel
 import numpy as np
 
 _TOLERANCE = 0.2  # of the period
@@ -73,21 +73,23 @@ def _drop_flicker(  # type: ignore[no-untyped-def]
         run = records[i]
         tick, is_brighter = run.t_ns >> tick_shift, run.polarity != 0
         mask = np.int64(run.mask)
-        rest, first = mask, first_pixel(run, is_vertical, line_length)
+        rest, bit, pixel = mask, 1, first_pixel(run, is_vertical, line_length)
         while rest:
-            bit, number, rest = take_lowest_bit(rest)
-            pixel = first + number
-            state = np.int64(pixels[pixel])
-            elapsed = tick - (state >> 8) & _TICK_MASK
-            score = state >> 1 & 0x7F
-            if not is_brighter:
-                pixels[pixel] = np.uint32(state & ~1)
-            elif not state & 1:
-                score = _judge_onset(elapsed, score, period, tolerance)
-                pixels[pixel] = np.uint32((tick & _TICK_MASK) << 8 | score << 1 | 1)
-            if _MIN_SCORE <= score <= _MAX_SCORE and elapsed <= longest:
-                mask ^= bit
-                num_dropped += 1
+            if rest & 1:
+                state = np.int64(pixels[pixel])
+                elapsed = tick - (state >> 8) & _TICK_MASK
+                score = state >> 1 & 0x7F
+                if not is_brighter:
+                    pixels[pixel] = np.uint32(state & ~1)
+                elif not state & 1:
+                    score = _judge_onset(elapsed, score, period, tolerance)
+                    pixels[pixel] = np.uint32((tick & _TICK_MASK) << 8 | score << 1 | 1)
+                if _MIN_SCORE <= score <= _MAX_SCORE and elapsed <= longest:
+                    mask ^= bit
+                    num_dropped += 1
+            rest >>= 1
+            bit <<= 1
+            pixel += 1
         if mask != run.mask:
             run.mask = mask
     return num_dropped

@@ -5,7 +5,7 @@ from __future__ import annotations
 from epvlm_ros.compiled import compiled
 from epvlm_ros.events.config import FilterConfig
 from epvlm_ros.events.filters.event_filter import EventFilter
-from epvlm_ros.events.packet.pixel_runs import first_pixel, take_lowest_bit
+from epvlm_ros.events.packet.pixel_runs import first_pixel
 from epvlm_ros.time_units import BACKWARD_JUMP_NS
 import numpy as np
 
@@ -62,18 +62,20 @@ def _drop_early(  # type: ignore[no-untyped-def]
         run = records[i]
         t_ns = run.t_ns
         mask = np.int64(run.mask)
-        rest, first = mask, first_pixel(run, is_vertical, line_length)
+        rest, bit, pixel = mask, 1, first_pixel(run, is_vertical, line_length)
         while rest:
-            bit, number, rest = take_lowest_bit(rest)
-            pixel = first + number
-            due = due_ns[pixel]
-            if due <= t_ns or due > t_ns + horizon_ns:
-                due_ns[pixel] = t_ns + interval_ns
-            elif due <= t_ns + early_ns:
-                due_ns[pixel] = due + interval_ns
-            else:
-                mask ^= bit
-                num_dropped += 1
+            if rest & 1:
+                due = due_ns[pixel]
+                if due <= t_ns or due > t_ns + horizon_ns:
+                    due_ns[pixel] = t_ns + interval_ns
+                elif due <= t_ns + early_ns:
+                    due_ns[pixel] = due + interval_ns
+                else:
+                    mask ^= bit
+                    num_dropped += 1
+            rest >>= 1
+            bit <<= 1
+            pixel += 1
         if mask != run.mask:
             run.mask = mask
     return num_dropped

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epvlm_ros.compiled import compiled, count_bits
+from epvlm_ros.compiled import compiled
 from epvlm_ros.events.packet.event_packet import Events, Triggers
 import numpy as np
 
@@ -73,13 +73,6 @@ def first_pixel(run, is_vertical, line_length):  # type: ignore[no-untyped-def]
     if is_vertical:
         return np.int64(run.x) * line_length + np.int64(run.y)
     return np.int64(run.y) * line_length + np.int64(run.x)
-
-
-@compiled
-def take_lowest_bit(mask):  # type: ignore[no-untyped-def]
-    """Return the lowest set bit of an int64, its number, and the mask without it."""
-    bit = mask & -mask
-    return bit, count_bits(bit - 1), mask ^ bit
 
 
 @compiled
