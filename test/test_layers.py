@@ -103,3 +103,17 @@ def test_a_room_imports_without_ros(package):
     result = subprocess.run(
         [sys.executable, '-c', CHECK, *names], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_no_module_and_no_function_is_too_long():
+    too_long = []
+    for name, path in MODULES.items():
+        text = path.read_text()
+        if text.count('\n') > 320:
+            too_long.append(f'{name}: {text.count(chr(10))} lines')
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                num_lines = (node.end_lineno or 0) - node.lineno + 1
+                if num_lines > 75:
+                    too_long.append(f'{name}.{node.name}: {num_lines} lines')
+    assert not too_long, too_long

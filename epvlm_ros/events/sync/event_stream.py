@@ -1,8 +1,7 @@
 """
 One event stream: packets go in, the activity of any recent time window comes out.
 
-Packets are decoded, filtered and counted into time bins on the sensor's clock as they arrive.
-Frames are unknown here, except for the size of the image that the counts are for.
+Packets are decoded, filtered and counted into time bins as they arrive.
 """
 
 from __future__ import annotations
