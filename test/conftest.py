@@ -69,9 +69,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
     """Fail a test that starts a process and does not say so."""
-    # Where there is a GPU, Triton starts compilers of its own.
-    if event == 'subprocess.Popen' and _running and not Path('/dev/nvidiactl').exists():
-        if not _running[-1].get_closest_marker('process'):
+    if event == 'subprocess.Popen' and _running:
+        # Where there is a GPU, Triton starts compilers of its own.
+        if not (_running[-1].get_closest_marker('process') or _has_gpu()):
             pytest.fail(f'{_running[-1].nodeid} starts {arguments[0]}: mark it with '
                         'pytest.mark.process, which keeps it out of make test-quick')
 
