@@ -43,4 +43,4 @@ setup-test:
 	@$(PYTHON) scripts/set_up.py --test
 
 clean:
-	rm -rf .venv build install log
+	@$(PYTHON) scripts/set_up.py --clean

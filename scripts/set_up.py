@@ -24,6 +24,7 @@ import time
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / '.venv'
+CONSTRAINTS = ROOT / 'constraints.txt'
 SUPPORTED = ((3, 10), (3, 13))
 
 
@@ -31,7 +32,11 @@ def main() -> None:
     """Run the steps that are due."""
     arguments = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     arguments.add_argument('--test', action='store_true', help='install what the tests need too')
+    arguments.add_argument('--clean', action='store_true', help='remove what was made here')
     options = arguments.parse_args()
+    if options.clean:
+        clean()
+        return
     distribution = os.environ.get('ROS_DISTRO', '')
     check_python(distribution)
     requirements = ['requirements.txt']
@@ -42,7 +47,7 @@ def main() -> None:
         requirements.append('requirements-test.txt')
     python = make_environment(distribution)
     for name in requirements:
-        step(f'install {name}', [ROOT / name], partial(install, python, name))
+        step(f'install {name}', [ROOT / name, CONSTRAINTS], partial(install, python, name))
     interfaces = sorted((ROOT / 'interfaces').rglob('*.*'))
     if distribution:
         sources = sorted((ROOT / 'epvlm_ros').rglob('*.py'))
@@ -91,11 +96,8 @@ def make_environment(distribution: str) -> Path:
     stamp = VENV / 'made_for'
     if python.exists() and stamp.is_file() and stamp.read_text() == made_for:
         return python
-    if VENV.is_symlink() or VENV.exists() and not stamp.is_file():
-        stop(f'{VENV} was not made by make, or is a link: it is left as it is; move it away and '
-             'run make again')
     say('create .venv')
-    shutil.rmtree(VENV, ignore_errors=True)
+    clear_environment()
     VENV.mkdir()
     stamp.write_text('unfinished')  # so that an interrupted start is cleared the next time
     # A distribution's own Python packages (rclpy's needs) are seen from inside.
@@ -105,9 +107,25 @@ def make_environment(distribution: str) -> Path:
     return python
 
 
+def clear_environment() -> None:
+    """Remove the environment, or stop with one line where something else is in its place."""
+    if VENV.is_symlink() or VENV.exists() and not (VENV / 'made_for').is_file():
+        stop(f'{VENV} was not made by make, or is a link: it is left as it is; move it away and '
+             'run make again')
+    shutil.rmtree(VENV, ignore_errors=True)
+
+
+def clean() -> None:
+    """Remove everything that was made here."""
+    for name in ('build', 'install', 'log'):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    clear_environment()
+
+
 def install(python: Path, requirements: str) -> None:
-    """Install one list of requirements."""
-    pip(python, '--requirement', str(ROOT / requirements))
+    """Install one list of requirements; a robot with a distribution may have its own torch."""
+    exact = [] if os.environ.get('ROS_DISTRO') else ['--constraint', str(CONSTRAINTS)]
+    pip(python, '--requirement', str(ROOT / requirements), *exact)
     if not os.environ.get('ROS_DISTRO'):
         # torch pulls a newer setuptools than colcon can work with.
         pip(python, 'setuptools<80', 'empy<4')

@@ -95,3 +95,22 @@ def test_the_deployment_file_holds_known_parameters_with_allowed_values():
             names = {item.name for item in fields(config)}
             config(**{name: given.pop(name) for name in list(given) if name in names})
         assert not given, f'{node} has no parameter {sorted(given)}'
+
+
+@pytest.mark.parametrize(('values', 'end', 'late'), [
+    ({}, None, None),
+    ({'window_length': 0.5, 'max_wait': 0.25}, None, None),
+    ({'window_length': 0.5, 'max_wait': 0.1}, '0.25', '0.15'),
+    ({'window_offset': 0.2}, '0.22', '0.12'),
+    # From the start of an exposure of 0.2 s to its middle, and half a window.
+    ({'exposure_time': 0.2, 'max_wait': 0.05}, '0.12', '0.07'),
+    ({'exposure_time': 0.2, 'max_wait': 0.05, 'stamped_at': 'end'}, None, None),
+])
+def test_a_wait_that_is_shorter_than_the_window_is_named(values, end, late):
+    warning = EventSyncConfig(**values).warning
+    if end is None:
+        assert warning == ''
+    else:
+        assert f'a window ends {end} s after the stamp' in warning
+        assert f'unless it arrives {late} s after' in warning
+        assert f'give max_wait {end} or more' in warning

@@ -6,6 +6,7 @@ import re
 from xml.etree import ElementTree
 
 from epvlm_ros.cli import main
+from packaging.requirements import Requirement
 import pytest
 import yaml
 
@@ -118,7 +119,7 @@ def test_documents_name_targets_and_scripts_that_exist():
 
 def test_documents_give_epvlm_options_that_it_has(capsys):
     found = commands_of('(?:^|/| )epvlm ([a-z-]+) ([^#]*)')
-    assert {name for name, _ in found} == {'ask', 'bag-info', 'calibrate', 'eval'}
+    assert {name for name, _ in found} == {'ask', 'bag-info', 'calibrate', 'convert', 'eval'}
     for name, arguments in found:
         with pytest.raises(SystemExit) as ended:
             main([name, '--help'])
@@ -126,3 +127,13 @@ def test_documents_give_epvlm_options_that_it_has(capsys):
         known = capsys.readouterr().out
         options = re.findall('--[a-z-]+', arguments)
         assert [option for option in options if option not in known] == []
+
+
+def test_what_make_installs_is_within_the_ranges_that_are_stated():
+    ranges = {item.name: item for item in map(Requirement, filter(
+        lambda line: line and not line.startswith('#'), read('requirements.txt').splitlines()))}
+    for line in read('constraints.txt').splitlines():
+        if not line.startswith('#'):
+            exact = Requirement(line)
+            version, = (item.version for item in exact.specifier)
+            assert ranges[exact.name].specifier.contains(version)

@@ -1,7 +1,6 @@
 """Both nodes as processes on a recording that loops: frames, queries and clocks together."""
 
 import threading
-import time
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.bag.reader import BagReader
@@ -35,7 +34,8 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
             event_callbacks=SubscriptionEventCallbacks(matched=lambda info: matched.set()))
         sync = graph.start('event_sync_node', remappings=TOPICS, parameters={
             'use_sim_time': True, 'max_wait': 2.0, 'history_length': 3.0, **DEEP_FRAMES})
-        vlm = graph.start('vlm_node', parameters={'use_sim_time': True, 'num_threads': 1})
+        vlm = graph.start('vlm_node', parameters={
+            'use_sim_time': True, 'num_threads': 1, 'max_frame_age': 5.0})
         asker = Asker(graph)
         asker.wait_for_node(vlm)
         assert matched.wait(30), sync.log.read_text()
@@ -50,8 +50,6 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
         while len(frames) < 2.5 * len(stamps):
             item = truth[len(answers) % len(truth)]
             answers.append((item, asker.ask(item.question)))
-            if answers[-1][1].status != Answer.OK:
-                time.sleep(0.1)  # it comes at once, and the next one would say the same
 
         # Every frame came out guided, once in each round, in order.
         seen = [stamp_to_ns(frame.header.stamp) for frame in frames[:2 * len(stamps)]]
@@ -59,18 +57,16 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
         complete = [frame.missing == EventGuidedFrame.COMPLETE for frame in frames]
         assert sum(complete) >= len(frames) - 3 * 4
 
-        # Right after time was set back there may be no frame yet; else every answer is there.
+        # Also where time was set back: until the first frame comes again the last one is there.
         for item, answer in answers:
-            assert answer.status in (Answer.OK, Answer.NO_FRAME, Answer.STALE_FRAME)
-            if answer.status == Answer.OK:
-                # /clock ticks 40 times a second, so now may lie a tick before the stamp.
-                age = answer.frame_age
-                assert -0.1 <= age.sec + age.nanosec * 1e-9 < 2.0
-                assert answer.tokens_kept <= answer.tokens == 12 * 16
-                assert stamp_to_ns(answer.header.stamp) in stamps
-        good = [answer.text == item.answer for item, answer in answers
-                if answer.status == Answer.OK]
-        assert len(good) >= 0.5 * len(answers) and len(good) >= 5
+            assert (answer.status, answer.message) == (Answer.OK, '')
+            # /clock ticks 40 times a second, so now may lie a tick before the stamp.
+            age = answer.frame_age
+            assert -0.1 <= age.sec + age.nanosec * 1e-9 < 5.0
+            assert answer.tokens_kept <= answer.tokens == 12 * 16
+            assert stamp_to_ns(answer.header.stamp) in stamps
+        good = [answer.text == item.answer for item, answer in answers]
+        assert len(good) >= 5
         assert sum(good) >= 0.9 * len(good), [
             (item.question, answer.text, item.answer) for item, answer in answers]
         assert sync.is_running() and vlm.is_running()

@@ -42,6 +42,7 @@ def test_include_folders_are_mended_in_a_path_with_spaces(tmp_path, monkeypatch)
 def script(tmp_path, monkeypatch):
     """Return the script for a checkout in a temporary folder, with a quick way to make a venv."""
     script = load_script()
+    monkeypatch.setattr(script, 'ROOT', tmp_path / 'checkout')
     monkeypatch.setattr(script, 'VENV', tmp_path / 'checkout' / '.venv')
 
     def make(command, **options):
@@ -97,10 +98,20 @@ def test_what_was_not_made_here_is_never_cleared(script, tmp_path, kind):
     else:
         script.VENV.symlink_to(shared)
     before = files_in(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
-        script.make_environment('')
-    assert files_in(tmp_path) == before
-    assert str(script.VENV) in str(stopped.value) and '\n' not in str(stopped.value)
+    for action in (lambda: script.make_environment(''), script.clean):
+        with pytest.raises(SystemExit) as stopped:
+            action()
+        assert files_in(tmp_path) == before
+        assert str(script.VENV) in str(stopped.value) and '\n' not in str(stopped.value)
+
+
+def test_what_was_made_here_can_be_removed(script):
+    script.make_environment('')
+    for name in ('build', 'install', 'log', 'epvlm_ros'):
+        (script.ROOT / name).mkdir()
+    script.clean()
+    assert [path.name for path in script.ROOT.iterdir()] == ['epvlm_ros']
+    script.clean()  # nothing is left
 
 
 def test_a_link_to_the_environment_of_this_checkout_is_used(script, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Callable
 
+from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.registration import (
     camera_from_info, CameraModel, CameraRegistration, pose_from_message, TransformTree)
 import numpy as np
@@ -75,7 +76,8 @@ class CalibrationSource:
         if missing:
             return ' and '.join(missing)
         (event_frame, _), (image_frame, _) = (self._cameras[role] for role in _ROLES)
-        return f'a transform from {event_frame!r} to {image_frame!r} on /tf or /tf_static'
+        return (f'a transform from {clean_text(event_frame)!r} to {clean_text(image_frame)!r} on '
+                '/tf or /tf_static')
 
     def destroy(self) -> None:
         """Unsubscribe; the callback is not called any more."""

@@ -173,7 +173,9 @@ def test_checkpoints_of_one_shape_are_told_apart(tmp_path, name):
 def test_a_snapshot_of_the_hub_is_known_by_its_commit(tmp_path, monkeypatch):
     snapshot = tmp_path / 'models--Qwen--Some' / 'snapshots' / 'c0ffee'
     snapshot.mkdir(parents=True)
-    (snapshot / 'config.json').write_text('{}')
+    for name in (
+            'config.json', 'model.safetensors', 'tokenizer.json', 'preprocessor_config.json'):
+        (snapshot / name).write_text('{}')
     refs = tmp_path / 'models--Qwen--Some' / 'refs'
     refs.mkdir()
     (refs / 'main').write_text('c0ffee')

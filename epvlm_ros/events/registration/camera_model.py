@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
+from epvlm_ros.clean_text import clean_text
 import numpy as np
 
 # Numbers of coefficients that each model of sensor_msgs/CameraInfo may have.
@@ -60,12 +61,13 @@ class CameraModel:
             raise ValueError(f'K is {matrix.tolist()}: the camera is not calibrated, calibrate it')
         if model not in _NUM_COEFFICIENTS:
             raise ValueError(
-                f'distortion_model is {self.distortion_model!r}: give one of '
+                f'distortion_model is {clean_text(self.distortion_model)!r}: give one of '
                 f'{", ".join(_NUM_COEFFICIENTS)}')
         if distortion.size not in _NUM_COEFFICIENTS[model] or not np.all(np.isfinite(distortion)):
             numbers = ' or '.join(map(str, _NUM_COEFFICIENTS[model]))
             raise ValueError(
-                f'D of {model} is {distortion.tolist()}: give {numbers} finite numbers')
+                f'D of {model} is {clean_text(str(distortion.tolist()))}: give {numbers} finite '
+                'numbers')
         object.__setattr__(self, 'matrix', matrix)
         object.__setattr__(self, 'distortion', distortion)
         object.__setattr__(self, 'distortion_model', model)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from epvlm_ros.clean_text import clean_text
 import numpy as np
+
+MAX_NAME_LENGTH = 256
+MAX_FRAMES = 10_000
 
 
 class TransformTree:
@@ -21,16 +25,23 @@ class TransformTree:
         """
         Set the pose of ``child`` in ``parent``; it replaces any earlier one, and parent.
 
-        Raises ValueError, and changes nothing, if a name is empty or the frames would form a loop.
+        Raises ValueError, and changes nothing, if a name is empty or too long, there are too many
+        frames, or they would form a loop.
         """
         if not parent or not child:
-            raise ValueError(f'frames {parent!r} and {child!r}: give both a name')
+            raise ValueError(
+                f'frames {clean_text(parent)!r} and {clean_text(child)!r}: give both a name')
+        if max(len(parent), len(child)) > MAX_NAME_LENGTH or \
+                len(self._parents) >= MAX_FRAMES and child not in self._parents:
+            raise ValueError(
+                f'frames {clean_text(parent)!r} and {clean_text(child)!r} are left out: give '
+                f'names of at most {MAX_NAME_LENGTH} characters, and at most {MAX_FRAMES} frames')
         ancestor: str | None = parent
         while ancestor is not None:
             if ancestor == child:
                 raise ValueError(
-                    f'frame {child!r} would be its own ancestor by {parent!r}: each frame has one '
-                    'parent, let one node send it')
+                    f'frame {clean_text(child)!r} would be its own ancestor by '
+                    f'{clean_text(parent)!r}: each frame has one parent, let one node send it')
             ancestor = self._parents[ancestor][0] if ancestor in self._parents else None
         self._parents[child] = parent, np.array(pose, np.float64).reshape(4, 4)
 

@@ -19,4 +19,9 @@ def find_operations(weights: DecoderWeights) -> Operations:
         return self_checked(weights)
     except (ImportError, RuntimeError) as error:
         _log.warning('no fused kernels, plain torch instead: %s', error)
-        return Operations()
+    except (OSError, ValueError, EOFError) as error:  # what a file that was cut off raises
+        _log.warning(
+            'no fused kernels, plain torch instead: %s (%s). If the power failed, remove the '
+            'cache of Triton, ~/.triton/cache or TRITON_CACHE_DIR: it is made anew.',
+            type(error).__name__, error)
+    return Operations()

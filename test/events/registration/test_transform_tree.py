@@ -66,6 +66,17 @@ def test_loops_are_refused_and_change_nothing(tree):
     assert apply(tree.find('base', 'lens'), 0, 0, 0) == [0, 3.25, 2.5]
 
 
+def test_names_without_end_are_refused_and_not_repeated(tree):
+    with pytest.raises(ValueError, match='at most 256 characters') as refusal:
+        tree.set_pose('base', '\n' * 1_000_000, pose())
+    assert len(str(refusal.value)) < 1000 and str(refusal.value).isprintable()
+    for number in range(10_000 - 5):
+        tree.set_pose('base', f'frame {number}', pose())
+    with pytest.raises(ValueError, match='at most 10000 frames'):
+        tree.set_pose('base', 'one too many', pose())
+    tree.set_pose('map', 'frame 7', pose())
+
+
 def message(rotation, translation=(0.0, 0.0, 0.0)):
     return SimpleNamespace(
         rotation=SimpleNamespace(**dict(zip('xyzw', rotation))),
