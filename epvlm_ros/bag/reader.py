@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 import heapq
 import itertools
 import logging
@@ -24,6 +25,7 @@ import numpy as np
 
 Content = TypeVar('Content')
 
+_NUM_CHECKED = 20  # packets that tell whether a topic can be decoded
 _DEPTH_SUFFIX = '/compressedDepth'  # that image_transport gives these topics
 _logger = logging.getLogger(__name__)
 
@@ -196,8 +198,10 @@ class BagReader:
 
     def check_event_encoding(self, topic: str) -> None:
         """Raise a ValueError if none of the first packets of a topic can be decoded."""
-        packets = itertools.islice(self.read_usable(self.messages([topic]), self.packet), 20)
-        encodings = [packet.encoding for _, packet in packets]
+        encodings = []
+        for message in itertools.islice(self.messages([topic]), _NUM_CHECKED):
+            with suppress(ValueError):  # told when all are read
+                encodings.append(self.packet(message).encoding)
         if encodings and not any(encoding in ENCODINGS for encoding in encodings):
             raise ValueError(
                 f'packets of {clean_text(topic)} cannot be decoded: '

@@ -114,7 +114,7 @@ class EventTable:
                 # 16 digits and more are no exact float.
                 if not (t % 1.0).any() and t.max() < 1e15:
                     # '10.0' is whole, but its unit is not that of '10'.
-                    if self._unit or not any('.' in line.replace(',', ' ').split()[0] for line in part):
+                    if self._unit or not _have_points(part):
                         columns[0] = t.astype(np.int64)
                 elif self._has_default_us:
                     raise ValueError(
@@ -156,3 +156,7 @@ class EventTable:
                     '--size that holds all events')
         return Events(x.astype(np.uint16), y.astype(np.uint16), (polarity > 0).astype(np.uint8),
                       t_ns)
+
+
+def _have_points(lines: list[str]) -> bool:
+    return any('.' in line.replace(',', ' ').split()[0] for line in lines)
