@@ -10,15 +10,22 @@ import tempfile
 import time
 from typing import IO
 
+from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.ros.processes import NodeProcess
 from epvlm_ros.ros.spinning_node import SpinningNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 # What is tested is which frames come out, not whether a busy machine keeps up: queues are deep.
 DEEP = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
-DEEP_IMAGES = {'qos_overrides./camera/image_raw.publisher.depth': 500}
-DEEP_FRAMES = {'qos_overrides./camera/image_raw.subscription.depth': 500,
-               'qos_overrides./event_guided_frame.publisher.depth': 500}
+# Of the player, and of the node that it plays to: events are sent again until they arrive, too.
+DEEP_PLAYER = {'qos_overrides./camera/image_raw.publisher.depth': 500,
+               'qos_overrides./event_camera/events.publisher.depth': 5000,
+               'qos_overrides./event_camera/events.publisher.reliability': 'reliable'}
+DEEP_SYNC = {'qos_overrides./camera/image_raw.subscription.depth': 500,
+             'qos_overrides./event_camera/events.subscription.depth': 5000,
+             'qos_overrides./event_camera/events.subscription.reliability': 'reliable',
+             'qos_overrides./event_guided_frame.publisher.depth': 500}
+START_TIMEOUT_S = 120
 _DOMAINS = range(20, 100)
 
 
@@ -83,3 +90,24 @@ def wait_until(condition, timeout_s: float, what: str):
             return value
         time.sleep(0.02)
     raise AssertionError(f'not within {timeout_s:g} s: {what}')
+
+
+def wait_for_start(process, condition, what: str) -> None:
+    """Wait for a node, however long a busy machine takes to start it; fail if it ends."""
+    wait_until(lambda: condition() or not process.is_running(), START_TIMEOUT_S, what)
+    assert process.is_running(), process.log.read_text()
+
+
+def assert_whole_round(frames) -> None:
+    """
+    Check that each frame of a recording that loops had its events.
+
+    The window of the first begins before the first event. What still waits for events when time
+    is set back goes out without them; on an idle machine that is none or one.
+    """
+    first, *others = [frame.missing for frame in frames]
+    assert first == EventGuidedFrame.WINDOW_START_MISSING
+    num_complete = others.count(EventGuidedFrame.COMPLETE)
+    assert num_complete > 0 and others == [
+        *[EventGuidedFrame.COMPLETE] * num_complete,
+        *[EventGuidedFrame.WINDOW_END_MISSING] * (len(others) - num_complete)]

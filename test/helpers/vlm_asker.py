@@ -15,7 +15,7 @@ from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.action import ActionClient
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
-from ros_graph import wait_until
+from ros_graph import wait_for_start, wait_until
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
@@ -54,9 +54,7 @@ class Asker:
         self._parameters = self.node.create_client(GetParameters, '/vlm_node/get_parameters')
 
     def wait_for_node(self, process):
-        wait_until(lambda: self.service.service_is_ready() or not process.is_running(), 150,
-                   'the service of the node')
-        assert process.is_running(), process.log.read_text()
+        wait_for_start(process, self.service.service_is_ready, 'the service of the node')
         assert self.action.wait_for_server(20), process.log.read_text()
         assert self._parameters.wait_for_service(20), process.log.read_text()
         wait_until(lambda: self._frames.get_subscription_count()

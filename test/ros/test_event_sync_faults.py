@@ -20,7 +20,7 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
-from ros_graph import DEEP, RosGraph, wait_until
+from ros_graph import DEEP, RosGraph, wait_for_start, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -46,7 +46,7 @@ class Cameras:
         self._events = node.create_publisher(EventPacket, 'events', EVENTS)
         self._images = node.create_publisher(Image, 'image', FRAMES)
         self.process = graph.start('event_sync_node', parameters=parameters)
-        wait_until(self._is_matched, 30, 'the node')
+        wait_for_start(self.process, self._is_matched, 'the node')
         self._seq = 0
         self._random = np.random.default_rng(1)
 

@@ -128,7 +128,7 @@ def test_the_lifecycle_is_that_of_a_managed_node(graph, model_folder):
         'model': model_folder, 'autostart': False, 'max_new_tokens': 4, 'max_frame_age': 60.0})
     change = graph.node.create_client(ChangeState, '/vlm_node/change_state')
     state = graph.node.create_client(GetState, '/vlm_node/get_state')
-    assert change.wait_for_service(60) and state.wait_for_service(20)
+    assert change.wait_for_service(120) and state.wait_for_service(20)
 
     def call(client, request):
         future = client.call_async(request)
