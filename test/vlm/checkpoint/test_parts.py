@@ -73,7 +73,7 @@ def test_published_skip_lists_hold_for_present_names(
         return
     assert not should_convert_module('model.visual.blocks.0.attn.qkv', names)
     assert should_convert_module(language, names)
-    assert should_convert_module('model.language_model.layers.11.mlp.up_proj', names)
+    assert should_convert_module('model.language_model.layers.2.mlp.up_proj', names)
     left = 'model.language_model.layers.1.mlp.up_proj'
     assert should_convert_module(left, names) == ('model.layers.1' not in published)
 
