@@ -152,7 +152,7 @@ class Goal:
 def start(graph, model_folder, **parameters):
     process = graph.start('vlm_node', parameters={
         'model': model_folder, 'max_new_tokens': 4, 'device': 'cpu', 'num_threads': 1,
-        'max_frame_age': 60.0, **parameters})
+        'max_frame_age': 3600.0, **parameters})
     asker = Asker(graph)
     asker.wait_for_node(process)
     return process, asker
