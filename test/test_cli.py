@@ -151,7 +151,8 @@ assert 'torch' not in sys.modules
 """
     wrong = ['/no/such/bag', f'{slider_bag} --model /no/such/model',
              f'{slider_bag} -p registration:=file -p registration_file:=/no/such.yaml',
-             f'{slider_bag} --overlay /no/such/o.png', f'{slider_bag} --parameters /no/such.yaml']
+             f'{slider_bag} --model {slider_bag}', f'{slider_bag} --overlay /no/such/o.png',
+             f'{slider_bag} --parameters /no/such.yaml']
     result = subprocess.run([sys.executable, '-c', code, 'epvlm', *wrong], capture_output=True,
                             text=True, timeout=120)
     assert result.returncode == 0, result.stderr

@@ -19,6 +19,8 @@ _FLAGS = {  # options that stand for a parameter
     'allow_download': 'allow_download', 'window_length': 'window_length',
     'window_offset': 'window_offset'}
 
+_MODEL_FILES = ('config.json', 'adapter_config.json')
+
 
 def add_ask_options(ask: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
@@ -112,6 +114,8 @@ def _check_model(model: str) -> None:
     if is_path and not folder.is_dir():
         raise ValueError(
             f'there is no model folder {folder}: give a folder with config.json, or a hub name')
+    if model and folder.is_dir() and not any((folder / name).is_file() for name in _MODEL_FILES):
+        raise ValueError(f'model folder {folder} has no config.json: give the folder of a Qwen-VL')
 
 
 def _report(question: str, guided: Any, result: Any) -> dict[str, Any]:
