@@ -16,6 +16,7 @@ from epvlm_ros.ros.qos import FRAMES, publisher_options, QUERIES, subscription_o
 from epvlm_ros.ros.query import check_query_id, MAX_ID_LENGTH, Query, refuse, STATUS_NAMES
 from epvlm_ros.ros.query_handler import QueryHandler
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
+from epvlm_ros.ros.topic_watch import TopicWatch
 from epvlm_ros.ros.vlm_diagnostics import VlmDiagnostics
 from epvlm_ros.ros.worker import Worker
 from epvlm_ros.time_units import BACKWARD_JUMP_NS, SECOND
@@ -151,6 +152,8 @@ class VlmNode(LifecycleNode):
             EventGuidedFrame, 'event_guided_frame', self._on_frame,
             **subscription_options(self, 'event_guided_frame', FRAMES))
         self._entities.append(lambda: self.destroy_subscription(frames))
+        self._watch_frames = TopicWatch(self, 'event_guided_frame', EventGuidedFrame)
+        self._entities.append(self._watch_frames.destroy)
         self._interfaces = QueryInterfaces(
             self, self._take, self._cancel, self._settings.get(VlmNodeConfig).max_queued_queries)
         self._entities.append(self._interfaces.destroy)
@@ -189,6 +192,7 @@ class VlmNode(LifecycleNode):
     def _on_frame(self, message: EventGuidedFrame) -> None:
         config = self._settings.get(VlmNodeConfig)
         self._report.add_frame()
+        self._watch_frames.note_message()
         message.header.frame_id = clean_text(message.header.frame_id)
         before = self._frames.last_seen
         if before is not None and before.header.frame_id != message.header.frame_id:

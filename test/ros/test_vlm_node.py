@@ -29,6 +29,9 @@ def test_queries_get_answers_or_the_status_that_says_why_not(graph, model_folder
     assert (early.status, early.text) == (Answer.NO_FRAME, '')
     assert '/client would publish it, but has not' in early.message
 
+    wait_until(lambda: 'nothing came on /event_guided_frame' in process.log.read_text(), 20,
+               'a line about the missing frames')
+
     frame = asker.show()
     answer = asker.ask('what moves?', keep_ratio=0.1, query_id='mine')
     assert (answer.status, answer.message) == (Answer.OK, '')
