@@ -13,6 +13,7 @@ CHECK_PERIOD_S = 5.0
 REPEAT_PERIOD_S = 30.0
 MAX_NAMED = 3
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+LAUNCH_TOPICS = ('events', 'image')
 DRIVER = ('use a driver that publishes event_camera_msgs/msg/EventPacket, or epvlm convert for a '
           'recording')
 # By the type that a node expects: other types of the same content, and the remedy.
@@ -100,11 +101,15 @@ def _suggest(node: Node, topic: str, name: str, wanted: str) -> str:
     remedies = {wanted: '', **REMEDIES.get(wanted, {})}
     found = []
     for other, kinds in node.get_topic_names_and_types():
+        if other.endswith('/overlay'):
+            continue  # vlm_node's: a picture of answers, from no camera
         for kind in remedies.keys() & set(kinds):
             names = {node_name(info) for info in node.get_publishers_info_by_topic(other)
                      if info.topic_type == kind}
             if names:
-                remedy = f'remap {topic}:={other} (launch argument {topic}_topic)'
+                remedy = f'remap {topic}:={other}'
+                if topic in LAUNCH_TOPICS:
+                    remedy += f' (launch argument {topic}_topic)'
                 if remedies[kind]:
                     remedy += f' and {remedies[kind]}'
                 found.append((-SequenceMatcher(None, name, other).ratio(),

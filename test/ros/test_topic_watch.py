@@ -67,6 +67,19 @@ def test_topics_of_fitting_types_are_named_with_their_remapping_nearest_name_fir
         '/driver publishes /zed/left (sensor_msgs/msg/Image): remap image:=/zed/left'))
 
 
+def test_what_no_camera_sends_is_not_advised_and_launch_arguments_are_those_there_are(make_node):
+    node, other = make_node('asker'), make_node('other')
+    other.create_publisher(EventGuidedFrame, '/left/event_guided_frame', 1)
+    other.create_publisher(Image, '/overlay', 1)
+    until_explained(node, (
+        '/other publishes /left/event_guided_frame (epvlm_interfaces/msg/EventGuidedFrame): remap '
+        'event_guided_frame:=/left/event_guided_frame'), EventGuidedFrame, 'event_guided_frame')
+    text = explain_silence(node, 'event_guided_frame', EventGuidedFrame)
+    assert 'launch argument' not in text
+    wait_until(lambda: node.count_publishers('/overlay'), 10, 'the overlay')
+    assert 'overlay' not in explain_silence(node, 'image', Image)
+
+
 def test_a_publisher_that_says_nothing_is_named(make_node):
     node, sync_node = make_node('asker'), make_node('event_sync_node')
     sync_node.create_publisher(EventGuidedFrame, 'event_guided_frame', 1)
