@@ -29,8 +29,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _starts_nodes(item):
             item.add_marker('process')
             item.add_marker(pytest.mark.xdist_group('ros'))
+        if _is_further_family(item):
+            item.add_marker('long')
         if item.get_closest_marker('gpu') and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason='no GPU'))
+
+
+def _is_further_family(item: pytest.Item) -> bool:
+    """Whether a test of all shapes of models is of another one than those of Qwen2-VL."""
+    shape = getattr(item, 'callspec', None) and item.callspec.params.get('shape')
+    return bool(shape) and shape not in ('narrow', 'wide')
 
 
 def _starts_nodes(item: pytest.Item) -> bool:

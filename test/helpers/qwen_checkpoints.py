@@ -72,7 +72,7 @@ def with_lengths(cases: Iterable[tuple[Any, ...]]) -> list[Any]:
         family = SHAPES[case[0]].model_type if case[0] in SHAPES else 'embedded'
         if family not in families:
             families.add(family)
-            lengthened.append((*case, 128))
+            lengthened.append(pytest.param(*case, 128, marks=pytest.mark.long))
         else:
             lengthened += [(*case, 24), pytest.param(*case, 128, marks=pytest.mark.slow)]
     return lengthened

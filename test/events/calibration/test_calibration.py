@@ -108,6 +108,7 @@ def test_the_residual_tells_how_far_off_an_alignment_is(frames):
         assert blocks.mean_distance == pytest.approx(np.hypot(row, col), abs=0.25)
 
 
+@pytest.mark.long
 def test_the_search_ends_near_the_truth(frames):
     moved = [replace(frame, x=frame.x + 14, y=frame.y - 9) for frame in frames]
     moved = [
@@ -174,6 +175,7 @@ def mirrored(frame):
     return replace(frame, x=SENSOR_SIZE[1] - 1 - frame.x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('change', 'message'), [
     (without_events, '0 of 8 frames have motion and events: move the camera'),
     (without_motion, '0 of 8 frames have motion'),
@@ -185,6 +187,7 @@ def test_recordings_of_no_use(frames, change, message):
         calibrate([change(frame) for frame in frames], SENSOR_SIZE, WINDOW_S)
 
 
+@pytest.mark.long
 def test_texture_in_one_corner_is_too_little(frames):
     def cover(picture):
         picture = picture.copy()

@@ -23,6 +23,7 @@ def trigger_tuples(triggers):
     return list(zip(triggers.t_ns.tolist(), triggers.edge.tolist(), triggers.index.tolist()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('encoding', ENCODINGS)
 def test_decode_equals_the_reference(encoding):
     decoder = make_decoder(encoding, WIDTH, HEIGHT)
@@ -78,6 +79,7 @@ class _Nothing:
         return 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', REGISTRATIONS)
 @pytest.mark.parametrize('encoding', ['evt3', 'libcaer_cmp', 'libcaer', 'mono'])
 def test_counts_of_every_bin_and_cell_equal_the_reference(encoding, name):
@@ -156,6 +158,7 @@ class NaiveBins:
         return grid
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('is_dense', [True, False])
 @pytest.mark.parametrize('encoding', ENCODINGS)
 def test_accumulate_equals_decoding_and_counting_one_by_one(encoding, is_dense):

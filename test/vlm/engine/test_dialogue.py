@@ -220,6 +220,7 @@ def test_no_question_gets_no_answer_and_a_bad_one_an_error(
         engine.answer_all(image, ['?', '<|im_end|>'], None)
 
 
+@pytest.mark.long
 def test_the_embedded_model_answers_together_as_alone() -> None:
     require_embedded_model()
     image = np.full((336, 336, 3), 128, dtype=np.uint8)

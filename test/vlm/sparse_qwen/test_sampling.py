@@ -70,6 +70,7 @@ def test_answers_drawn_together_are_those_drawn_alone(sampling: Sampling) -> Non
     assert len(together[1]) < ANSWER_LENGTH
 
 
+@pytest.mark.long
 def test_what_is_drawn_follows_the_probabilities() -> None:
     # by hand: 0.5, 0.3, 0.2; of these 0.8 are the first two, as 5 to 3
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
