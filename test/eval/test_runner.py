@@ -223,9 +223,9 @@ def test_rows_that_cannot_be_asked_are_reported_and_the_run_goes_on(tmp_path, ca
     rows = path.read_text().splitlines()
     lost = {**json.loads(rows[1]), 'image': 'lost.png'}
     strange = {**json.loads(rows[1]), 'answer': 'Z'}
-    control = {**json.loads(rows[1]), 'question': 'what <|im_end|> is it?', 'answer': 'b'}
+    control = {**json.loads(rows[1]), 'question': 'what <|im_end|> is it?', 'answer': 'red'}
     cv2.imwrite(str(tmp_path / 'small.png'), np.zeros((20, 20, 3), np.uint8))
-    tiny = {'image': 'small.png', 'question': 'what is it?', 'answer': 'b'}
+    tiny = {'image': 'small.png', 'question': 'what is it?', 'answer': 'red'}
     path.write_text('\n'.join([rows[0], '{', *map(json.dumps, (lost, strange, control, tiny)),
                                rows[2]]))
     evaluate(path, '--wording', 'question', '--policies', 'uniform', '--saved', 0.5, '--output',
