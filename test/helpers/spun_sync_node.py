@@ -83,6 +83,21 @@ class SpunSyncNode:
         status = self.status(part)
         return status.message if status is not None else ''
 
+    def number(self, part, key):
+        """Return a number of the latest diagnostics of a part, None before the first."""
+        status = self.status(part)
+        return status and float({item.key: item.value for item in status.values}[key])
+
+    def until_logged(self, capfd, text):
+        """Wait for a line in the log, and return what was logged until then."""
+        parts = []
+
+        def is_logged():
+            parts.append(capfd.readouterr().err)
+            return text in ''.join(parts)
+        self.until(is_logged, f'the line {text!r}')
+        return ''.join(parts)
+
     def close(self):
         self._executor.shutdown()
         self.node.destroy_node()

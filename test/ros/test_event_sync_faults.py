@@ -18,7 +18,6 @@ from geometry_msgs.msg import TransformStamped
 import numpy as np
 import pytest
 import rclpy
-from rclpy.context import Context
 from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from ros_graph import DEEP, RosGraph, wait_for_start, wait_until
 from sensor_msgs.msg import CameraInfo, Image
@@ -214,9 +213,7 @@ def test_frames_have_no_events_until_both_calibrations_and_their_transform_are_k
     assert np.count_nonzero(counts) == 1
 
 
-def test_an_error_in_the_thread_ends_the_node(monkeypatch):
-    context = Context()
-    rclpy.init(context=context, domain_id=17)
+def test_an_error_in_the_thread_ends_the_node(context, monkeypatch):
     node = EventSyncNode(context=context)
     executor = rclpy.executors.SingleThreadedExecutor(context=context)
     executor.add_node(node)
@@ -229,4 +226,3 @@ def test_an_error_in_the_thread_ends_the_node(monkeypatch):
         while time.monotonic() < deadline:
             executor.spin_once(timeout_sec=0.1)
     node.destroy_node()
-    context.try_shutdown()

@@ -7,30 +7,12 @@ from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.ros import topic_watch
 from epvlm_ros.ros.qos import FRAMES
 from epvlm_ros.ros.spinning_node import SpinningNode
-import pytest
-import rclpy
-from rclpy.context import Context
+from ros_graph import DOMAIN_ID
 from sensor_msgs.msg import CompressedImage
-from spun_sync_node import SpunSyncNode
 
 
-@pytest.fixture
-def start():
-    context = Context()
-    rclpy.init(context=context, domain_id=13)
-    graphs = []
-
-    def start(**parameters):
-        graphs.append(SpunSyncNode(context, **parameters))
-        return graphs[-1]
-    yield start
-    for graph in graphs:
-        graph.close()
-    context.try_shutdown()
-
-
-def test_an_encoding_that_nobody_can_convert_is_told_and_the_frame_goes_on(start, capfd):
-    graph = start(max_wait=0.0)
+def test_an_encoding_that_nobody_can_convert_is_told_and_the_frame_goes_on(start_sync_node, capfd):
+    graph = start_sync_node(max_wait=0.0)
     graph.until_connected()
     graph.send_image(encoding='h264')
     assert graph.until(lambda: graph.frames, 'the frame')[0].image.encoding == 'h264'
@@ -42,29 +24,25 @@ def test_an_encoding_that_nobody_can_convert_is_told_and_the_frame_goes_on(start
     assert "frame of /image cannot be converted: image encoding 'h264' is unknown" in lines[0]
 
 
-def test_a_wait_that_is_shorter_than_the_window_is_not_blamed_on_stamps(start, capfd):
-    graph = start(window_length=0.5, max_wait=0.1)
+def test_a_wait_that_is_shorter_than_the_window_is_not_blamed_on_stamps(start_sync_node, capfd):
+    graph = start_sync_node(window_length=0.5, max_wait=0.1)
     graph.until_connected()
     for number in range(50):
         graph.send_packet(10 ** 11 + number * 10_000_000)
     stamp_ns = 10 ** 11 + 490_000_000
-
-    def send():
-        graph.send_packet(stamp_ns)
-        return graph.message('events') == 'good'
-    graph.until(send, 'the packets')
+    graph.until(lambda: graph.number('events', 'num_packets') == 50, 'the packets')
     graph.send_image(stamp_ns)
     graph.until(lambda: graph.frames, 'the frame')
     assert graph.frames[0].missing & EventGuidedFrame.WINDOW_END_MISSING
-    log = capfd.readouterr().err
-    assert ('its window ends 0.25 s after its stamp, but it waits for 0.1 s only: give a longer '
-            'max_wait or a shorter window_length') in log
+    graph.until_logged(
+        capfd, 'its window ends 0.25 s after its stamp, but it waits for 0.1 s only: give a longer '
+        'max_wait or a shorter window_length')
 
 
-def test_a_topic_of_another_type_is_told(start, capfd, monkeypatch):
+def test_a_topic_of_another_type_is_told(start_sync_node, capfd, monkeypatch):
     monkeypatch.setattr(topic_watch, 'CHECK_PERIOD_S', 0.3)
     monkeypatch.setattr(topic_watch, 'REPEAT_PERIOD_S', 0.3)
-    graph = start()
+    graph = start_sync_node()
     graph.client.destroy_publisher(graph.images)
     log = ''
 
@@ -74,13 +52,14 @@ def test_a_topic_of_another_type_is_told(start, capfd, monkeypatch):
         return ('/driver publishes it as sensor_msgs/msg/CompressedImage, this node expects '
                 'sensor_msgs/msg/Image: set compressed:=true') in log and \
             'nothing came on /events for 0 s: /client would publish it, but has not' in log
-    with SpinningNode('driver', domain_id=13) as driver:  # a participant knows one type of a topic
+    # a participant knows one type of a topic
+    with SpinningNode('driver', domain_id=DOMAIN_ID) as driver:
         driver.node.create_publisher(CompressedImage, 'image', FRAMES)
         graph.until(has_words, 'the warnings')
 
 
-def test_packets_of_no_size_are_no_silence(start, capfd):
-    graph = start()
+def test_packets_of_no_size_are_no_silence(start_sync_node, capfd):
+    graph = start_sync_node()
     graph.until_connected()
     stamps_ns = iter(range(10 ** 11, 10 ** 12, 10_000_000))
 
@@ -92,13 +71,13 @@ def test_packets_of_no_size_are_no_silence(start, capfd):
                 if frame.missing & EventGuidedFrame.EVENTS_DISCARDED]
     frame = graph.until(send, 'a frame that says so')[0]
     assert '0 x 0 px' in frame.reason and frame.num_events == 0
-    assert '0 x 0 px' in capfd.readouterr().err
+    graph.until_logged(capfd, '0 x 0 px')
     text = 'events lie outside the sensor'
     graph.until(lambda: text in graph.message('events'), 'the diagnostics')
 
 
-def test_a_second_event_camera_on_the_topic_is_told_and_left_out(start, capfd):
-    graph = start(max_wait=0.0)
+def test_a_second_event_camera_on_the_topic_is_told_and_left_out(start_sync_node, capfd):
+    graph = start_sync_node(max_wait=0.0)
     graph.until_connected()
     stamps_ns = iter(range(10 ** 11, 10 ** 12, 10_000_000))
 
@@ -111,8 +90,9 @@ def test_a_second_event_camera_on_the_topic_is_told_and_left_out(start, capfd):
     assert graph.node._worker.failure is None
 
 
-def test_a_frame_whose_grid_takes_too_much_memory_is_dropped_and_the_next_one_comes(start, capfd):
-    graph = start(max_wait=0.0)
+def test_a_frame_whose_grid_takes_too_much_memory_is_dropped_and_the_next_one_comes(
+        start_sync_node, capfd):
+    graph = start_sync_node(max_wait=0.0)
     graph.until_connected()
     num_pixels = 30_000_000
     graph.send_packet(10 ** 11)
@@ -123,8 +103,8 @@ def test_a_frame_whose_grid_takes_too_much_memory_is_dropped_and_the_next_one_co
     assert f'an image of {num_pixels} x 1 px' in log and 'give a larger cell_size' in log
 
 
-def test_stamps_that_are_half_a_second_off_are_told(start, capfd):
-    graph = start(max_wait=0.0)
+def test_stamps_that_are_half_a_second_off_are_told(start_sync_node, capfd):
+    graph = start_sync_node(max_wait=0.0)
     graph.until_connected()
     text = 'their clocks differ'
 

@@ -1,37 +1,18 @@
 """The states of the sync node."""
 
 from lifecycle_msgs.msg import State
-import pytest
-import rclpy
-from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from spun_sync_node import SpunSyncNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
-
-
-@pytest.fixture
-def start():
-    context = Context()
-    rclpy.init(context=context, domain_id=13)
-    graphs = []
-
-    def start(**parameters):
-        graphs.append(SpunSyncNode(context, **parameters))
-        return graphs[-1]
-    yield start
-    for graph in graphs:
-        graph.close()
-    context.try_shutdown()
 
 
 def state(node):
     return node._state_machine.current_state[0]
 
 
-def test_the_node_works_in_its_active_state_only(start):
-    graph = start(autostart='false', max_wait=0.0)
+def test_the_node_works_in_its_active_state_only(start_sync_node):
+    graph = start_sync_node(autostart='false', max_wait=0.0)
     node, client = graph.node, graph.client
     assert state(node) == State.PRIMARY_STATE_UNCONFIGURED
     assert node.set_parameters([Parameter('cell_size', value=7)])[0].successful
@@ -54,9 +35,10 @@ def test_the_node_works_in_its_active_state_only(start):
     graph.until(lambda: client.count_subscribers('image') == 0, 'the end of subscriptions')
 
 
-def test_a_registration_file_that_is_missing_leaves_the_node_unconfigured(start, capfd, tmp_path):
+def test_a_registration_file_that_is_missing_leaves_the_node_unconfigured(
+        start_sync_node, capfd, tmp_path):
     path = tmp_path / 'registration.yaml'
-    graph = start(registration='file', registration_file=path)
+    graph = start_sync_node(registration='file', registration_file=path)
     assert state(graph.node) == State.PRIMARY_STATE_UNCONFIGURED
     log = capfd.readouterr().err
     assert 'not configured: ' in log and str(path) in log and 'Traceback' not in log

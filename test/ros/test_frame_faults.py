@@ -4,18 +4,9 @@ from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.ros.frame_faults import explain_no_frame, explain_stale_frame
 import pytest
 import rclpy
-from rclpy.context import Context
 from rclpy.parameter import Parameter
-from ros_graph import DOMAIN_ID, wait_until
+from ros_graph import wait_until
 from rosgraph_msgs.msg import Clock
-
-
-@pytest.fixture(scope='module')
-def context():
-    context = Context()
-    rclpy.init(context=context, domain_id=DOMAIN_ID)
-    yield context
-    context.try_shutdown()
 
 
 @pytest.fixture

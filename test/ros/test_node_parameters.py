@@ -5,18 +5,9 @@ from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.parameter_overrides import find_ignored, is_match, read_sections
 import pytest
 import rclpy
-from rclpy.context import Context
 from rclpy.parameter import Parameter
 
 KNOWN = {'window_length', 'max_wait', 'keep_ratio'}
-
-
-@pytest.fixture(scope='module')
-def context():
-    context = Context()
-    rclpy.init(context=context, domain_id=14)
-    yield context
-    context.try_shutdown()
 
 
 @pytest.fixture

@@ -2,15 +2,12 @@
 
 from epvlm_ros.ros.qos import FRAMES, publisher_options, subscription_options
 import rclpy
-from rclpy.context import Context
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from std_msgs.msg import String
 
 
-def test_an_override_is_of_one_topic_alone():
-    context = Context()
-    rclpy.init(context=context, domain_id=16)
+def test_an_override_is_of_one_topic_alone(context):
     node = rclpy.create_node('some_node', context=context, parameter_overrides=[
         Parameter(f'qos_overrides./out.publisher.{name}', value=value) for name, value in (
             ('reliability', 'best_effort'), ('durability', 'transient_local'), ('depth', 3))])
@@ -24,4 +21,3 @@ def test_an_override_is_of_one_topic_alone():
     assert other == (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE, 10)
     assert FRAMES.depth == 10
     node.destroy_node()
-    context.try_shutdown()

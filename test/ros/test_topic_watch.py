@@ -7,18 +7,9 @@ from epvlm_ros.ros.topic_watch import explain_silence, TopicWatch, type_name
 from event_camera_msgs.msg import EventPacket
 import pytest
 import rclpy
-from rclpy.context import Context
 from ros_graph import wait_until
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
-
-
-@pytest.fixture(scope='module')
-def context():
-    context = Context()
-    rclpy.init(context=context, domain_id=15)
-    yield context
-    context.try_shutdown()
 
 
 @pytest.fixture

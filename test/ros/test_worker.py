@@ -5,8 +5,6 @@ import threading
 from epvlm_ros.ros import worker
 from epvlm_ros.ros.vlm_node import VlmNode
 from qwen_checkpoints import make_model, save_checkpoint
-import rclpy
-from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -31,10 +29,8 @@ def test_whoever_waits_is_told_even_when_the_work_does_not_end(monkeypatch):
     assert abandoned == ['second', 'third', 'first']
 
 
-def test_the_node_waits_for_what_is_still_computed(tmp_path, monkeypatch):
+def test_the_node_waits_for_what_is_still_computed(context, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, 'STOP_TIMEOUT_S', 0.2)
-    context = Context()
-    rclpy.init(context=context, domain_id=18)
     node = VlmNode(context=context, parameter_overrides=[
         Parameter('model', value=str(save_checkpoint(tmp_path, make_model('narrow')))),
         Parameter('device', value='cpu')])
@@ -54,4 +50,3 @@ def test_the_node_waits_for_what_is_still_computed(tmp_path, monkeypatch):
     assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
     node.destroy_node()
-    context.try_shutdown()
