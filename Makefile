@@ -19,7 +19,7 @@ test: setup-test
 
 # For the edit loop: nothing that starts processes or takes long.
 test-quick: setup-test
-	@$(PYTEST) -m 'not slow and not long and not process and not gpu' --durations 5 --durations-min 2
+	@$(PYTEST) -m 'not slow and not long and not ros and not process and not gpu' --ignore test/ros --durations 5 --durations-min 2
 
 test-slow: setup-test
 	@$(PYTEST) -m slow

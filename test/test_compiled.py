@@ -10,6 +10,8 @@ from epvlm_ros import compiled as compilation
 import numba
 import pytest
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.process
 def test_a_change_in_another_file_compiles_the_caller_anew(tmp_path):

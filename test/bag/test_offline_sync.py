@@ -9,6 +9,8 @@ from epvlm_ros.events.packet_codecs import encode_evt3
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 MS = 1_000_000
 START_NS = 1_700_000_000_000 * MS
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from slider_depth_bag import EVENT_TOPIC, IMAGE_TOPIC, load_events, make_slider_depth_bag, START_NS
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope='module')
 def source(shared_data):

@@ -10,6 +10,8 @@ from epvlm_ros.eval.summary import is_significant, summarise
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 
 def slow_bootstrap(images, values, num_resamples):
     """Draw images with all their questions, one resample after another."""

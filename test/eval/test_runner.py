@@ -20,6 +20,8 @@ from huggingface_hub import constants as hub
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 POLICIES = ('random', 'events_and_saliency')
 NUM_QUESTIONS = 200
 SMALL = ('--max-pixels', 80_000)  # 88 visual tokens of an image of 640 x 480
@@ -56,7 +58,7 @@ def exported(tmp_path_factory):
     return path
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_questions_in_columns_of_realworldqa_get_the_same_answers(internal, exported, tmp_path):
     evaluate(exported, '--wording', 'question', '--policies', *POLICIES, '--keep', 0.3, '--output',
              tmp_path, '--no-plot', *SMALL)
@@ -72,7 +74,7 @@ def test_questions_in_columns_of_realworldqa_get_the_same_answers(internal, expo
         assert item['difference_to_random'] == numbers[1][name]['difference_to_random']
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_parquet_holds_the_same_questions_and_images(exported, tmp_path):
     pytest.importorskip('pyarrow')
     path = tmp_path / 'questions.parquet'
@@ -132,6 +134,7 @@ def test_answers_are_those_of_the_engine_alone(internal):
                     record['fallback'])
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_processes_share_the_images(exported, tmp_path):
     path = tmp_path / 'questions.jsonl'
@@ -150,6 +153,7 @@ def test_processes_share_the_images(exported, tmp_path):
         evaluate(*arguments, '--output', tmp_path / 'none', '--processes', 0)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_process_that_fails_ends_the_run(tmp_path):
     config = VlmConfig(model=str(tmp_path / 'lost'), device='cpu')

@@ -14,6 +14,8 @@ from epvlm_ros.sim.sampling import sample_scene
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 SILENT = EventCameraConfig(
     threshold_mismatch=0.0, leak_rate_hz=0.0, shot_noise_rate_hz=0.0, refractory_s=0.0)
 

@@ -18,6 +18,8 @@ from training.evaluate import evaluate, library_scorer, sparse_scorer
 from training.tokenizer import build_vocabulary
 from transformers import AutoTokenizer, GenerationConfig, Qwen2VLForConditionalGeneration
 
+pytestmark = pytest.mark.long
+
 MAX_SIZE_BYTES = 25_000_000
 NUM_TORCH_THREADS = 2
 
@@ -49,7 +51,7 @@ def test_its_words_are_those_of_the_simulator():
     assert generation.pad_token_id == tokenizer.pad_token_id
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_it_answers_held_out_questions_through_the_library(model):
     table = evaluate(
         model, {'library': library_scorer(model)}, 'test', 24, torch.device('cpu'), batch_size=24)

@@ -35,8 +35,8 @@ def test_a_wait_that_is_shorter_than_the_window_is_not_blamed_on_stamps(start_sy
     graph.until(lambda: graph.frames, 'the frame')
     assert graph.frames[0].missing & EventGuidedFrame.WINDOW_END_MISSING
     graph.until_logged(
-        capfd, 'its window ends 0.25 s after its stamp, but it waits for 0.1 s only: give a longer '
-        'max_wait or a shorter window_length')
+        capfd, 'its window ends 0.25 s after its stamp, but it waits for 0.1 s only: give a '
+        'longer max_wait or a shorter window_length')
 
 
 def test_a_topic_of_another_type_is_told(start_sync_node, capfd, monkeypatch):

@@ -137,7 +137,7 @@ def make_many(family, num_scenes=600, split='train', num_attempts=1):
     return [item for item in made if item is not None]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize('family', FAMILIES)
 def test_every_family_asks_well_formed_questions_with_its_own_answers(family):
     made = make_many(family, 2000 if family == 'moving_symbol' else 200)
@@ -155,7 +155,7 @@ def test_every_family_asks_well_formed_questions_with_its_own_answers(family):
         assert answer == fixed if fixed else answer not in (NO_SUCH_OBJECT, SEVERAL_OBJECTS)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize('family, most', [
     ('colour', 0.25), ('shape', 0.30), ('relation', 0.56), ('place', 0.35), ('existence', 0.55),
     ('count', 0.45), ('symbol', 0.35), ('moving', 0.25), ('moving_count', 0.45),
@@ -166,7 +166,7 @@ def test_no_answer_is_much_more_frequent_than_the_others(family, most):
     assert max(answers.values()) / sum(answers.values()) < most
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_no_answer_of_the_benchmark_is_most_of_its_family():
     answers = defaultdict(Counter)
     for case in SimulatedSet(SimulationConfig(num_questions=4000)):
@@ -179,7 +179,7 @@ def test_no_answer_of_the_benchmark_is_most_of_its_family():
         assert share < most.get(family, 0.45), family
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_words_of_a_relation_do_not_tell_its_answer():
     made = make_many('relation', 2500)
     for relation in ('left', 'right', 'above', 'below'):
@@ -188,7 +188,7 @@ def test_the_words_of_a_relation_do_not_tell_its_answer():
         assert 0.36 < answers.count('yes') / len(answers) < 0.64
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_existing_and_missing_objects_are_asked_about_in_the_same_words():
     made = make_many('existence', 2000)
     for named in ('shape', 'colour', 'both'):
@@ -199,7 +199,7 @@ def test_existing_and_missing_objects_are_asked_about_in_the_same_words():
         assert 0.43 < answers.count('yes') / len(answers) < 0.57
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_names_of_what_is_absent_do_not_tell_that_it_is():
     for split, may_be_unseen in (('train', False), ('hard', True)):
         absent = (question.subject for question, answer in make_many('existence', 1500, split)
@@ -209,7 +209,7 @@ def test_names_of_what_is_absent_do_not_tell_that_it_is():
         assert len(names) > 150 and any(unseen) == may_be_unseen
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize('family', ['symbol', 'existence'])
 def test_further_attempts_do_not_shift_the_answers(family):
     once, often = (Counter(answer for _, answer in make_many(family, num_attempts=number))
@@ -220,7 +220,7 @@ def test_further_attempts_do_not_shift_the_answers(family):
     assert abs(shares[0] - shares[1]) < 0.08
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_unknown_questions_hold_strange_words_or_no_order():
     known = set(vocabulary())
     strange = [bool(set(question.text.split()) - known) for question, _ in make_many('unknown')]

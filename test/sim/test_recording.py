@@ -11,6 +11,8 @@ from epvlm_ros.sim.recording import (
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 SMALL = {
     'seed': 4, 'duration_s': 0.5, 'image_height': 96, 'image_width': 128, 'sensor_height': 48,
     'sensor_width': 64, 'num_objects': 3, 'camera_moves': True, 'exposure_s': 0.01}

@@ -6,6 +6,8 @@ from epvlm_ros.sim.scene import (
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 
 def same(first, second):
     return all(

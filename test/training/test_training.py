@@ -32,6 +32,8 @@ from training.tokenizer import build_tokenizer, build_vocabulary
 from training.train import build_optimizers, main
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
 
+pytestmark = pytest.mark.long
+
 NUM_TORCH_THREADS = 2
 
 
@@ -260,7 +262,7 @@ def test_labels_and_activity_of_tokens():
     assert activity[1, 4:8, 2].mean() > 5 * activity[0].mean()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_colours_without_a_name_are_not_asked_for():
     batch = BatchDataset('train', 10, 60, 4, grid=(9, 12), free_tint_share=0.5)[0]
     assert 15 < batch.has_names.sum() < 45
@@ -403,7 +405,7 @@ def test_kept_tokens_are_ascending_and_as_many_as_the_configuration_allows(pictu
     assert 3 < numbers.count(24) < 25
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_learns_saves_and_goes_on(tmp_path):
     size = ['--device', 'cpu', '--batch-size', '2', '--questions-per-image', '3',
             '--warmup-steps', '1', '--dense-share', '0', '--max-keep-ratio', '0.2']
@@ -427,7 +429,7 @@ def test_a_run_learns_saves_and_goes_on(tmp_path):
     assert not (tmp_path / 'second' / 'training_state.pt').exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_of_another(tmp_path):
     size = ['--device', 'cpu', '--batch-size', '2', '--questions-per-image', '2', '--steps', '1']
     first = main(['--out', str(tmp_path / 'first'), *size])
@@ -439,7 +441,7 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path):
             value, first.model.state_dict()[name].half().float(), atol=0, rtol=0)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_recipe_makes_both_checkpoints_and_does_nothing_twice(tmp_path):
     arguments = ['--out', str(tmp_path), '--device', 'cpu', '--num-workers', '0', '--steps', '1',
                  '--batch-size', '2']

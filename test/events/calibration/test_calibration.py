@@ -14,6 +14,8 @@ from moving_texture import IMAGE_SIZE, make_frames, SENSOR_SIZE, true_homography
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 DELAY_S = 0.01
 WINDOW_S = 0.02
 

@@ -8,6 +8,8 @@ from epvlm_ros.events.registration import HomographyRegistration, make_cell_look
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 SENSOR = (35, 107)  # several blocks of 32 pixels and a part of one
 REGISTRATIONS = {  # homography, image size, whether it keeps rows rows and columns columns
     'identity': ([1, 0, 0, 0, 1, 0, 0, 0, 1], SENSOR, True),

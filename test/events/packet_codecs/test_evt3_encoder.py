@@ -5,6 +5,8 @@ from epvlm_ros.events.packet_codecs import encode_evt3, make_decoder
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 WIDTH, HEIGHT = 400, 60
 
 

@@ -14,6 +14,8 @@ from hypothesis import given, settings, strategies
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 PAYLOADS = strategies.lists(strategies.binary(max_size=300), min_size=1, max_size=4)
 SIZES = strategies.tuples(strategies.integers(0, 20), strategies.integers(0, 20))
 
@@ -65,6 +67,7 @@ def test_garbage_writes_nowhere_and_the_next_good_packet_is_right(encoding):
     assert encoding == 'trigger' or fuzzer.seen['events'] > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_garbage_stays_inside_all_arrays(tmp_path):
     """The same with loops that check every index, which takes a process of its own."""

@@ -13,6 +13,8 @@ from epvlm_ros.events.registration import HomographyRegistration, make_cell_look
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 RECORDINGS = ('evt3_640x480', 'evt3_trigger_1280x720', 'mono_640x480')
 TOPIC = '/event_camera/events'
 MS = 1_000_000

@@ -10,6 +10,8 @@ import pytest
 from random_packets import HEIGHT, random_packets, WIDTH
 from reference_decoder import REFERENCES
 
+pytestmark = pytest.mark.long
+
 NUM_PACKETS = 10_000  # of every format
 TALLIES = ('num_unknown_words', 'num_out_of_range', 'num_invalid', 'num_before_time')
 

@@ -5,6 +5,9 @@ from epvlm_ros.events.sync.triggers import TriggerMatcher
 from hypothesis import settings, strategies
 from hypothesis.stateful import initialize, precondition, rule, RuleBasedStateMachine
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.long
 
 MS = 1_000_000
 JITTER_NS = strategies.integers(0, MS)  # what the estimate of a clock may be off by
@@ -43,7 +46,8 @@ class TriggerStates(RuleBasedStateMachine):
         assert not self.matcher.is_settled(stamp_ns, self.now_ns + self.period_ns - 1)
         edge_ns, match_ns = self.expose(jitter_ns)
         assert match_ns == edge_ns
-        assert self.matcher.is_settled(stamp_ns, stamp_ns)
+        # jitter and the tolerance of 1 ms may both come on top of a short delay
+        assert self.matcher.is_settled(stamp_ns, stamp_ns + 2 * MS)
 
     @precondition(lambda self: self.num_since_loss >= NUM_BETWEEN_LOSSES)
     @rule(jitter_ns=JITTER_NS)

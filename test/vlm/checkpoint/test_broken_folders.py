@@ -14,6 +14,8 @@ from qwen_checkpoints import make_tokenizer, write_json
 from safetensors.torch import load_file, save_file
 import torch
 
+pytestmark = pytest.mark.long
+
 PART = 'model-00001-of-00002.safetensors'
 LAST_PART = 'model-00002-of-00002.safetensors'
 INDEX = 'model.safetensors.index.json'

@@ -25,6 +25,8 @@ SCRIPT = """
 import sys
 from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
+
+pytestmark = pytest.mark.long
 for allow_download in (False, True):
     try:
         load_checkpoint(VlmConfig(

@@ -15,6 +15,8 @@ import torch
 from transformers import (
     AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil, Qwen2VLProcessor)
 
+pytestmark = pytest.mark.long
+
 QUESTION = 'what is moving in front of the robot?'
 # Qwen3-VL makes at least 65536 pixels of it, more than there are
 PICTURE = np.random.default_rng(5).integers(0, 256, (90, 150, 3), dtype=np.uint8)

@@ -23,6 +23,8 @@ from qwen_checkpoints import (
 from qwen_shapes import END_OF_TEXT, SHAPES
 import torch
 
+pytestmark = pytest.mark.long
+
 TOLERANCE = 1e-4
 ANSWER_LENGTH = 128
 

@@ -15,6 +15,8 @@ from qwen_checkpoints import (
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+pytestmark = pytest.mark.long
+
 QUESTIONS = ('what moves?', '?', 'how many circles are to the left of it, and why is that so')
 
 

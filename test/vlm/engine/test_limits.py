@@ -13,6 +13,8 @@ from qwen_shapes import TURN_END
 import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
 
+pytestmark = pytest.mark.long
+
 IMAGE = np.random.default_rng(0).integers(0, 256, (112, 140, 3), dtype=np.uint8)
 QUESTION = 'what moves?'
 

@@ -43,6 +43,7 @@ def folder_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_original_checkpoint(tmp_path_factory.mktemp('model'), make_model('wide'))
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_process_with_little_memory_lives_on(folder: Path) -> None:
     # Not even for the patches of the large image, which are 47 MB; and enough for them, but not

@@ -15,6 +15,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
 
+pytestmark = pytest.mark.long
+
 QUESTION = 'what moves?'
 HEIGHT, WIDTH = 140, 196  # 5 x 7 tokens
 

@@ -88,6 +88,7 @@ def test_after_the_warm_up_no_packet_waits_for_a_compiler():
     assert done.stdout.strip() == '[]', done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_after_the_warm_up_no_question_waits_for_a_compiler():
     done = _run(COUNT_AFTER_QUESTIONS)

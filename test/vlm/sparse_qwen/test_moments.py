@@ -16,6 +16,8 @@ from qwen_checkpoints import library_inputs, make_model, make_moments_prompt, ma
 from qwen_shapes import SHAPES, VIDEO
 import torch
 
+pytestmark = pytest.mark.long
+
 TOLERANCE = 1e-4
 ANSWER_LENGTH = 64
 CASES = [(3, (3, 4), 1.0), (2, (5, 4), 3.0), (4, (2, 3), 0.25), (6, (1, 2), 2.0)]

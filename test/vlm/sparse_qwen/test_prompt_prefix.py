@@ -12,6 +12,8 @@ from qwen_shapes import SHAPES
 import torch
 from torch import Tensor
 
+pytestmark = pytest.mark.long
+
 TOLERANCE = 1e-4
 ROWS, COLS = 3, 7
 QUESTIONS = ('what moves?', '?', 'how many circles are there to the left of it, and why')

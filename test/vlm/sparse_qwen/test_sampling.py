@@ -10,6 +10,8 @@ import pytest
 from qwen_checkpoints import library_inputs, make_model, make_prompt, make_vision
 import torch
 
+pytestmark = pytest.mark.long
+
 ANSWER_LENGTH = 64
 CPU = torch.device('cpu')
 WAYS = [
