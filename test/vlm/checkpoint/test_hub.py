@@ -17,6 +17,7 @@ from huggingface_hub import constants
 from published_checkpoints import save_published_checkpoint
 import pytest
 
+pytestmark = pytest.mark.long
 NAME = 'epvlm-test/tiny'
 COMMIT, OTHER_COMMIT = 40 * 'a', 40 * 'b'
 NEEDED = 'Qwen3-VL-2B-Instruct'
@@ -25,8 +26,6 @@ SCRIPT = """
 import sys
 from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
-
-pytestmark = pytest.mark.long
 for allow_download in (False, True):
     try:
         load_checkpoint(VlmConfig(
