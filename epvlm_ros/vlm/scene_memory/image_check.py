@@ -16,8 +16,7 @@ _CLIPPED = 250.0  # grey levels from which on a sample says nothing about the ex
 _DARK = 12.0  # grey levels up to which a ratio is noise
 _LEAST_DIFFERENCE = 12.0  # grey levels
 _NOISE_FACTOR = 6.0  # times the typical difference of a sample
-_LARGEST_GAIN = 2.5  # beyond it, what was clipped or dark is too much
-MAX_CHANGE_OF_EXPOSURE = _LARGEST_GAIN
+MAX_CHANGE_OF_EXPOSURE = 2.5  # beyond it, what was clipped or dark is too much
 
 
 def sample_tokens(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:

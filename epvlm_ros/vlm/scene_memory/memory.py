@@ -121,11 +121,6 @@ class SceneMemory:
         self._composite = np.zeros((0, 0, 0), np.float32)  # samples that tokens were made from
         self._now_ns = 0
 
-    @property
-    def states(self) -> TokenStates | None:
-        """Return what is computed, None before the first frame."""
-        return self._states
-
     def ages_ns(self) -> np.ndarray:
         """Return the age of each token at the last frame, int64, -1 for an unknown one."""
         return self._plan.ages_ns(self._now_ns)
@@ -168,9 +163,9 @@ class SceneMemory:
 
         """
         restarted = self._why_restart(grid, now_ns, score)
-        if restarted:
-            self._begin(image_rgb, grid, now_ns, options)
         samples = sample_tokens(image_rgb, grid)
+        if restarted:
+            self._begin(image_rgb, samples, grid, now_ns, options)
         change = self._change_of_tokens(score, options)
         if not restarted and (change > options.change_threshold).mean() > options.motion_share:
             return self._let_go()
@@ -181,7 +176,7 @@ class SceneMemory:
         gain = self._find_gain(samples)
         if max(gain, 1.0 / gain) > MAX_CHANGE_OF_EXPOSURE:
             restarted = 'the exposure changed too much'
-            self._begin(image_rgb, grid, now_ns, options)
+            self._begin(image_rgb, samples, grid, now_ns, options)
             self._score, gain = score, 1.0
         self._check_pixels(samples / gain, score, now_ns, options)
         refreshed = self._refresh(
@@ -202,12 +197,13 @@ class SceneMemory:
         return ''
 
     def _begin(
-        self, image_rgb: np.ndarray, grid: PatchGrid, now_ns: int, options: SceneOptions,
+        self, image_rgb: np.ndarray, samples: np.ndarray, grid: PatchGrid, now_ns: int,
+        options: SceneOptions,
     ) -> None:
         self.forget()
         self._grid, self._now_ns = grid, now_ns
         self._plan = RefreshPlan(grid.num_tokens, options.change_threshold, options.max_age_ns)
-        self._composite = sample_tokens(image_rgb, grid)
+        self._composite = samples.copy()  # written token by token
         vision = self._make_vision(image_rgb, grid, np.arange(grid.num_tokens))
         self._states = self._forward.begin(self._make_prompt(grid.num_tokens), vision)
 
