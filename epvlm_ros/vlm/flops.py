@@ -121,15 +121,23 @@ def encoder_flops(
         raise ValueError(
             f'the windows hold {sum(sizes)} of {num_visual_tokens} visual tokens: give '
             'window_sizes, how many lie in each window')
+    images = [num_visual_tokens] if image_sizes is None else image_sizes
+    return _encoder_flops(
+        shape, num_visual_tokens, sum(int(size) ** 2 for size in images),
+        sum(size ** 2 for size in sizes))
+
+
+def _encoder_flops(
+    shape: ModelShape, num_visual_tokens: int, pairs_in_images: int, pairs_in_windows: int,
+) -> int:
+    """Count the encoder; pairs are of visual tokens that attend and are attended to."""
     patches = num_visual_tokens * shape.patches_per_token
     dim, merged_dim = shape.encoder_dim, shape.encoder_dim * shape.patches_per_token
     # qkv, projection and MLP, per patch
     linear = dim * (4 * dim + shape.encoder_mlp_matrices * shape.encoder_mlp_dim)
-    images = [num_visual_tokens] if image_sizes is None else image_sizes
-    pairs_in_images = sum((int(size) * shape.patches_per_token) ** 2 for size in images)
-    pairs_in_windows = sum((size * shape.patches_per_token) ** 2 for size in sizes)
-    pairs = (shape.num_windowed_layers * pairs_in_windows
-             + (shape.encoder_depth - shape.num_windowed_layers) * pairs_in_images)
+    pairs = shape.patches_per_token ** 2 * (
+        shape.num_windowed_layers * pairs_in_windows
+        + (shape.encoder_depth - shape.num_windowed_layers) * pairs_in_images)
     blocks = shape.encoder_depth * patches * linear + 2 * pairs * dim  # scores, weighted sum
     merger = num_visual_tokens * merged_dim * (merged_dim + shape.dim)
     return 2 * (patches * shape.patch_values * dim + blocks + shape.num_mergers * merger)
@@ -153,12 +161,15 @@ def language_model_flops(
         Count the lower triangle of attention, not the full square.
 
     """
-    dim = shape.dim
     pairs = num_tokens * num_before + (
         num_tokens * (num_tokens + 1) // 2 if causal else num_tokens ** 2)
-    linear = dim * (2 * shape.query_dim + 2 * shape.key_value_dim + 3 * shape.mlp_dim)
-    layer = num_tokens * linear + 2 * pairs * shape.query_dim
-    return 2 * (shape.depth * layer + dim * shape.vocabulary_size)
+    return _layer_flops(shape, num_tokens, pairs) + 2 * shape.dim * shape.vocabulary_size
+
+
+def _layer_flops(shape: ModelShape, num_tokens: int, pairs: int) -> int:
+    """Count the layers of the language model; pairs attend and are attended to."""
+    linear = shape.dim * (2 * shape.query_dim + 2 * shape.key_value_dim + 3 * shape.mlp_dim)
+    return 2 * shape.depth * (num_tokens * linear + 2 * pairs * shape.query_dim)
 
 
 def prefill_flops(
@@ -174,3 +185,61 @@ def prefill_flops(
     num_tokens = num_visual_tokens + num_text_tokens
     return (encoder_flops(shape, num_visual_tokens, window_sizes, image_sizes)
             + language_model_flops(shape, num_tokens, causal=causal))
+
+
+def refresh_flops(
+    shape: ModelShape, refreshed: np.ndarray, known: np.ndarray, cols: int, *,
+    num_text_tokens: int, runs_text: bool = False, attends_to_scene: bool = True,
+    causal: bool = False,
+) -> int:
+    """
+    Count an update of a scene in memory: encoder and language model on the refreshed tokens.
+
+    Parameters
+    ----------
+    shape : ModelShape
+        Sizes of the model.
+    refreshed : numpy.ndarray
+        int64, ascending ``row * cols + col`` of the tokens that are computed; none cost nothing.
+    known : numpy.ndarray
+        bool, shape (tokens,): which are known afterwards, the refreshed ones among them.
+    cols : int
+        Columns of the token grid.
+    num_text_tokens : int
+        Of the prompt, before the image.
+    runs_text : bool
+        Whether these are computed as well, as when a scene begins.
+    attends_to_scene : bool
+        Whether the encoder's patches attend to those of all known tokens, or only to each other.
+    causal : bool
+        Count what stands before each token in the language model, not all that is known.
+
+    Raises
+    ------
+    ValueError
+        If a refreshed token is not known afterwards.
+
+    """
+    if not known[refreshed].all():
+        missing = refreshed[~known[refreshed]][0]
+        raise ValueError(f'token {missing} is refreshed and not known: mark it as known')
+    if not len(refreshed):
+        return 0
+    attended = np.flatnonzero(known) if attends_to_scene else refreshed
+    window_pairs = 0
+    if shape.num_windowed_layers:
+        across = -(-cols // shape.window_size)
+        of_each = [np.bincount(
+            tokens // cols // shape.window_size * across + tokens % cols // shape.window_size,
+            minlength=len(known)) for tokens in (refreshed, attended)]
+        window_pairs = int(of_each[0] @ of_each[1])
+    encoder = _encoder_flops(shape, len(refreshed), len(refreshed) * len(attended), window_pairs)
+    # How many visual tokens each refreshed one attends to, then the text.
+    visible = np.cumsum(known)[refreshed] if causal else np.full(len(refreshed), known.sum())
+    pairs = int(visible.sum()) + len(refreshed) * num_text_tokens
+    num_run = len(refreshed)
+    if runs_text:
+        num_run += num_text_tokens
+        pairs += (num_text_tokens * (num_text_tokens + 1) // 2 if causal
+                  else num_text_tokens * (num_text_tokens + int(known.sum())))
+    return encoder + _layer_flops(shape, num_run, pairs)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from epvlm_ros.vlm.flops import encoder_flops, language_model_flops, ModelShape, prefill_flops
+from epvlm_ros.vlm.flops import (
+    encoder_flops, language_model_flops, ModelShape, prefill_flops, refresh_flops)
+from epvlm_ros.vlm.scene_memory import SceneForward
 from epvlm_ros.vlm.sparse_qwen import SparseQwenVl
 from epvlm_ros.vlm.token_selection import token_budget
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from qwen_checkpoints import library_inputs, make_model, make_prompt, make_vision
 from qwen_shapes import SHAPES
 import torch
+from torch.nn.attention import sdpa_kernel, SDPBackend
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
 
@@ -135,3 +138,70 @@ def test_published_shapes() -> None:
     assert (deepstack.num_windowed_layers, deepstack.num_mergers) == (0, 4)
     assert (deepstack.query_dim, deepstack.key_value_dim) == (2048, 1024)
     assert deepstack.patch_values == 3 * 2 * 16 * 16
+
+
+# One layer of the encoder, on 1 of 3 known tokens: as test_by_hand, but scores and sum are of 4
+# patches with 12.
+ENCODER_OF_ONE = 24 + 48 + 16 + 64 + 2 * 4 * 12 * 2 + 64 + 40
+KNOWN = np.array([True, True, False, True])
+
+
+def test_a_refresh_by_hand() -> None:
+    # the language model on one token with 2 of text: q and output 2*25, k and v 2*5, MLP 3*35,
+    # attention 2*5 for each token that it attends to: 2 + 3, or 2 + 2 up to itself; no head
+    counted = refresh_flops(ONE_LAYER, np.array([1]), KNOWN, 2, num_text_tokens=2)
+    assert counted == 2 * (ENCODER_OF_ONE + 50 + 10 + 105 + 50)
+    counted = refresh_flops(ONE_LAYER, np.array([1]), KNOWN, 2, num_text_tokens=2, causal=True)
+    assert counted == 2 * (ENCODER_OF_ONE + 50 + 10 + 105 + 40)
+
+
+def test_a_refresh_of_tokens_encoded_by_themselves_by_hand() -> None:
+    counted = refresh_flops(
+        ONE_LAYER, np.array([1]), KNOWN, 2, num_text_tokens=2, attends_to_scene=False)
+    assert counted == encoder_flops(ONE_LAYER, 1) + 2 * (50 + 10 + 105 + 50)
+
+
+@pytest.mark.parametrize('causal, pairs', [(False, 5 * 5), (True, 1 + 2 + 3 + 4 + 5)])
+def test_a_scene_that_begins_costs_a_dense_run_without_the_head(causal: bool, pairs: int) -> None:
+    counted = refresh_flops(
+        ONE_LAYER, np.arange(3), np.ones(3, np.bool_), 3, num_text_tokens=2, runs_text=True,
+        causal=causal)
+    assert counted == encoder_flops(ONE_LAYER, 3) + 2 * (5 * (50 + 10 + 105) + 10 * pairs)
+
+
+def test_nothing_refreshed_costs_nothing() -> None:
+    none = np.zeros(0, np.int64)
+    assert refresh_flops(ONE_LAYER, none, KNOWN, 2, num_text_tokens=2) == 0
+
+
+def test_a_refresh_in_windows_by_hand() -> None:
+    # 2 x 3 tokens in windows of 2 x 2: tokens 0 1 3 4 and 2 5; 4 is unknown
+    shape = replace(ONE_LAYER, num_windowed_layers=1, window_size=2, depth=0)
+    known = np.array([True, True, True, True, False, True])
+    counted = refresh_flops(shape, np.array([0, 5]), known, 3, num_text_tokens=0)
+    # 0 attends to 3 tokens, 5 to 2, each of 4 patches with 4; the rest twice that of one token
+    assert counted == 2 * (2 * (24 + 48 + 16 + 64 + 64 + 40) + 2 * 2 * (3 + 2) * 16)
+
+
+def test_a_refreshed_token_has_to_be_known() -> None:
+    with pytest.raises(ValueError, match='token 2 is refreshed and not known'):
+        refresh_flops(ONE_LAYER, np.array([1, 2]), KNOWN, 2, num_text_tokens=2)
+
+
+@pytest.mark.parametrize('shape', [
+    name for name, shape in SHAPES.items() if shape.model_type != 'qwen2_5_vl'])
+@pytest.mark.parametrize('attends_to_scene', [True, False])
+def test_refreshes_agree_with_torch(shape: str, attends_to_scene: bool) -> None:
+    model = make_model(shape, 'eager')
+    forward = SceneForward(SparseQwenVl(model), attends_to_scene)
+    vision = make_vision(6, 9, 1.0, shape=shape)
+    scene = forward.begin(make_prompt(54), vision)
+    num_text_tokens = int((~scene.layout.is_visual).sum())
+    for refreshed, runs_text in ((vision.kept_indices, True), (np.array([0, 7, 30]), False)):
+        # torch does not count the fused attention of a CPU
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            forward.refresh(scene, replace(vision, kept_indices=refreshed))
+        assert counter.get_total_flops() == pytest.approx(refresh_flops(
+            ModelShape.from_config(model.config), refreshed, np.ones(54, np.bool_), 9,
+            num_text_tokens=num_text_tokens, runs_text=runs_text,
+            attends_to_scene=attends_to_scene), rel=0.01)
