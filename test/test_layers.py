@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Rooms of the package from the ground up: a room imports from those in its list and from itself.
 SHARED = {
     'activity_grid', 'change_score', 'clean_text', 'compiled', 'config_fields', 'images',
-    'time_units'}
+    'parameter_files', 'time_units'}
 ALLOWED = {
     **{name: SHARED for name in SHARED},
     'events': SHARED,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable
 
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
+from epvlm_ros.parameter_files import parse_value, read_sections
 from epvlm_ros.ros.config import VlmNodeConfig
 from epvlm_ros.vlm.config import VlmConfig
 import yaml
@@ -63,7 +64,7 @@ def _read_assignment(text: str) -> tuple[str, Any]:
         raise ValueError(f'parameter {clean_text(repr(text))} is not of the form name:=value')
     _check_name(name, 'there is')
     try:
-        return name, yaml.safe_load(value) if value else ''
+        return name, parse_value(value) if value else ''
     except yaml.YAMLError:
         raise ValueError(f'parameter {name}: {clean_text(repr(value))} is no value in YAML') \
             from None
@@ -78,15 +79,9 @@ def _check_name(name: str, where: str) -> None:
 
 
 def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise ValueError(f'cannot read {file}: {error.strerror}') from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f'{file} is no YAML file: {clean_text(str(error))}') from None
     values: dict[str, Any] = {}
-    sections = [(name, section) for name, section in _walk(content, '')
-                if name in (*_NODES, '*', '**')]
+    sections = [(key.rsplit('/', 1)[-1], section) for key, section in read_sections(file).items()]
+    sections = [(node, section) for node, section in sections if node in (*_NODES, '*', '**')]
     if not sections:
         raise ValueError(f'{file} has no ros__parameters of {" or ".join(_NODES)}')
     for node, parameters in sections:
@@ -99,12 +94,3 @@ def _read_file(file: Path) -> dict[str, Any]:
             _check_name(name, f'{file} has a value for {clean_text(name)}, there is')
             values[name] = value
     return values
-
-
-def _walk(content: Any, node: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Iterate over sections and the last part of the node names or patterns they are for."""
-    for key, value in content.items() if isinstance(content, dict) else ():
-        if key != 'ros__parameters':
-            yield from _walk(value, str(key).rsplit('/', 1)[-1])
-        elif isinstance(value, dict):
-            yield node, {str(name): item for name, item in value.items()}

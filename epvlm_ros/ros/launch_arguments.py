@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from epvlm_ros.config_fields import check_value
-from epvlm_ros.events.config import EventSyncConfig
+from epvlm_ros.events.config import EventSyncConfig, FilterConfig
+from epvlm_ros.parameter_files import is_match, read_sections
 from epvlm_ros.ros.config import EventSyncNodeConfig, VlmNodeConfig
 from epvlm_ros.vlm.config import VlmConfig
 
@@ -30,6 +31,10 @@ PARAMETERS = {
     'vlm_node': {
         VlmConfig: ('model', 'device', 'keep_ratio'),
         VlmNodeConfig: ('autostart',)},
+}
+_CONFIGS = {
+    'event_sync_node': (EventSyncConfig, FilterConfig, EventSyncNodeConfig),
+    'vlm_node': (VlmConfig, VlmNodeConfig),
 }
 _SWITCHES = {
     'event_sync_node': ('true', 'Whether event_sync_node is started.'),
@@ -95,6 +100,7 @@ def check_arguments(values: dict[str, str]) -> LaunchOptions:
                  for config_class, names in classes.items() for name in names if values[name]}
         if switches[node]:
             parameters[node] = {'use_sim_time': switches['use_sim_time'], **given}
+            _check_file(values['config_file'], values['namespace'], node, given)
     if not parameters:
         raise ValueError(f'{" and ".join(PARAMETERS)} are both false: start at least one')
     enclave = ['--enclave', values['enclave']] if values['enclave'] else []
@@ -133,6 +139,22 @@ def parse_rate(name: str, text: str) -> float:
     if not 0.0 < rate < float('inf'):
         raise ValueError(f'{name} is {text!r}: give a number above 0')
     return rate
+
+
+def _check_file(path: str, namespace: str, node: str, given: dict[str, Any]) -> None:
+    """Check the values that a node takes from a file, with those of arguments in their place."""
+    full_name = '/' + '/'.join([*namespace.strip('/').split('/'), node]).lstrip('/')
+    merged: dict[str, Any] = {}
+    for key, section in read_sections(Path(path)).items():
+        if is_match(key, full_name):
+            merged.update(section)
+    merged.update(given)
+    for config_class in _CONFIGS[node]:
+        try:
+            config_class(**{item.name: merged[item.name] for item in fields(config_class)
+                            if item.name in merged})
+        except ValueError as error:
+            raise ValueError(f'{path}: {node}: {error}') from None
 
 
 def _parse(config_class: Any, name: str, text: str) -> Any:

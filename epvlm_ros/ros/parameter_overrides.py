@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-import re
 import sys
-from typing import Any, Iterator
+from typing import Iterator
 
+from epvlm_ros.parameter_files import is_match, read_sections
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-import yaml
 
 # Under /** stands what is for other nodes too: there only what is spelt almost alike is an error.
 SIMILAR, ALMOST_ALIKE = 0.6, 0.85
@@ -44,7 +43,10 @@ def find_ignored(full_name: str, given: set[str], known: set[str], arguments: li
     only_for_all: set[str] = set()
     for_node: set[str] = set()
     for path in _parameter_files(arguments):
-        sections = read_sections(path)
+        try:
+            sections = read_sections(path)
+        except ValueError:
+            continue  # ROS refuses such a file itself
         meant = [key for key in sections if key.rsplit('/', 1)[-1] == base_name]
         if meant and not any(is_match(key, full_name) for key in meant):
             lines.append(
@@ -62,25 +64,6 @@ def find_ignored(full_name: str, given: set[str], known: set[str], arguments: li
     return lines
 
 
-def read_sections(path: Path) -> dict[str, set[str]]:
-    """Return the names of parameters in a file by the node names or patterns they are for."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}  # ROS refuses such a file itself
-    sections: dict[str, set[str]] = {}
-    for keys, parameters in _walk(content, ()):
-        name = '/' + '/'.join(keys).replace('//', '/').lstrip('/')
-        sections.setdefault(name, set()).update(_flatten(parameters, ''))
-    return sections
-
-
-def is_match(pattern: str, full_name: str) -> bool:
-    """Whether a key of a parameter file is for a node: * is one part of its name, ** any."""
-    expression = re.escape(pattern).replace(r'/\*\*', r'(/\w+)*').replace(r'/\*', r'(/\w+)')
-    return re.fullmatch(expression, full_name) is not None
-
-
 def warn_of_ignored(node: Node, given: set[str], known: set[str]) -> None:
     """Log every line of `find_ignored` for a node of this process."""
     known = known | {name for name in given if node.has_parameter(name)}
@@ -92,24 +75,6 @@ def _parameter_files(arguments: list[str]) -> Iterator[Path]:
     for flag, value in zip(arguments, arguments[1:]):
         if flag == '--params-file':
             yield Path(value)
-
-
-def _walk(content: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if not isinstance(content, dict):
-        return
-    for key, value in content.items():
-        if key == 'ros__parameters':
-            yield keys, value
-        else:
-            yield from _walk(value, (*keys, str(key)))
-
-
-def _flatten(parameters: Any, prefix: str) -> Iterator[str]:
-    for name, value in parameters.items() if isinstance(parameters, dict) else ():
-        if isinstance(value, dict):
-            yield from _flatten(value, f'{prefix}{name}.')
-        else:
-            yield f'{prefix}{name}'
 
 
 def _with_nearest(name: str, known: set[str]) -> str:

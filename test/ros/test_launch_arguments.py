@@ -64,6 +64,46 @@ def test_a_wrong_value_is_one_line_with_its_name(changes, words):
     assert words in str(error.value) and '\n' not in str(error.value)
 
 
+SYNC, VLM = '/**/event_sync_node', '/**/vlm_node'
+
+
+@pytest.mark.parametrize('key, values, changes, words', [
+    (SYNC, 'max_wait: soon', {}, "event_sync_node: max_wait is 'soon': give a value of type fl"),
+    (SYNC, 'max_wait: 20', {}, 'event_sync_node: max_wait is 20.0: give at most '),
+    (SYNC, 'hot_pixel_filter: 1', {}, 'hot_pixel_filter is 1: give a value of type bool'),
+    (VLM, 'encode_ahead: never', {}, "vlm_node: encode_ahead is 'never': give one of on_demand"),
+    ('vlm_node', 'keep_ratio: 2', {}, 'vlm_node: keep_ratio is 2.0: give at most 1.0'),
+    ('front/vlm_node', 'keep_ratio: 2', {'namespace': '/front/'}, 'keep_ratio is 2.0'),
+    ('/**', 'keep_ratio: 2', {}, 'keep_ratio is 2.0')])
+def test_a_wrong_value_of_the_file_is_one_line_with_its_name(
+        tmp_path, key, values, changes, words):
+    path = tmp_path / 'robot.yaml'
+    path.write_text(f'{key}: {{ros__parameters: {{{values}}}}}')
+    with pytest.raises(ValueError) as error:
+        check(config_file=str(path), **changes)
+    assert words in str(error.value) and '\n' not in str(error.value)
+    assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize('key, values, changes', [
+    (SYNC, 'max_wait: 1e-1, window_length: 1, no_such_name: 3', {}),
+    ('/vlm_node', 'keep_ratio: 2', {'namespace': 'front'}),  # of another node
+    (VLM, 'keep_ratio: 2', {'vlm_node': 'false'}),  # which does not start
+    (VLM, 'keep_ratio: 2', {'keep_ratio': '0.5'}),  # the command line beats the file
+    ('/**', 'keep_ratio: 0.1, use_sim_time: true', {})])
+def test_what_a_node_does_not_take_from_the_file_is_no_matter(tmp_path, key, values, changes):
+    path = tmp_path / 'robot.yaml'
+    path.write_text(f'{key}: {{ros__parameters: {{{values}}}}}')
+    assert check(config_file=str(path), **changes).config_file == str(path)
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path):
+    path = tmp_path / 'robot.yaml'
+    path.write_text('[')
+    with pytest.raises(ValueError, match='robot.yaml is no YAML file'):
+        check(config_file=str(path))
+
+
 def test_every_argument_is_described():
     for name, (_, description) in describe_arguments().items():
         assert len(description) > 20 and description.endswith('.'), name

@@ -2,7 +2,7 @@
 
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.ros.node_parameters import NodeParameters
-from epvlm_ros.ros.parameter_overrides import find_ignored, is_match, read_sections
+from epvlm_ros.ros.parameter_overrides import find_ignored
 import pytest
 import rclpy
 from rclpy.parameter import Parameter
@@ -30,30 +30,6 @@ def start(context, monkeypatch):
 def write(path, text):
     path.write_text(text)
     return str(path)
-
-
-@pytest.mark.parametrize('pattern, name, expected', [
-    ('/event_sync_node', '/event_sync_node', True),
-    ('/event_sync_node', '/front/event_sync_node', False),
-    ('/**/event_sync_node', '/event_sync_node', True),
-    ('/**/event_sync_node', '/front/event_sync_node', True),
-    ('/**/event_sync_node', '/robot/front/event_sync_node', True),
-    ('/*/event_sync_node', '/front/event_sync_node', True),
-    ('/*/event_sync_node', '/robot/front/event_sync_node', False),
-    ('/**', '/front/event_sync_node', True),
-    ('/**/vlm_node', '/event_sync_node', False)])
-def test_keys_match_nodes(pattern, name, expected):
-    assert is_match(pattern, name) is expected
-
-
-def test_sections_of_a_file_are_read_however_they_are_nested(tmp_path):
-    path = tmp_path / 'all.yaml'
-    path.write_text(
-        'event_sync_node: {ros__parameters: {max_wait: 0.1, qos_overrides: {/image: {depth: 1}}}}'
-        '\nfront: {vlm_node: {ros__parameters: {model: a}}}\n/**: {ros__parameters: {b: 1}}\n')
-    assert read_sections(path) == {
-        '/event_sync_node': {'max_wait', 'qos_overrides./image.depth'},
-        '/front/vlm_node': {'model'}, '/**': {'b'}}
 
 
 @pytest.mark.parametrize('key, namespace, expected', [
