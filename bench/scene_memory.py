@@ -31,7 +31,7 @@ from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import VlmEngine
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.prompt import AnswerText, PromptBuilder
-from epvlm_ros.vlm.scene_memory import SceneForward, SceneMemory, SceneOptions
+from epvlm_ros.vlm.scene_memory import SceneMemory, SceneOptions
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix, VisionInput
 import numpy as np
 import torch
@@ -104,7 +104,7 @@ class Asker:
     def make_memory(self, attends_to_scene: bool) -> SceneMemory:
         """Return a scene in memory."""
         return SceneMemory(
-            SceneForward(self.model, attends_to_scene), self._make_vision,
+            self.model.scene_forward(attends_to_scene), self._make_vision,
             lambda num_tokens: self._prompts.prompt_ids('?', num_tokens))
 
     def patch_grid(self, config: StreamConfig) -> PatchGrid:

@@ -20,7 +20,7 @@ from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, EncoderWeights, Un
 from epvlm_ros.vlm.model_error import NonFiniteLogits
 from epvlm_ros.vlm.sparse_qwen import (
     BatchState, DecodingState, GREEDY, ModelInfo, PromptLayout, PromptPrefix, Sampling,
-    SparseBackend, SparseQwenVl, VisionInput, VisualFeatures)
+    SceneBackend, SparseBackend, SparseQwenVl, VisionInput, VisualFeatures)
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -101,6 +101,10 @@ class CudaGraphQwenVl:
     def checked(self, check: Callable[[], None]) -> AbstractContextManager[None]:
         """Check nothing: there are no layers in a CUDA graph, and a GPU is fast."""
         return nullcontext()
+
+    def scene_forward(self, attends_to_scene: bool = True) -> SceneBackend:
+        """Return what keeps scenes in memory, eagerly."""
+        return self._eager.scene_forward(attends_to_scene)
 
     def known_system_prefix(self, prompt_ids: Tensor) -> PromptPrefix | None:
         """Return nothing: a prompt is run from its start on."""

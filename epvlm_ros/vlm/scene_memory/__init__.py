@@ -1,11 +1,9 @@
 """
-A scene in memory: the model's own keys and values, refreshed where something changed.
+A scene in memory: what changed in it is found out, and computed anew.
 
 What did not change stays as it was computed; a question starts from a snapshot.
 """
 
 from epvlm_ros.vlm.scene_memory.memory import SceneMemory, SceneOptions, SceneUpdate
-from epvlm_ros.vlm.scene_memory.scene_forward import SceneForward
-from epvlm_ros.vlm.scene_memory.token_states import TokenStates
 
-__all__ = ['SceneForward', 'SceneMemory', 'SceneOptions', 'SceneUpdate', 'TokenStates']
+__all__ = ['SceneMemory', 'SceneOptions', 'SceneUpdate']

@@ -12,9 +12,7 @@ from epvlm_ros.vlm.patch_grid import PatchGrid, token_activity
 from epvlm_ros.vlm.scene_memory.image_check import (
     find_differing, find_gain, MAX_CHANGE_OF_EXPOSURE, sample_tokens, scale_exposure)
 from epvlm_ros.vlm.scene_memory.refresh_plan import RefreshPlan
-from epvlm_ros.vlm.scene_memory.scene_forward import SceneForward
-from epvlm_ros.vlm.scene_memory.token_states import TokenStates
-from epvlm_ros.vlm.sparse_qwen import PromptPrefix, VisionInput
+from epvlm_ros.vlm.sparse_qwen import PromptPrefix, SceneBackend, SceneStates, VisionInput
 import numpy as np
 from torch import Tensor
 
@@ -91,7 +89,7 @@ class SceneMemory:
 
     Parameters
     ----------
-    forward : SceneForward
+    forward : SceneBackend
         Computes tokens in their places.
     make_vision : callable
         Takes an image (uint8, red first), its grid and token indices; returns the
@@ -103,7 +101,7 @@ class SceneMemory:
     """
 
     def __init__(
-        self, forward: SceneForward,
+        self, forward: SceneBackend,
         make_vision: Callable[[np.ndarray, PatchGrid, np.ndarray], VisionInput],
         make_prompt: Callable[[int], Tensor],
     ) -> None:
@@ -115,7 +113,7 @@ class SceneMemory:
     def forget(self) -> None:
         """Begin anew with the next frame."""
         self._grid: PatchGrid | None = None
-        self._states: TokenStates | None = None
+        self._states: SceneStates | None = None
         self._score: ChangeScore | None = None
         self._plan = RefreshPlan(0, 0.0)
         self._composite = np.zeros((0, 0, 0), np.float32)  # samples that tokens were made from
@@ -204,8 +202,8 @@ class SceneMemory:
         self._grid, self._now_ns = grid, now_ns
         self._plan = RefreshPlan(grid.num_tokens, options.change_threshold, options.max_age_ns)
         self._composite = samples.copy()  # written token by token
-        vision = self._make_vision(image_rgb, grid, np.arange(grid.num_tokens))
-        self._states = self._forward.begin(self._make_prompt(grid.num_tokens), vision)
+        self._states = self._forward.begin(
+            self._make_prompt(grid.num_tokens), grid.rows, grid.cols)
 
     def _let_go(self) -> SceneUpdate:
         self.forget()

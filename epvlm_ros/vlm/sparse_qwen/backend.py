@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from epvlm_ros.vlm.sparse_qwen.decoding_state import PromptPrefix
 from epvlm_ros.vlm.sparse_qwen.model_info import ModelInfo
 from epvlm_ros.vlm.sparse_qwen.sampling import Sampling
+from epvlm_ros.vlm.sparse_qwen.scene.scene_backend import SceneBackend
 from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput
 from torch import Tensor
 
@@ -88,6 +89,14 @@ class SparseBackend(Protocol):
         Yield lists of (number of the question, id of the next token of its answer).
 
         Every list holds one token of each answer that has not ended; else as ``decode``.
+        """
+
+    def scene_forward(self, attends_to_scene: bool = ...) -> SceneBackend:
+        """
+        Return what keeps scenes in memory.
+
+        ``attends_to_scene`` says whether refreshed tokens see the others in the encoder. If not,
+        no state of the encoder is kept and they are encoded by themselves, which costs accuracy.
         """
 
     def known_system_prefix(self, prompt_ids: Tensor) -> PromptPrefix | None:

@@ -111,6 +111,12 @@ class LibraryModel:
         is_kept[is_visual.nonzero()[:, 0][torch.from_numpy(vision.kept_indices)]] = True
         return PromptLayout(prompt_ids, positions[:, 0], is_visual, is_kept)
 
+    def lay_out_image(self, prompt_ids: Tensor, rows: int, cols: int) -> PromptLayout:
+        """Return as ``lay_out`` a dense prompt about one image, up to the end of it."""
+        num_patches = rows * cols * self.info.merge_size ** 2
+        image = VisionInput(torch.zeros(num_patches, 0), rows, cols, np.arange(rows * cols))
+        return self.lay_out(prompt_ids, image).up_to_image()
+
     def _find_visual(self, prompt_ids: Tensor) -> Tensor:
         ids = prompt_ids.cpu()
         return (ids == self.info.image_token_id) | (ids == self.info.video_token_id)

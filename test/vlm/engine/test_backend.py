@@ -12,7 +12,7 @@ from epvlm_ros.vlm.checkpoint import Checkpoint, load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import Moment, VlmEngine
 from epvlm_ros.vlm.sparse_qwen import (
-    GREEDY, ModelInfo, PromptPrefix, Sampling, SparseBackend, VisionInput)
+    GREEDY, ModelInfo, PromptPrefix, Sampling, SceneBackend, SparseBackend, VisionInput)
 import numpy as np
 import pytest
 from qwen_checkpoints import library_of, make_model, save_original_checkpoint
@@ -75,6 +75,9 @@ class ServedModel:
         for place in range(max(map(len, state))):
             yield [(number, ord(text[place]))
                    for number, text in enumerate(state) if place < len(text)]
+
+    def scene_forward(self, attends_to_scene: bool = True) -> SceneBackend:
+        raise NotImplementedError
 
     def known_system_prefix(self, prompt_ids: Tensor) -> None:
         return None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from epvlm_ros.activity_grid import grid_shape
 from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.vlm.patch_grid import PatchGrid
-from epvlm_ros.vlm.scene_memory import SceneForward, SceneMemory, SceneOptions
+from epvlm_ros.vlm.scene_memory import SceneMemory, SceneOptions
 from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def make_vision(image_rgb, grid, kept_indices):
 @pytest.fixture(name='memory')
 def memory_fixture():
     return SceneMemory(
-        SceneForward(MODEL), make_vision, lambda num_tokens: make_prompt_for(SHAPE, num_tokens))
+        MODEL.scene_forward(), make_vision, lambda num_tokens: make_prompt_for(SHAPE, num_tokens))
 
 
 def picture(seed=0):

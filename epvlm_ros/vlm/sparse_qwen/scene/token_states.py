@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from epvlm_ros.vlm.sparse_qwen import PromptPrefix
+from epvlm_ros.vlm.sparse_qwen.decoding_state import PromptPrefix
 from epvlm_ros.vlm.sparse_qwen.prompt_layout import PromptLayout
 import numpy as np
 import torch

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from epvlm_ros.vlm.scene_memory.encoder_attention import EncoderRefresh, scene_attention
-from epvlm_ros.vlm.scene_memory.slot_cache import make_slot_cache, slots_of
-from epvlm_ros.vlm.scene_memory.token_states import TokenStates
-from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput, VisualFeatures
+from epvlm_ros.vlm.sparse_qwen.scene.encoder_attention import EncoderRefresh, scene_attention
+from epvlm_ros.vlm.sparse_qwen.scene.scene_backend import check_grid
+from epvlm_ros.vlm.sparse_qwen.scene.slot_cache import make_slot_cache, slots_of
+from epvlm_ros.vlm.sparse_qwen.scene.token_states import TokenStates
+from epvlm_ros.vlm.sparse_qwen.sparse_forward import SparseForward
+from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput, VisualFeatures
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,11 +24,11 @@ from torch import Tensor
 
 class SceneForward:
     """
-    The forward pass of a scene in memory.
+    The forward pass of a scene in memory, see ``SceneBackend``.
 
     Parameters
     ----------
-    model : SparseQwenVl
+    model : SparseForward
         The model; not changed.
     attends_to_scene : bool
         Whether refreshed tokens see the others in the encoder. If not, no state of the encoder is
@@ -34,7 +36,7 @@ class SceneForward:
 
     """
 
-    def __init__(self, model: SparseQwenVl, attends_to_scene: bool = True) -> None:
+    def __init__(self, model: SparseForward, attends_to_scene: bool = True) -> None:
         self._model = model
         self._attends_to_scene = attends_to_scene
         inner: Any = model.library_model.model
@@ -45,53 +47,15 @@ class SceneForward:
         self._windowed_layers = frozenset(
             set(range(len(encoder.blocks))) - set(full) if full is not None else ())
 
-    def begin(self, prompt_ids: Tensor, vision: VisionInput) -> TokenStates:
-        """
-        Return a scene of which nothing is known.
-
-        Parameters
-        ----------
-        prompt_ids : torch.Tensor
-            int64, shape (tokens,), a dense prompt about one image; what follows the image is cut
-            off.
-        vision : VisionInput
-            One image of the size of the scene.
-
-        Raises
-        ------
-        ValueError
-            If ``vision`` holds several moments or the prompt is about another grid.
-
-        """
-        if vision.num_moments != 1:
-            raise ValueError(
-                f'a scene is one image, this is about {vision.num_moments} moments: give one')
-        layout = self._model.lay_out(prompt_ids, vision).up_to_image()
-        return TokenStates(
-            layout, vision.rows, vision.cols, np.zeros(vision.num_tokens, np.bool_))
+    def begin(self, prompt_ids: Tensor, rows: int, cols: int) -> TokenStates:
+        """Return a scene of which nothing is known."""
+        layout = self._model.lay_out_image(prompt_ids, rows, cols)
+        return TokenStates(layout, rows, cols, np.zeros(rows * cols, np.bool_))
 
     @torch.inference_mode()
     def refresh(self, scene: TokenStates, vision: VisionInput) -> None:
-        """
-        Compute the kept tokens of an image anew, in their places in the scene.
-
-        Parameters
-        ----------
-        scene : TokenStates
-            Changed in place; the kept tokens are known afterwards.
-        vision : VisionInput
-            An image of the scene; its ``kept_indices`` are the tokens to refresh.
-
-        Raises
-        ------
-        ValueError
-            If the image has another grid than the scene.
-
-        """
-        if (vision.rows, vision.cols, vision.num_moments) != (scene.rows, scene.cols, 1):
-            raise ValueError(
-                f'the image has {vision.rows} x {vision.cols} tokens, the scene {scene.rows} x '
-                f'{scene.cols}: begin a new scene')
+        """Compute the kept tokens of an image anew, in their places in the scene."""
+        check_grid(scene, vision)
         scene.known[vision.kept_indices] = True
         features = self._encode(scene, vision)
         self._store_features(scene, vision, features)
@@ -99,23 +63,8 @@ class SceneForward:
 
     @torch.inference_mode()
     def rerun_language_model(self, scene: TokenStates, prompt_ids: Tensor) -> None:
-        """
-        Go on with a scene after other text, such as another system prompt.
-
-        What the encoder computed stays; the language model runs over all known tokens.
-
-        Parameters
-        ----------
-        scene : TokenStates
-            Changed in place.
-        prompt_ids : torch.Tensor
-            As in ``begin``.
-
-        """
-        num_patches = scene.num_tokens * self._model.info.merge_size ** 2
-        blank = VisionInput(
-            torch.zeros(num_patches, 1), scene.rows, scene.cols, np.arange(scene.num_tokens))
-        scene.layout = self._model.lay_out(prompt_ids, blank).up_to_image()
+        """Go on with a scene after other text, such as another system prompt."""
+        scene.layout = self._model.lay_out_image(prompt_ids, scene.rows, scene.cols)
         scene.language_model = []
         if scene.known.any():
             self._run_language_model(scene, np.flatnonzero(scene.known))

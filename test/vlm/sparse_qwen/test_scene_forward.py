@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from epvlm_ros.vlm.scene_memory import SceneForward
 from epvlm_ros.vlm.sparse_qwen import SparseQwenVl
 import numpy as np
 import pytest
@@ -46,8 +45,8 @@ def run(model, vision, prompt_ids):
 
 
 def fill(model, vision, prompt_ids, attends_to_scene=True):
-    forward = SceneForward(model, attends_to_scene)
-    scene = forward.begin(prompt_ids, vision)
+    forward = model.scene_forward(attends_to_scene)
+    scene = forward.begin(prompt_ids, ROWS, COLS)
     forward.refresh(scene, vision)
     return forward, scene
 
@@ -141,8 +140,8 @@ def test_another_text_before_the_image_leaves_the_encoder_as_it_is(model, vision
 
 
 def test_what_cannot_be_is_refused(model, vision, prompt_ids):
-    forward = SceneForward(model)
-    scene = forward.begin(prompt_ids, vision)
+    forward = model.scene_forward()
+    scene = forward.begin(prompt_ids, ROWS, COLS)
     with pytest.raises(ValueError, match='nothing of the scene is known'):
         scene.snapshot()
     turned = replace(vision, rows=COLS, cols=ROWS)

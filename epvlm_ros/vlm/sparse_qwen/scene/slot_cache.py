@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from epvlm_ros.vlm.scene_memory.token_states import KeysValues
+from epvlm_ros.vlm.sparse_qwen.scene.token_states import KeysValues
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from epvlm_ros.vlm.scene_memory.token_states import KeysValues
+from epvlm_ros.vlm.sparse_qwen.scene.token_states import KeysValues
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
