@@ -152,7 +152,7 @@ class SyncWorker:
             return f'{text}; no registration yet, waiting for {waiting_for}'
         if packet_ns is None:
             return f'{text}; no event packet yet on {self._node.resolve_topic_name("events")}'
-        if guided.missing & Missing.EVENTS_DISCARDED:
+        if guided.missing & (Missing.EVENTS_DISCARDED | Missing.NO_EVENT_STREAM):
             return f'{text}; {guided.reason}'
         if guided.missing & Missing.EVENTS_SHED:
             return (f'{text}; events come faster than they can be processed: '

@@ -62,23 +62,19 @@ class Feed:
             time.sleep(0.002)
 
     def stream(self):
-        """
-        Send good packets in real time and a few frames; return the stamp of the last one.
-
-        Hostile images of other sizes have other grids: the first good frame begins the count anew.
-        """
-        begin, stamp_ns = time.monotonic(), 0
+        """Send good packets in real time and a few frames; return the stamps of the frames."""
+        begin, stamps_ns = time.monotonic(), []
         self._now_ns += 10 ** 9
         for number in range(NUM_PACKETS):
             self._send_packet()
             if number % 25 == 0 and number < NUM_PACKETS - 10:
-                stamp_ns = self._now_ns
+                stamps_ns.append(self._now_ns)
                 self._images.publish(Image(
                     header=self._header(), height=HEIGHT, width=WIDTH, encoding='mono8',
                     step=WIDTH, data=array.array('B', bytes(HEIGHT * WIDTH))))
             self._now_ns += PACKET_NS
             time.sleep(max(0.0, begin + (number + 1) * PACKET_NS * 1e-9 - time.monotonic()))
-        return stamp_ns
+        return stamps_ns
 
     def _header(self):
         sec, nanosec = divmod(self._now_ns, 10 ** 9)
@@ -94,6 +90,12 @@ class Feed:
             header=self._header(), height=HEIGHT, width=WIDTH, encoding='evt3', seq=self._seq,
             events=array.array('B', payload.tobytes())))
         self._seq += 1
+
+
+def find_frames(frames, stamps_ns):
+    """Return the frames of these stamps, in order, once all have come."""
+    found = [frame for frame in frames if stamp_to_ns(frame.header.stamp) in stamps_ns]
+    return found if [stamp_to_ns(frame.header.stamp) for frame in found] == stamps_ns else None
 
 
 def memory_mb(process):
@@ -137,12 +139,11 @@ def check_nodes(tmp_path, num_messages, with_calibration):
             for some in topics:
                 feed.attack(some, batch)
             asked = [asker.service.call_async(feed.hostile.request()) for _ in range(3)]
-            stamp_ns = feed.stream()
-            frame = wait_until(lambda: next(
-                (frame for frame in feed.frames if stamp_to_ns(frame.header.stamp) == stamp_ns),
-                None), 20, 'the good frame')
-            assert frame.missing == EventGuidedFrame.COMPLETE, (frame.missing, frame.reason)
-            assert frame.num_events > 0
+            stamps_ns = feed.stream()
+            frames = wait_until(lambda: find_frames(feed.frames, stamps_ns), 20, 'good frames')
+            for frame in frames:
+                assert frame.missing == EventGuidedFrame.COMPLETE, (frame.missing, frame.reason)
+                assert frame.num_events > 0
             feed.frames.clear()
             asker.show()
             good = asker.ask('what moves?')

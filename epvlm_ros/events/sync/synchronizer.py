@@ -25,6 +25,7 @@ from epvlm_ros.events.sync.clock import SensorClock
 from epvlm_ros.events.sync.completeness import describe_missing, Missing
 from epvlm_ros.events.sync.event_stream import EventStream, StreamCounters
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
+from epvlm_ros.events.sync.image_size import ImageSize
 from epvlm_ros.events.sync.window import FrameTime, window_bounds
 from epvlm_ros.time_units import is_set_back, SECOND
 import numpy as np
@@ -48,6 +49,7 @@ class SyncCounters(StreamCounters):
 class _Waiting:
     frame: Frame
     arrival_s: float
+    right_size: tuple[int, int] | None = None  # of the others, where it is of another
     time: FrameTime | None = None  # once its trigger edge was found, or found missing
 
 
@@ -71,7 +73,7 @@ class FrameSynchronizer:
         if registration is None:
             registration = make_registration(config)
         self._stream = EventStream(config, filters, registration, self.counters)
-        self._image_size: tuple[int, int] | None = None
+        self._image_size = ImageSize()
         self._waiting: deque[_Waiting] = deque()
         self._ready: list[GuidedFrame] = []
         self._sync_errors_ns: deque[int] = deque(maxlen=_NUM_SYNC_ERRORS)
@@ -124,21 +126,25 @@ class FrameSynchronizer:
         """
         Let a frame wait for the events of its window, from ``now_s`` of a steady clock.
 
-        Raises ValueError if the frame has no pixels, or so many that its grid would take more than
+        A few frames of another size than those before leave in their turn without events. Raises
+        ValueError if the frame has no pixels, or so many that its grid would take more than
         ``max_grid_memory``; it is not taken.
         """
         if frame.height < 1 or frame.width < 1:
             raise ValueError(
                 f'a frame of {frame.width} x {frame.height} pixels: the camera must send images')
         find_cell_size(self.config, frame.height, frame.width)  # refuses what is too large
+        size = self._image_size.size
+        if not self._image_size.take((frame.height, frame.width)):
+            self._waiting.append(_Waiting(frame, now_s, right_size=size))
+            return
         if is_set_back(frame.stamp_ns, self._last_frame_ns):
             self._release_all(now_s)
             self._round_lead = min(self._round_lead + 1, 1)
         self._last_frame_ns = frame.stamp_ns
-        if (frame.height, frame.width) != self._image_size:
+        if (frame.height, frame.width) != size:
             self._release_all(now_s)
-            self._image_size = (frame.height, frame.width)
-            self._stream.set_image_size(self._image_size)
+            self._stream.set_image_size((frame.height, frame.width))
         self._waiting.append(_Waiting(frame, now_s))
 
     def poll(self, now_s: float) -> list[GuidedFrame]:
@@ -147,7 +153,7 @@ class FrameSynchronizer:
             first = self._waiting[0]
             late = now_s - first.arrival_s >= self.config.max_wait
             crowded = len(self._waiting) > self.config.max_pending_frames
-            has_seen = self._has_seen(first)
+            has_seen = first.right_size is not None or self._has_seen(first)
             if not (late or crowded or has_seen):
                 break
             self.counters.num_late_frames += not has_seen
@@ -198,6 +204,8 @@ class FrameSynchronizer:
 
     def _guide(self, waiting: _Waiting, now_s: float) -> GuidedFrame:
         frame, config = waiting.frame, self.config
+        if waiting.right_size is not None:
+            return self._guide_foreign(waiting, waiting.right_size, now_s)
         time = self._find_time(waiting, must_be_settled=False)
         missing, completeness = Missing.NO_EVENT_STREAM, 0.0
         activity = self._make_silence(frame)
@@ -224,6 +232,18 @@ class FrameSynchronizer:
         return GuidedFrame(
             frame, activity, missing, completeness, now_s - waiting.arrival_s, sync_error_ns,
             self._find_reason(missing))
+
+    def _guide_foreign(
+        self, waiting: _Waiting, right_size: tuple[int, int], now_s: float,
+    ) -> GuidedFrame:
+        frame = waiting.frame
+        self.counters.num_frames += 1
+        self.counters.num_incomplete_frames += 1
+        return GuidedFrame(
+            frame, self._make_silence(frame), Missing.NO_EVENT_STREAM, 0.0,
+            now_s - waiting.arrival_s, reason=(
+                f'the frame is {frame.width} x {frame.height} px, those before are '
+                f'{right_size[1]} x {right_size[0]} px: let each camera have its own topic'))
 
     def _find_reason(self, missing: Missing) -> str:
         reason, decoder = describe_missing(missing), self.decoder

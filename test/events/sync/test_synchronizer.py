@@ -216,6 +216,58 @@ def test_a_new_image_size_makes_a_new_grid_and_keeps_the_waiting_frames():
     assert [guided.activity.counts.shape for guided in left] == [(3, 4), (6, 8)]
 
 
+def test_frames_of_another_size_leave_in_turn_and_cost_the_others_nothing():
+    sync = synchronizer()
+    sizes = [(24, 32)] * 8 + [(48, 64)] * 7 + [(24, 32), (1, 1), (24, 32), (48, 64), (24, 32)]
+    for seq in range(4 * len(sizes)):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), 0.0)
+    left = []
+    for number, size in enumerate(sizes):
+        # Whatever the stamps of the foreign ones are, time was not set back.
+        ms = 16 * number + 6 if size == (24, 32) else (10 ** 6, -10 ** 6)[number % 2]
+        sync.add_frame(frame(ms, *size, payload=number), 0.0)
+        left += sync.poll(0.0) if number > 3 else []
+    assert [guided.frame.payload for guided in left] == list(range(len(sizes)))
+    for guided, size in zip(left, sizes):
+        assert guided.activity.image_height == size[0]
+        if size == (24, 32):
+            assert guided.missing == Missing.COMPLETE and guided.activity.num_events in (2, 3)
+        else:
+            assert guided.missing == Missing.NO_EVENT_STREAM and guided.completeness == 0.0
+            assert guided.reason == (
+                f'the frame is {size[1]} x {size[0]} px, those before are 32 x 24 px: '
+                'let each camera have its own topic')
+    assert sync.counters.num_frames == len(sizes)
+    assert sync.counters.num_incomplete_frames == 9 and sync.counters.num_late_frames == 0
+
+
+def test_a_camera_that_changes_its_resolution_gets_its_events_again():
+    sync = synchronizer()
+    left = []
+    for seq in range(160):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), seq * 0.004)
+        if seq % 4 == 3:  # a frame every 16 ms, 20 of each size
+            size = (24, 32) if seq < 80 else (48, 64)
+            sync.add_frame(frame(seq * 4 - 8, *size), seq * 0.004)
+        left += sync.poll(seq * 0.004)
+    assert len(left) == 40
+    # The eighth is taken, but has no events yet; those of the next one begin inside its window.
+    assert [guided.missing == Missing.COMPLETE for guided in left] == \
+        [False] + [True] * 19 + [False] * 9 + [True] * 11
+
+
+def test_a_foreign_frame_that_comes_first_costs_one_frame():
+    sync = synchronizer()
+    sync.add_frame(frame(0, 1, 1), 0.0)
+    left = sync.poll(1.0)
+    for seq in range(40):
+        sync.add_packet(packet(seq, [seq * 4 + 2]), seq * 0.004)
+        if seq % 4 == 3:
+            sync.add_frame(frame(seq * 4 - 6), seq * 0.004)
+        left += sync.poll(seq * 0.004)
+    assert [guided.missing == Missing.COMPLETE for guided in left] == [False] * 2 + [True] * 9
+
+
 def test_a_frame_without_pixels_is_refused():
     with pytest.raises(ValueError, match='0 x 24 pixels'):
         synchronizer().add_frame(Frame(0, 24, 0), 0.0)
