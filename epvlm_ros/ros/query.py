@@ -115,6 +115,14 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
     answer.total_time = result.total_time_s
     answer.generated_tokens = result.num_generated_tokens
     answer.fallback = result.fallback
+    scene = result.scene
+    if scene is not None:
+        answer.scene = scene.use
+        answer.tokens_refreshed = scene.num_refreshed
+        answer.tokens_stale = scene.num_stale
+        answer.tokens_doubtful = scene.num_doubtful
+        answer.oldest_token_age = to_duration(scene.oldest_age_ns)
+        answer.flops_updates = scene.flops_updates
     reason = query.frames[-1].message.reason
     if result.fallback and reason:
         answer.fallback += f' ({clean_text(reason, MAX_REASON_LENGTH)})'

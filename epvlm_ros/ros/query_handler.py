@@ -11,6 +11,7 @@ from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.conversions import rgb_to_image
 from epvlm_ros.ros.guided_frame_buffer import BufferedFrame, mean_period_s
 from epvlm_ros.ros.query import accept, Query, refuse
+from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
 from epvlm_ros.vlm.model_error import ModelError
 from epvlm_ros.vlm.overlay import draw_overlay
@@ -89,7 +90,9 @@ class QueryHandler:
         """Return the overlay of the latest moment."""
         grid = self._engine.patch_grid(*moment.image_rgb.shape[:2])
         kept_indices = result.kept_indices - (result.num_moments - 1) * grid.num_tokens
+        scene = result.scene
         overlay = draw_overlay(
             moment.image_rgb, moment.activity, kept_indices[kept_indices >= 0], grid,
+            ages_s=scene.ages_ns / SECOND if scene is not None and scene.is_used else None,
             question=query.question, answer=result.text)
         return rgb_to_image(query.frames[-1].message.header, overlay)

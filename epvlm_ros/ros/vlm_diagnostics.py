@@ -12,9 +12,12 @@ from epvlm_interfaces.msg import Answer
 from epvlm_ros.ros.diagnostics import make_status
 from epvlm_ros.ros.frame_faults import SILENT_AFTER_S
 from epvlm_ros.ros.query import STATUS_NAMES
+from epvlm_ros.time_units import SECOND
+from epvlm_ros.vlm.engine import SceneStatus
 import numpy as np
 from std_msgs.msg import Header
 
+_MANY_RESTARTS = 3  # of the scene in a second: there is no use in keeping it
 # Outcomes that make the level a warning, and what the text says.
 _FAULTS = {
     Answer.NO_FRAME: 'queries found no guided frame',
@@ -40,6 +43,7 @@ class VlmDiagnostics:
         self._news: list[Answer] = []
         self._num_frames = 0
         self._num_frames_before = 0
+        self._scene_before = SceneStatus()
 
     def add_answer(self, answer: Answer) -> None:
         """Count the outcome of a query."""
@@ -53,12 +57,13 @@ class VlmDiagnostics:
 
     def make(
         self, stamp: Time, period_s: float, state: str, model: str, num_queued: int,
-        frame_age_s: float | None, silent_s: float,
+        frame_age_s: float | None, silent_s: float, scene: SceneStatus | None = None,
     ) -> DiagnosticArray:
         """
-        Return what happened since the last call, in three parts.
+        Return what happened since the last call, in a few parts.
 
-        The latest frame is ``frame_age_s`` old, and came ``silent_s`` ago.
+        The latest frame is ``frame_age_s`` old, and came ``silent_s`` ago; ``scene`` is None
+        where there is none in memory.
         """
         with self._lock:
             news, self._news = self._news, []
@@ -69,6 +74,8 @@ class VlmDiagnostics:
             self._queries(totals, news, num_queued),
             self._frames(period_s, frame_age_s, silent_s),
         ]
+        if scene is not None:
+            status.append(self._scene(period_s, scene))
         return DiagnosticArray(header=Header(stamp=stamp), status=status)
 
     def _queries(
@@ -86,6 +93,22 @@ class VlmDiagnostics:
         seen = {answer.status for answer in news}
         faults = [text for status, text in _FAULTS.items() if status in seen]
         return make_status(self._name, 'queries', faults, values)
+
+    def _scene(self, period_s: float, scene: SceneStatus) -> DiagnosticStatus:
+        before, self._scene_before = self._scene_before, scene
+        faults = []
+        if scene.num_restarts - before.num_restarts > _MANY_RESTARTS * period_s:
+            faults = [f'the scene begins anew all the time: {scene.last_restart}']
+        return make_status(self._name, 'scene', faults, {
+            'updates_per_s': (scene.num_updates - before.num_updates) / period_s,
+            'tokens_refreshed_per_s': (
+                scene.num_tokens_refreshed - before.num_tokens_refreshed) / period_s,
+            'gflops_per_s': (scene.flops - before.flops) / period_s / 1e9,
+            'num_restarts': scene.num_restarts, 'last_restart': scene.last_restart,
+            'num_tokens': scene.num_tokens, 'num_known': scene.num_known,
+            'num_stale': scene.num_stale, 'num_doubtful': scene.num_doubtful,
+            'oldest_age_s': scene.oldest_age_ns / SECOND,
+            'memory_mb': scene.num_bytes / 1e6})
 
     def _frames(
         self, period_s: float, age_s: float | None, silent_s: float,

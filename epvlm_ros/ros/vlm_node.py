@@ -295,4 +295,4 @@ class VlmNode(LifecycleNode):
         self._diagnostics.publish(self._report.make(
             now.to_msg(), REPORT_PERIOD_S, state, engine.description if engine else 'none',
             worker.num_queued if worker else 0, age_ns / SECOND if age_ns is not None else None,
-            self._frames.silent_s))
+            self._frames.silent_s, engine.scene_status if engine else None))

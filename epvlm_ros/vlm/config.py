@@ -61,6 +61,35 @@ class VlmConfig(Validated):
         2.0, 'Noise rate, in events per sensor pixel and second: a scene is static if no visual '
         'token has more.',
         minimum=0.0, dynamic=True)
+    scene_memory: str = parameter(
+        'off', 'Scene in memory: on computes again only what changed since the last frame, at '
+        'most keep_ratio of the tokens at a time; off looks at every frame as if it were the '
+        'first.', choices=('off', 'on'), dynamic=True)
+    memory_context: str = parameter(
+        'scene', 'What a changed token sees in the encoder: scene (the states of all tokens, '
+        'which are kept) or alone (other changed tokens; less memory, less accurate).',
+        choices=('scene', 'alone'))
+    memory_fill: str = parameter(
+        'progressive', 'How a new scene is computed: progressive (keep_ratio of the tokens with '
+        'each frame) or at_once (all with the first frame).',
+        choices=('progressive', 'at_once'), dynamic=True)
+    memory_image_check: bool = parameter(
+        True, 'Whether pixels are compared as well: tokens that differ are computed again '
+        'without events too, those that do not are kept in spite of events.', dynamic=True)
+    memory_max_age: float = parameter(
+        0.0, 'Maximum age of a token in the scene in memory, in seconds: all are computed again '
+        'at least so often, spread over frames; 0 is never.', minimum=0.0, maximum=86400.0,
+        dynamic=True)
+    memory_motion_share: float = parameter(
+        0.6, 'Fraction of the tokens that change at once when the camera moves: the scene is '
+        'forgotten, and frames are computed by themselves until it rests.', minimum=0.01,
+        maximum=1.0, dynamic=True)
+    change_threshold: float = parameter(
+        8.0, 'Events above the noise floor from which on a token has changed.', minimum=0.0,
+        maximum=65535.0, dynamic=True)
+    change_margin_px: int = parameter(
+        0, 'How many image pixels events may lie beside their cause, where registration is off; '
+        'widens what counts as changed.', minimum=0, maximum=64, dynamic=True)
     max_new_tokens: int = parameter(
         64, 'Maximum number of tokens of an answer.', minimum=1, maximum=4096, dynamic=True)
     deadline: float = parameter(

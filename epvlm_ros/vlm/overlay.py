@@ -17,6 +17,9 @@ DROPPED_COLOUR = 0.35  # share of its colour that a dropped token keeps
 HEAT_OPACITY = 0.85
 FULL_HEAT_PERCENTILE = 99.0  # of the active cells: one hot pixel must not dim all others
 FRAME_RGB = (64, 224, 208)
+OLD_RGB = (148, 64, 255)  # a token of OLD_S seconds or more
+OLD_S = 60.0
+AGE_OPACITY = 0.35
 CAPTION_RGB = (18, 20, 24)
 QUESTION_RGB = (170, 178, 189)
 ANSWER_RGB = (255, 255, 255)
@@ -30,11 +33,15 @@ def draw_overlay(
     kept_indices: np.ndarray,
     grid: PatchGrid,
     *,
+    ages_s: np.ndarray | None = None,
     question: str = '',
     answer: str = '',
 ) -> np.ndarray:
     """
     Draw the frame with its events as heat, kept tokens framed and dropped ones darkened.
+
+    Of a scene in memory, the tokens that were just computed are framed and the others tinted the
+    more, the older they are.
 
     Parameters
     ----------
@@ -46,6 +53,8 @@ def draw_overlay(
         int64, may be empty.
     grid : PatchGrid
         The tokens of the image.
+    ages_s : numpy.ndarray, optional
+        Of a scene in memory: float, shape (tokens,), the age of each token in seconds.
     question, answer : str
         The caption; letters that the font lacks become '?', empty text is left out.
 
@@ -75,10 +84,16 @@ def draw_overlay(
     scale = min(scale, max(1, 2 * MIN_WIDTH_PX // max(height, width)))  # long images stay small
     picture = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     picture = _darken(picture, kept_mask)
+    budget = f'kept {int(kept_mask.sum())} of {grid.num_tokens} tokens'
+    if ages_s is not None:
+        ages = np.where(kept_mask, ages_s.reshape(kept_mask.shape), 0.0)
+        picture = _tint_by_age(picture, ages)
+        kept_mask &= ages <= 0.0
+        budget = (f'{int(kept_mask.sum())} of {grid.num_tokens} tokens are new, the oldest is '
+                  f'{ages.max():.1f} s old')
     if activity is not None:
         picture = _add_heat(picture, activity)
     _frame(picture, kept_mask)
-    budget = f'kept {int(kept_mask.sum())} of {grid.num_tokens} tokens'
     picture = cv2.copyMakeBorder(
         picture, 0, 0, 0, max(0, MIN_CAPTION_WIDTH_PX - picture.shape[1]), cv2.BORDER_CONSTANT,
         value=CAPTION_RGB)
@@ -91,14 +106,25 @@ def _edges(length_px: int, num_tokens: int) -> np.ndarray:
 
 def _darken(picture: np.ndarray, kept_mask: np.ndarray) -> np.ndarray:
     """Take light and colour from dropped tokens."""
-    height, width = picture.shape[:2]
-    rows = np.repeat(np.arange(kept_mask.shape[0]), np.diff(_edges(height, kept_mask.shape[0])))
-    cols = np.repeat(np.arange(kept_mask.shape[1]), np.diff(_edges(width, kept_mask.shape[1])))
-    is_kept = kept_mask[rows[:, None], cols[None]]  # (height, width)
+    is_kept = _spread(kept_mask, picture)
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     faded = cv2.addWeighted(picture, DROPPED_COLOUR, grey, 1 - DROPPED_COLOUR, 0)
     faded = cv2.convertScaleAbs(faded, alpha=DROPPED_BRIGHTNESS)
     return np.where(is_kept[..., None], picture, faded)
+
+
+def _tint_by_age(picture: np.ndarray, ages_s: np.ndarray) -> np.ndarray:
+    """Lay a colour over tokens, on a logarithmic scale of their age."""
+    level = np.clip(np.log1p(ages_s) / np.log1p(OLD_S), 0, 1).astype(np.float32)
+    opacity = AGE_OPACITY * _spread(level, picture)[..., None]
+    return (picture * (1 - opacity) + np.array(OLD_RGB) * opacity).astype(np.uint8)
+
+
+def _spread(of_tokens: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Return the value of the token of each pixel, (height, width)."""
+    rows, cols = (np.repeat(np.arange(count), np.diff(_edges(length, count)))
+                  for count, length in zip(of_tokens.shape, picture.shape))
+    return of_tokens[rows[:, None], cols[None]]
 
 
 def _add_heat(picture: np.ndarray, activity: ActivityGrid) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,6 +11,43 @@ AT_ITS_END = 'end'  # the model said all
 AT_TOKEN_LIMIT = 'limit'
 AT_DEADLINE = 'deadline'
 AT_STOP = 'stopped'
+IN_MEMORY = 'memory'  # SceneReport.use
+
+
+@dataclass(frozen=True, eq=False)
+class SceneReport:
+    """
+    What an answer says of the scene in memory.
+
+    Attributes
+    ----------
+    use : str
+        ``IN_MEMORY``, or why the frame was computed by itself.
+    num_refreshed, num_stale, num_doubtful : int
+        Tokens computed for this answer; known to have changed since they were computed; that may
+        have, since events were lost.
+    oldest_age_ns : int
+        Age of the oldest token.
+    flops_refresh, flops_updates : int
+        Of the update for this answer, and of all others since the answer before.
+    ages_ns : numpy.ndarray
+        int64, (tokens,), -1 for an unknown one; empty where the scene was not used.
+
+    """
+
+    use: str
+    num_refreshed: int = 0
+    num_stale: int = 0
+    num_doubtful: int = 0
+    oldest_age_ns: int = 0
+    flops_refresh: int = 0
+    flops_updates: int = 0
+    ages_ns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the answer is about the scene in memory."""
+        return self.use == IN_MEMORY
 
 
 @dataclass(frozen=True)
@@ -38,6 +75,7 @@ class EngineAnswer:
     num_generated_tokens: int
     fallback: str  # one of FALLBACKS, in place of the configured selection of the latest moment
     ending: str  # one of AT_...
+    scene: SceneReport | None = None  # of the scene in memory; None where there is none
 
     @property
     def flops_saved(self) -> float:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 import time
 
 from epvlm_ros.vlm.checkpoint import Checkpoint
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine.answer import EngineAnswer
+from epvlm_ros.vlm.engine.answer import EngineAnswer, SceneReport
 from epvlm_ros.vlm.engine.costs import count_costs
 from epvlm_ros.vlm.engine.frame_encoder import CheckLimits, FrameEncoder
 from epvlm_ros.vlm.engine.generation import (
     CutOff, finish_all, Generation, make_limits, write_answers)
+from epvlm_ros.vlm.engine.living_scene import LivingScene
 from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.flops import ModelShape
 from epvlm_ros.vlm.prompt import AnswerText, PromptBuilder
@@ -27,9 +29,10 @@ class AnswerMaker:
 
     def __init__(
         self, checkpoint: Checkpoint, prompts: PromptBuilder, frames: FrameEncoder,
+        scene: LivingScene,
     ) -> None:
         self._model, self._tokenizer = checkpoint.model, checkpoint.tokenizer
-        self._prompts, self._frames = prompts, frames
+        self._prompts, self._frames, self._scene = prompts, frames, scene
         self._shape = ModelShape.from_config(self._model.info.config)
         self._end_token_ids = self._model.info.end_token_ids
         if not self._end_token_ids and checkpoint.tokenizer.eos_token_id is not None:
@@ -46,25 +49,25 @@ class AnswerMaker:
             Generation(AnswerText(self._tokenizer, on_text), time.perf_counter())
             for _ in questions]
         check_limits = make_limits(should_stop, config.deadline)
-        selected, prefix = self._frames.select(
-            moments, seconds_between, config, self._num_answers)
-        prompts = [self._prompt_ids(question, selected) for question in questions]
-        known = prefix or self._model.known_system_prefix(prompts[0])
+        view: View | None = None
         try:
             check_limits()
             with self._model.checked(check_limits):
-                if prefix is None and len(prompts) > 1:
-                    prefix = self._frames.prefill_image(selected, prompts[0], check_limits)
-                tokens = self._decode(selected, prefix, prompts, config, check_limits)
+                view = self._look(moments, seconds_between, config)
+                prompts = [self._prompt_ids(question, view.selected) for question in questions]
+                if view.prefix is None and len(prompts) > 1:
+                    view.prefix = self._frames.prefill_image(
+                        view.selected, prompts[0], check_limits)
+                tokens = self._decode(view.selected, view.prefix, prompts, config, check_limits)
                 write_answers(
                     generations, tokens, config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
             finish_all(generations, cut_off.ending, time.perf_counter())
+        view = view or self._look_at_frames(moments, seconds_between, config)
         self._num_answers += len(questions)
-        # if the frame was not known, it was encoded for the first question
         return [
-            self._make_answer(generation, selected, ids, prefix if number else known)
-            for number, (generation, ids) in enumerate(zip(generations, prompts))]
+            self._make_answer(generation, view, question, is_first=not number)
+            for number, (generation, question) in enumerate(zip(generations, questions))]
 
     def prepare(
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
@@ -72,15 +75,15 @@ class AnswerMaker:
     ) -> None:
         """Compute all of an answer that does not depend on the question."""
         check_limits = make_limits(should_stop, 0.0)
-        selected, prefix = self._frames.select(
-            moments, seconds_between, config, self._num_answers)
-        if prefix is not None:
-            return
         try:
             check_limits()
             with self._model.checked(check_limits):
-                self._frames.prefill_image(
-                    selected, self._prompt_ids('?', selected), check_limits)
+                if config.scene_memory == 'on' and self._scene.prepare(moments, config):
+                    return
+                view = self._look_at_frames(moments, seconds_between, config)
+                if view.prefix is None:
+                    self._frames.prefill_image(
+                        view.selected, self._prompt_ids('?', view.selected), check_limits)
         except CutOff:
             pass
 
@@ -119,13 +122,38 @@ class AnswerMaker:
             config.temperature, config.top_p, config.seed,
             config.repetition_penalty or self._model.info.repetition_penalty)
 
+    def _look(
+        self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
+    ) -> View:
+        """Return what a question is about, in the scene in memory if there is one."""
+        if config.scene_memory == 'off':
+            self._scene.forget()
+            return self._look_at_frames(moments, seconds_between, config)
+        report = self._scene.follow(moments, config)
+        if report.is_used:
+            selected, prefix = self._scene.snapshot(moments[0], config)
+            return View(selected, prefix, prefix, report)
+        view = self._look_at_frames(moments, seconds_between, config)
+        return replace(view, scene=report)
+
+    def _look_at_frames(
+        self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
+    ) -> View:
+        selected, prefix = self._frames.select(
+            moments, seconds_between, config, self._num_answers)
+        known = prefix or self._model.known_system_prefix(self._prompt_ids('?', selected))
+        return View(selected, prefix, known, None)
+
     def _make_answer(
-        self, generation: Generation, selected: SelectedMoments, prompt_ids: torch.Tensor,
-        known: PromptPrefix | None,
+        self, generation: Generation, view: View, question: str, is_first: bool,
     ) -> EngineAnswer:
-        """Return what came of a prompt of which a part was known, or nothing."""
+        """Return an answer; if its frame was not known, it was encoded for the first question."""
+        selected, scene = view.selected, view.scene
         kept_indices = selected.kept_indices
-        costs = count_costs(self._shape, selected, len(prompt_ids), known)
+        costs = count_costs(
+            self._shape, selected, len(self._prompt_ids(question, selected)),
+            view.known if is_first else view.prefix,
+            scene.flops_refresh if scene is not None and is_first else 0)
         return EngineAnswer(
             text=generation.text.text,
             kept_indices=kept_indices,
@@ -141,4 +169,15 @@ class AnswerMaker:
             total_time_s=generation.total_time_s,
             num_generated_tokens=len(generation.text.token_ids),
             fallback=selected.fallback,
-            ending=generation.ending)
+            ending=generation.ending,
+            scene=scene)
+
+
+@dataclass
+class View:
+    """What questions are about, and how much of it was computed before them."""
+
+    selected: SelectedMoments
+    prefix: PromptPrefix | None  # up to the end of the images, where that is computed
+    known: PromptPrefix | None  # what the first question found computed
+    scene: SceneReport | None  # None without a scene in memory

@@ -21,13 +21,13 @@ class PrefillCosts:
 
 def count_costs(
     shape: ModelShape, selected: SelectedMoments, num_prompt_tokens: int,
-    known: PromptPrefix | None,
+    known: PromptPrefix | None, flops_refresh: int = 0,
 ) -> PrefillCosts:
     """
     Count the prefill of a question, whose dense prompt has so many tokens.
 
     ``known`` is the part of it that was computed before, if any: all up to the end of the images,
-    or what stands before them.
+    or what stands before them; ``flops_refresh`` went into it for this question.
     """
     num_text_tokens = num_prompt_tokens - selected.num_tokens
     all_indices = np.arange(selected.grid.num_tokens)
@@ -37,7 +37,7 @@ def count_costs(
     if known is None:
         return PrefillCosts(dense, used, 0)
     num_kept = sum(len(indices) for indices in kept) + num_text_tokens
-    computed = language_model_flops(
+    computed = flops_refresh + language_model_flops(
         shape, num_kept - known.num_tokens_kept, num_before=known.num_tokens_kept)
     if not known.holds_image:
         computed += used - language_model_flops(shape, num_kept)

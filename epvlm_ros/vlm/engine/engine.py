@@ -11,8 +11,10 @@ from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.answer import EngineAnswer
 from epvlm_ros.vlm.engine.answer_maker import AnswerMaker
 from epvlm_ros.vlm.engine.frame_encoder import FrameEncoder
+from epvlm_ros.vlm.engine.living_scene import LivingScene, SceneStatus
 from epvlm_ros.vlm.engine.memory_guard import within_memory
 from epvlm_ros.vlm.engine.moment import Moment
+from epvlm_ros.vlm.model_error import ModelError
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.prompt import check_question, PromptBuilder
 from epvlm_ros.vlm.token_selection import warm_up as warm_up_selection
@@ -66,7 +68,9 @@ class VlmEngine:
             info.video_token_id, tells_times=info.tells_times,
             system_prompt=config.system_prompt)
         self._frames = FrameEncoder(checkpoint, caches=self._prompts.image_comes_first)
-        self._maker = AnswerMaker(checkpoint, self._prompts, self._frames)
+        self._scene = LivingScene(
+            checkpoint, self._prompts, self._frames, config.memory_context == 'scene')
+        self._maker = AnswerMaker(checkpoint, self._prompts, self._frames, self._scene)
 
     @classmethod
     def from_config(cls, config: VlmConfig) -> VlmEngine:
@@ -120,6 +124,11 @@ class VlmEngine:
     def description(self) -> str:
         """One line for a log: model, size, device and number type."""
         return f'{self._config.model or "embedded model"}: {self._model.description}'
+
+    @property
+    def scene_status(self) -> SceneStatus | None:
+        """Return what the scene in memory is and did, None without one; any thread may ask."""
+        return self._scene.status if self._config.scene_memory == 'on' else None
 
     def check_query(self, question: str, **limits: Unpack[Limits]) -> None:
         """
@@ -246,7 +255,15 @@ class VlmEngine:
                 moments, seconds_between, self._config, should_stop))
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
-        return within_memory(work, self._frames.forget, self._model.device_name)
+        try:
+            return within_memory(work, self._forget, self._model.device_name)
+        except ModelError:
+            self._forget()  # what led to it may be in there
+            raise
+
+    def _forget(self) -> None:
+        self._frames.forget()
+        self._scene.forget()
 
     def _override(self, limits: Limits) -> VlmConfig:
         given = {LIMIT_PARAMETERS[name]: value

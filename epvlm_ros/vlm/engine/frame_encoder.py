@@ -101,21 +101,26 @@ class FrameEncoder:
     def _encode(
         self, selected: SelectedMoments, check_limits: CheckLimits,
     ) -> tuple[VisionInput, Features]:
-        vision = self._vision_input(selected)
+        vision = self.vision_input(
+            [moment.image_rgb for moment in selected.moments], selected.grid,
+            selected.kept_indices, selected.seconds_between)
         features = self._model.encode(vision)
         check_limits()
         return vision, features
 
-    def _vision_input(self, selected: SelectedMoments) -> VisionInput:
-        grid, merge_size = selected.grid, self._model.info.merge_size
+    def vision_input(
+        self, images_rgb: Sequence[np.ndarray], grid: PatchGrid, kept_indices: np.ndarray,
+        seconds_between: float,
+    ) -> VisionInput:
+        """Return what the encoder takes of some tokens of images of one size."""
+        merge_size = self._model.info.merge_size
         processed = self._image_processor(
-            images=[moment.image_rgb for moment in selected.moments],
-            input_data_format='channels_last', return_tensors='pt')
+            images=list(images_rgb), input_data_format='channels_last', return_tensors='pt')
         patches = [1, grid.rows * merge_size, grid.cols * merge_size]
-        assert processed['image_grid_thw'].tolist() == [patches] * len(selected.moments)
+        assert processed['image_grid_thw'].tolist() == [patches] * len(images_rgb)
         return VisionInput(
-            processed['pixel_values'], grid.rows, grid.cols, selected.kept_indices,
-            len(selected.moments), selected.seconds_between)
+            processed['pixel_values'], grid.rows, grid.cols, kept_indices, len(images_rgb),
+            seconds_between)
 
     def _check_size(self, image_height: int, image_width: int) -> None:
         smallest = self._geometry.token_size_px

@@ -12,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from epvlm_ros.activity_grid import ActivityGrid
+    from epvlm_ros.change_score import ChangeScore
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +31,21 @@ class Moment:
         Identity of frame and events, such as a counter that is assigned on arrival. An engine
         takes moments with the same key for the same, whatever their arrays hold; moments
         without one are compared by content.
+    stamp_ns : int or None
+        When the frame was taken; None is now. Only the ages of a scene in memory depend on it.
+    change : ChangeScore or None
+        What the events say has changed up to the frame; None where there are no events.
+    source : str
+        The camera: a scene in memory is of one.
 
     """
 
     image_rgb: np.ndarray
     activity: ActivityGrid | None
     key: int | None = None
+    stamp_ns: int | None = None
+    change: ChangeScore | None = None
+    source: str = ''
 
     def shows_the_same(self, other: Moment) -> bool:
         """Whether both have the same key or, if neither has one, the same content."""

@@ -14,8 +14,12 @@ import numpy as np
 SAMPLES_PER_SIDE = 4  # of a token: finer ones see noise
 _CLIPPED = 250.0  # grey levels from which on a sample says nothing about the exposure
 _DARK = 12.0  # grey levels up to which a ratio is noise
-_LEAST_DIFFERENCE = 12.0  # grey levels
-_NOISE_FACTOR = 6.0  # times the typical difference of a sample
+# A difference of a sample, in grey levels and in standard deviations of its noise, above which a
+# token has changed certainly, and below which it has not changed.
+_CERTAIN_LEVELS, _CERTAIN_NOISE = 12.0, 6.0
+_POSSIBLE_LEVELS, _POSSIBLE_NOISE = 4.0, 3.0
+_QUIET_SHARE = 0.25  # of the tokens have not changed, if the camera stands still
+_LARGEST_NOISE = 12.0  # grey levels, as a mean of many pixels
 MAX_CHANGE_OF_EXPOSURE = 2.5  # beyond it, what was clipped or dark is too much
 
 
@@ -78,9 +82,11 @@ def scale_exposure(image_rgb: np.ndarray, gain: float) -> np.ndarray:
     return cv2.convertScaleAbs(image_rgb, alpha=1.0 / gain)
 
 
-def find_differing(samples: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def find_differing(samples: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return the tokens whose pixels are not those that they were computed from.
+    Compare the pixels of tokens with those that they were computed from.
+
+    The noise of the frame is estimated from the tokens that differ least.
 
     Parameters
     ----------
@@ -89,12 +95,15 @@ def find_differing(samples: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray
-        bool, shape (tokens,): a sample differs by more than the noise of the frame, estimated
-        from the median difference, and by more than some grey levels.
+    certainly, possibly : numpy.ndarray
+        bool, shape (tokens,). By itself a difference counts if it is far above the noise; where
+        events came, it is enough that it is not within it.
 
     """
     difference = np.abs(samples - reference)
-    noise = float(np.median(difference)) * 1.4826  # of a normal distribution
-    bound = max(_LEAST_DIFFERENCE, _NOISE_FACTOR * noise)
-    return difference.max(axis=(1, 2)) > bound
+    quiet = float(np.quantile(np.median(difference, axis=(1, 2)), _QUIET_SHARE))
+    noise = min(quiet * 1.4826, _LARGEST_NOISE)  # from the median of a normal distribution
+    largest = difference.max(axis=(1, 2))
+    certainly = largest > max(_CERTAIN_LEVELS, _CERTAIN_NOISE * noise)
+    possibly = largest > max(_POSSIBLE_LEVELS, _POSSIBLE_NOISE * noise)
+    return certainly, possibly

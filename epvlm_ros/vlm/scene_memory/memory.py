@@ -16,13 +16,15 @@ from epvlm_ros.vlm.sparse_qwen import PromptPrefix, SceneBackend, SceneStates, V
 import numpy as np
 from torch import Tensor
 
+_SETTLED_SHARE = 0.25  # of the tokens, which is enough to tell the exposure by
+
 
 @dataclass(frozen=True)
 class SceneOptions:
     """
     How a scene is kept.
 
-    Parameters
+    Attributes
     ----------
     budget : float
         Share of the tokens that one update may compute.
@@ -35,7 +37,8 @@ class SceneOptions:
     max_age_ns : int
         Every token is computed anew at least so often; 0 is never.
     checks_image : bool
-        Whether tokens whose pixels changed are refreshed without events too.
+        Whether pixels are asked as well: tokens whose pixels differ are refreshed without events
+        too, and those whose pixels are the same are not, whatever events they had.
     motion_share : float
         The camera moves where more than this share of the tokens changed at once.
 
@@ -59,9 +62,11 @@ class SceneUpdate:
     ----------
     refreshed : numpy.ndarray
         int64, ascending, the tokens that were computed.
-    num_known, num_stale, num_doubtful : int
-        Tokens that were computed at all; those of them that are known to have changed since;
-        those that may have, because events were lost.
+    known : numpy.ndarray
+        bool, shape (tokens,): those that were computed at all.
+    num_stale, num_doubtful : int
+        Those of them that are known to have changed since; that may have, because events were
+        lost.
     oldest_age_ns : int
         Age of the oldest known token.
     is_moving : bool
@@ -74,13 +79,23 @@ class SceneUpdate:
     """
 
     refreshed: np.ndarray
-    num_known: int
+    known: np.ndarray
     num_stale: int
     num_doubtful: int
     oldest_age_ns: int
     is_moving: bool = False
     restarted: str = ''
     gain: float = 1.0
+
+    @property
+    def num_known(self) -> int:
+        """Tokens that were computed at all."""
+        return int(self.known.sum())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all tokens are known, and none of them has changed since."""
+        return bool(self.known.all()) and not self.num_stale and not self.num_doubtful
 
 
 class SceneMemory:
@@ -119,6 +134,16 @@ class SceneMemory:
         self._composite = np.zeros((0, 0, 0), np.float32)  # samples that tokens were made from
         self._now_ns = 0
 
+    @property
+    def num_text_tokens(self) -> int:
+        """Tokens of the prompt before and after the tokens of the image, as far as it is run."""
+        return self._states.num_text_tokens if self._states is not None else 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the scene."""
+        return self._states.num_bytes if self._states is not None else 0
+
     def ages_ns(self) -> np.ndarray:
         """Return the age of each token at the last frame, int64, -1 for an unknown one."""
         return self._plan.ages_ns(self._now_ns)
@@ -139,7 +164,8 @@ class SceneMemory:
 
     def update(
         self, image_rgb: np.ndarray, grid: PatchGrid, now_ns: int, options: SceneOptions,
-        score: ChangeScore | None = None, priority: np.ndarray | None = None,
+        score: ChangeScore | None = None,
+        rank: Callable[[], np.ndarray] | None = None,
     ) -> SceneUpdate:
         """
         Take a frame: find out what changed and compute as much of it as the budget allows.
@@ -156,29 +182,33 @@ class SceneMemory:
             How much, and by what.
         score : ChangeScore, optional
             Of the frame; None where there are no events: then the pixels alone tell.
-        priority : numpy.ndarray, optional
-            float, shape (tokens,): which tokens of a new scene come first.
+        rank : callable, optional
+            Returns float, shape (tokens,): of those that were never computed, the highest come
+            first. Called if there are any.
 
         """
         restarted = self._why_restart(grid, now_ns, score)
         samples = sample_tokens(image_rgb, grid)
-        if restarted:
-            self._begin(image_rgb, samples, grid, now_ns, options)
-        change = self._change_of_tokens(score, options)
-        if not restarted and (change > options.change_threshold).mean() > options.motion_share:
-            return self._let_go()
-        self._plan.add_change(change, now_ns)
-        if self._lost_events(score):
-            self._plan.mark_doubtful(now_ns)
-        self._score, self._now_ns = score, now_ns
-        gain = self._find_gain(samples)
+        gain = 1.0 if restarted else self._find_gain(samples)
         if max(gain, 1.0 / gain) > MAX_CHANGE_OF_EXPOSURE:
-            restarted = 'the exposure changed too much'
-            self._begin(image_rgb, samples, grid, now_ns, options)
-            self._score, gain = score, 1.0
-        self._check_pixels(samples / gain, score, now_ns, options)
+            restarted, gain = 'the exposure changed too much', 1.0
+        samples /= gain
+        if restarted:
+            self._begin(samples, grid, options)
+        is_changed = self._find_changed(samples, score, now_ns, options)
+        self._score, self._now_ns = score, now_ns
+        if is_changed.mean() > options.motion_share:
+            self._let_go(samples, options)
+            return self._report(np.zeros(0, np.int64), 'the camera moves', gain)
+        is_new = self._states is None
+        if is_new:
+            samples, gain = samples * gain, 1.0  # a new scene has the exposure of its frame
+            self._let_go(samples, options)
+            restarted = restarted or 'the camera moved'
+            self._states = self._forward.begin(
+                self._make_prompt(grid.num_tokens), grid.rows, grid.cols)
         refreshed = self._refresh(
-            scale_exposure(image_rgb, gain), samples / gain, options, bool(restarted), priority)
+            scale_exposure(image_rgb, gain), samples, options, is_new, rank)
         return self._report(refreshed, restarted, gain)
 
     def _why_restart(self, grid: PatchGrid, now_ns: int, score: ChangeScore | None) -> str:
@@ -194,21 +224,34 @@ class SceneMemory:
             return 'a new epoch of the events'
         return ''
 
-    def _begin(
-        self, image_rgb: np.ndarray, samples: np.ndarray, grid: PatchGrid, now_ns: int,
-        options: SceneOptions,
-    ) -> None:
+    def _begin(self, samples: np.ndarray, grid: PatchGrid, options: SceneOptions) -> None:
         self.forget()
-        self._grid, self._now_ns = grid, now_ns
-        self._plan = RefreshPlan(grid.num_tokens, options.change_threshold, options.max_age_ns)
-        self._composite = samples.copy()  # written token by token
-        self._states = self._forward.begin(
-            self._make_prompt(grid.num_tokens), grid.rows, grid.cols)
+        self._grid = grid
+        self._let_go(samples, options)
 
-    def _let_go(self) -> SceneUpdate:
-        self.forget()
-        return SceneUpdate(
-            np.zeros(0, np.int64), 0, 0, 0, 0, is_moving=True, restarted='the camera moves')
+    def _let_go(self, samples: np.ndarray, options: SceneOptions) -> None:
+        """Know nothing any more; what the next frames differ from is this one."""
+        assert self._grid is not None
+        self._states = None
+        self._plan = RefreshPlan(
+            self._grid.num_tokens, options.change_threshold, options.max_age_ns)
+        self._composite = samples.copy()  # written token by token
+
+    def _find_changed(
+        self, samples: np.ndarray, score: ChangeScore | None, now_ns: int, options: SceneOptions,
+    ) -> np.ndarray:
+        """Note what changed since the last frame, and return it: bool, (tokens,)."""
+        change = self._change_of_tokens(score, options)
+        self._plan.add_change(change, now_ns)
+        if self._lost_events(score):
+            self._plan.mark_doubtful(now_ns)
+        is_changed = change > options.change_threshold
+        if score is None or options.checks_image:
+            certainly, possibly = find_differing(samples, self._composite)
+            is_changed = certainly | (is_changed & possibly)
+            self._plan.mark_changed(certainly & self._plan.is_known, now_ns)
+            self._plan.clear(~possibly)
+        return is_changed
 
     def _change_of_tokens(self, score: ChangeScore | None, options: SceneOptions) -> np.ndarray:
         """Return the change of each token since the last frame, float32, (tokens,)."""
@@ -230,32 +273,29 @@ class SceneMemory:
 
     def _find_gain(self, samples: np.ndarray) -> float:
         is_settled = self._plan.is_known & ~self._plan.is_stale
+        if is_settled.mean() < _SETTLED_SHARE:  # as after a step of the light
+            is_settled = np.ones_like(is_settled)
         return find_gain(samples, self._composite, is_settled)
-
-    def _check_pixels(
-        self, samples: np.ndarray, score: ChangeScore | None, now_ns: int, options: SceneOptions,
-    ) -> None:
-        """Let pixels tell of change where events cannot, or are not to be alone."""
-        known = self._plan.is_known
-        if not known.any() or not (score is None or options.checks_image):
-            return
-        differs = find_differing(samples, self._composite) & known
-        self._plan.mark_changed(differs, now_ns)
-        self._plan.clear_doubt(~differs)
 
     def _refresh(
         self, image_rgb: np.ndarray, samples: np.ndarray, options: SceneOptions, is_new: bool,
-        priority: np.ndarray | None,
+        rank: Callable[[], np.ndarray] | None,
     ) -> np.ndarray:
         assert self._grid is not None and self._states is not None
         num_tokens = self._grid.num_tokens
         budget = max(1, round(options.budget * num_tokens))
         if is_new and options.fills_at_once:
             budget = num_tokens
+        priority = rank() if rank is not None and not self._plan.is_known.all() else None
         tokens = self._plan.choose(budget, self._now_ns, priority)
         if tokens.size:
-            self._forward.refresh(
-                self._states, self._make_vision(image_rgb, self._grid, tokens))
+            known = self._states.known.copy()
+            try:
+                self._forward.refresh(
+                    self._states, self._make_vision(image_rgb, self._grid, tokens))
+            except BaseException:
+                self._states.known[:] = known  # what was broken off is still to be done
+                raise
             self._plan.mark_computed(tokens, self._now_ns)
             self._composite[tokens] = samples[tokens]
         return tokens
@@ -263,6 +303,6 @@ class SceneMemory:
     def _report(self, refreshed: np.ndarray, restarted: str, gain: float) -> SceneUpdate:
         plan = self._plan
         return SceneUpdate(
-            refreshed, int(plan.is_known.sum()), int(plan.is_stale.sum()),
+            refreshed, plan.is_known, int(plan.is_stale.sum()),
             int(plan.is_doubtful.sum()), int(self.ages_ns().max(initial=0)),
-            restarted=restarted, gain=gain)
+            is_moving=self._states is None, restarted=restarted, gain=gain)

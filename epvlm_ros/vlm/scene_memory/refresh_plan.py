@@ -82,9 +82,10 @@ class RefreshPlan:
         self._is_doubtful |= self._waits_since_ns == _NEVER
         self._let_wait(np.ones(len(self._pending), np.bool_), now_ns)
 
-    def clear_doubt(self, is_unchanged: np.ndarray) -> None:
-        """Note doubtful tokens, bool (tokens,), that were seen not to have changed."""
-        cleared = self._is_doubtful & is_unchanged
+    def clear(self, is_unchanged: np.ndarray) -> None:
+        """Note known tokens, bool (tokens,), that were seen to be as they were computed."""
+        cleared = is_unchanged & self.is_known
+        self._pending[cleared] = 0.0
         self._is_doubtful[cleared] = False
         self._waits_since_ns[cleared] = _NEVER
 

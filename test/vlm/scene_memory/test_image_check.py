@@ -50,4 +50,15 @@ def test_a_changed_token_is_found_and_noise_is_not(noise):
     before = sample_tokens(picture(), GRID)
     after = before + random.normal(0.0, noise, before.shape).astype(np.float32)
     after[7, 2] += 13.0 + 10.0 * noise
-    assert find_differing(after, before).nonzero()[0].tolist() == [7]
+    certainly, _ = find_differing(after, before)
+    assert certainly.nonzero()[0].tolist() == [7]
+
+
+def test_a_faint_difference_is_possible_and_not_certain():
+    before = sample_tokens(picture(), GRID)
+    after = before.copy()
+    after[4, 1, 2] -= 5.0
+    after[6, 1, 2] += 3.0
+    certainly, possibly = find_differing(after, before)
+    assert not certainly.any()
+    assert possibly.nonzero()[0].tolist() == [4]

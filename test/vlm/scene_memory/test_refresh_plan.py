@@ -53,14 +53,18 @@ def test_what_waits_longest_comes_first_then_what_changed_most():
     assert plan.choose(5, 3 * SECOND).tolist() == [0]
 
 
-def test_doubt_is_no_change_and_can_be_cleared():
+def test_doubt_is_no_change_and_both_can_be_cleared():
     plan = filled(3)
     plan.add_change(change(3, t0=9.0), SECOND)
     plan.mark_doubtful(SECOND)
     assert plan.is_stale.tolist() == [True, False, False]
     assert plan.is_doubtful.tolist() == [False, True, True]
-    plan.clear_doubt(np.array([True, True, False]))
+    plan.clear(np.array([False, True, False]))
     assert plan.choose(3, 2 * SECOND).tolist() == [0, 2]
+    plan.clear(np.array([True, False, False]))
+    assert plan.choose(3, 2 * SECOND).tolist() == [2]
+    plan.add_change(change(3, t0=2.0), 3 * SECOND)  # what was cleared does not add up
+    assert plan.choose(3, 3 * SECOND).tolist() == [2]
 
 
 def test_every_token_is_renewed_in_time():

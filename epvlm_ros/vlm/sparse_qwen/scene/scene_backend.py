@@ -24,6 +24,10 @@ class SceneStates(Protocol):
         """Return the number of visual tokens, known or not."""
 
     @property
+    def num_text_tokens(self) -> int:
+        """Return how many tokens of the prompt, up to the end of the image, are text."""
+
+    @property
     def num_bytes(self) -> int:
         """Return how much memory the scene takes."""
 

@@ -79,6 +79,11 @@ class TokenStates:
         return len(self.known)
 
     @property
+    def num_text_tokens(self) -> int:
+        """Tokens of the layout that are text."""
+        return int((~self.layout.is_visual).sum())
+
+    @property
     def num_bytes(self) -> int:
         """Memory of all states."""
         layers = sum(layer.num_bytes for layer in (*self.encoder, *self.language_model))
