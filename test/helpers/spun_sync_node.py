@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image
 class SpunSyncNode:
     """A sync node and a client in one executor that is spun by hand."""
 
-    def __init__(self, context, **parameters):
+    def __init__(self, context, image_type=Image, **parameters):
         self.node = EventSyncNode(context=context, cli_args=['--ros-args', *(
             word for name, value in parameters.items() for word in ('-p', f'{name}:={value}'))])
         self.client = rclpy.create_node('client', context=context)
@@ -31,7 +31,7 @@ class SpunSyncNode:
         self.client.create_subscription(
             EventGuidedFrame, 'event_guided_frame', self.frames.append, FRAMES)
         self.client.create_subscription(DiagnosticArray, '/diagnostics', self.reports.append, 10)
-        self.images = self.client.create_publisher(Image, 'image', FRAMES)
+        self.images = self.client.create_publisher(image_type, 'image', FRAMES)
         self._events = self.client.create_publisher(EventPacket, 'events', EVENTS)
 
     def until(self, condition, what):

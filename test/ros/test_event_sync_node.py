@@ -1,4 +1,4 @@
-"""The sync node as a process, fed over DDS: every frame comes out once, with its events."""
+"""The sync node fed over DDS: every frame comes out once, with its events."""
 
 import array
 import threading
@@ -9,7 +9,6 @@ from epvlm_ros.bag.offline_sync import guided_frames
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.events.config import EventSyncConfig
 from epvlm_ros.ros.conversions import to_activity
-from epvlm_ros.ros.qos import FRAMES
 from epvlm_ros.time_units import stamp_to_ns
 import numpy as np
 import pytest
@@ -53,10 +52,6 @@ def start_node(graph, **options):
     return node, received
 
 
-def log_has(process, words):
-    return lambda: words in process.log.read_text()
-
-
 def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider_bag):
     _, received = start_node(graph, remappings=REMAPPINGS, parameters=PATIENT)
     player = graph.start('bag_player', str(slider_bag), '--wait-for-subscribers', '120',
@@ -94,33 +89,33 @@ def test_a_recording_that_loops_loses_and_repeats_no_frame(graph, slider_bag):
         assert_whole_round(received[start:start + len(stamps)])
 
 
-def test_a_camera_without_events_still_comes_through(graph):
-    node, received = start_node(graph, parameters={'cell_size': 8})
-    publisher = graph.node.create_publisher(Image, 'image', FRAMES)
-    wait_until(lambda: publisher.get_subscription_count(), 20, 'the node')
+def test_a_camera_without_events_still_comes_through(start_sync_node, capfd):
+    graph = start_sync_node(cell_size=8)
+    graph.until_connected()
     message = Image(header=Header(frame_id='camera'), height=48, width=64, encoding='rgb8',
                     step=192, data=array.array('B', bytes(48 * 192)))
     message.header.stamp.sec = 100
-    publisher.publish(message)
-    wait_until(lambda: received, 10, 'the frame')
-    guided = received[0]
+    graph.images.publish(message)
+    graph.until(lambda: graph.frames, 'the frame')
+    guided = graph.frames[0]
     assert guided.header == message.header and guided.image == message
     assert guided.missing == EventGuidedFrame.NO_EVENT_STREAM
     assert (guided.rows, guided.cols, guided.num_events) == (6, 8, 0)
     assert guided.wait >= 0.1
-    wait_until(log_has(node, 'no event packet yet on /events'), 5, 'the warning')
+    graph.until_logged(capfd, 'no event packet yet on /events')
 
 
-def test_parameters_are_described_and_wrong_values_refused(graph):
-    node = graph.start('event_sync_node')
-    describe = graph.node.create_client(
+def test_parameters_are_described_and_wrong_values_refused(start_sync_node):
+    graph = start_sync_node()
+    describe = graph.client.create_client(
         DescribeParameters, '/event_sync_node/describe_parameters')
-    change = graph.node.create_client(SetParameters, '/event_sync_node/set_parameters')
-    assert describe.wait_for_service(120) and change.wait_for_service(20)
+    change = graph.client.create_client(SetParameters, '/event_sync_node/set_parameters')
+    graph.until(lambda: describe.service_is_ready() and change.service_is_ready(), 'services')
 
     def call(client, request):
         future = client.call_async(request)
-        return wait_until(lambda: future.done() and future.result(), 10, 'the service')
+        graph.until(future.done, 'the service')
+        return future.result()
 
     descriptor, = call(
         describe, DescribeParameters.Request(names=['window_length'])).descriptors
@@ -138,7 +133,6 @@ def test_parameters_are_described_and_wrong_values_refused(graph):
     assert not refused.successful and 'give a longer history_length' in refused.reason
     fixed = set_double('history_length', 2.0)
     assert not fixed.successful and 'cannot change while the node runs' in fixed.reason
-    assert node.is_running()
 
 
 def test_a_wrong_value_at_the_start_is_one_clear_line(graph):
@@ -148,45 +142,41 @@ def test_a_wrong_value_at_the_start_is_one_clear_line(graph):
     assert 'window_length' in text and 'Traceback' not in text
 
 
-def test_a_publisher_that_does_not_match_is_named(graph):
-    node = graph.start('event_sync_node')
+def test_a_publisher_that_does_not_match_is_named(start_sync_node, capfd):
+    graph = start_sync_node()
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    graph.node.create_publisher(Image, 'image', best_effort)
-    wait_until(log_has(node, '/client (BEST_EFFORT'), 20, 'the warning')
-    assert 'qos_overrides./image.subscription.reliability' in node.log.read_text()
+    graph.client.create_publisher(Image, 'image', best_effort)
+    log = graph.until_logged(capfd, '/client (BEST_EFFORT')
+    assert 'qos_overrides./image.subscription.reliability' in log
 
 
-def test_the_quality_of_a_topic_can_be_overridden(graph):
-    _, received = start_node(graph, parameters={
+def test_the_quality_of_a_topic_can_be_overridden(start_sync_node):
+    graph = start_sync_node(**{
         'qos_overrides./image.subscription.reliability': 'best_effort', 'max_wait': 0.0})
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    publisher = graph.node.create_publisher(Image, 'image', best_effort)
-    wait_until(lambda: publisher.get_subscription_count(), 20, 'the node')
-    message = Image(height=28, width=28, encoding='mono8', step=28,
-                    data=array.array('B', bytes(28 * 28)))
-
-    def publish():
-        publisher.publish(message)
-        return received
-    wait_until(publish, 10, 'a frame')
+    graph.client.destroy_publisher(graph.images)
+    graph.images = graph.client.create_publisher(Image, 'image', best_effort)
+    graph.until_connected()
+    graph.until_frame()
 
 
-def test_compressed_frames_come_out_decoded_and_broken_ones_lose_nothing_else(graph):
-    node, received = start_node(graph, parameters={'compressed': True, 'max_wait': 0.0})
-    publisher = graph.node.create_publisher(CompressedImage, 'image', FRAMES)
-    wait_until(lambda: publisher.get_subscription_count(), 20, 'the node')
+def test_compressed_frames_come_out_decoded_and_broken_ones_lose_nothing_else(
+        start_sync_node, capfd):
+    graph = start_sync_node(image_type=CompressedImage, compressed='true', max_wait=0.0)
+    graph.until_connected()
     blue_then_red = np.zeros((32, 48, 3), np.uint8)
     blue_then_red[:, :24, 0] = blue_then_red[:, 24:, 2] = 255  # OpenCV puts blue first
     for data in (b'this is no picture', cv2.imencode('.png', blue_then_red)[1].tobytes()):
         message = CompressedImage(format='png', data=array.array('B', data))
         message.header.frame_id = 'camera'
-        publisher.publish(message)
-    image = wait_until(lambda: received, 10, 'the frame')[0].image
+        graph.images.publish(message)
+    graph.until(lambda: graph.frames, 'the frame')
+    image = graph.frames[0].image
     assert (image.encoding, image.height, image.width, image.step) == ('rgb8', 32, 48, 144)
     assert image.header.frame_id == 'camera'
     assert tuple(image.data[:3]) == (0, 0, 255) and tuple(image.data[141:144]) == (255, 0, 0)
-    assert len(received) == 1
-    assert 'frame of /image dropped' in node.log.read_text()
+    assert len(graph.frames) == 1
+    assert 'frame of /image dropped' in capfd.readouterr().err
 
 
 def test_ctrl_c_ends_the_node_cleanly_also_in_the_middle_of_a_stream(graph, slider_bag):

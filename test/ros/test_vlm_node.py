@@ -4,8 +4,11 @@ import time
 
 from epvlm_interfaces.msg import Answer
 from epvlm_ros.ros.index_ranges import unpack_indices
+from epvlm_ros.ros.vlm_node import VlmNode
+from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
+from rclpy.parameter import Parameter
 from ros_graph import RosGraph, wait_until
 from vlm_asker import Asker, save_endless_model, start
 
@@ -16,14 +19,22 @@ def model_folder(tmp_path_factory):
     return save_endless_model(tmp_path_factory.mktemp('model'))
 
 
+@pytest.fixture(scope='module')
+def node(tmp_path_factory, model_folder):
+    """Return a node that all tests up to the Ctrl-C share, and who asks it."""
+    with RosGraph(tmp_path_factory.mktemp('graph')) as graph:
+        yield start(graph, model_folder, max_frame_age=5.0, publish_overlay=True,
+                    max_queued_queries=3)
+
+
 @pytest.fixture
 def graph(tmp_path):
     with RosGraph(tmp_path) as graph:
         yield graph
 
 
-def test_queries_get_answers_or_the_status_that_says_why_not(graph, model_folder):
-    process, asker = start(graph, model_folder, max_frame_age=5.0, publish_overlay=True)
+def test_queries_get_answers_or_the_status_that_says_why_not(node):
+    process, asker = node
 
     early = asker.ask('what moves?')
     assert (early.status, early.text) == (Answer.NO_FRAME, '')
@@ -98,9 +109,10 @@ def test_queries_get_answers_or_the_status_that_says_why_not(graph, model_folder
     assert process.is_running()
 
 
-def test_ten_queries_at_once_are_answered_or_told_that_the_node_is_busy(graph, model_folder):
-    process, asker = start(graph, model_folder, max_queued_queries=3, max_new_tokens=10)
+def test_ten_queries_at_once_are_answered_or_told_that_the_node_is_busy(node):
+    process, asker = node
     asker.show()
+    asker.answers.clear()
     at_work = asker.send_goal('talk on', max_new_tokens=4096)
     wait_until(lambda: at_work.texts, 60, 'the first text')
     for index in range(10):
@@ -116,8 +128,8 @@ def test_ten_queries_at_once_are_answered_or_told_that_the_node_is_busy(graph, m
     assert process.is_running()
 
 
-def test_parameters_that_can_change_do(graph, model_folder):
-    _, asker = start(graph, model_folder)
+def test_parameters_that_can_change_do(node):
+    _, asker = node
     asker.show()
     assert asker.set_parameter('keep_ratio', 0.25).successful
     assert asker.ask('what moves?').tokens_kept == 5
@@ -128,12 +140,26 @@ def test_parameters_that_can_change_do(graph, model_folder):
     assert asker.ask('what moves?').tokens_kept == 5
 
 
+def test_ctrl_c_in_the_middle_of_an_answer_ends_cleanly(node):
+    process, asker = node
+    asker.show()
+    at_work = asker.send_goal('talk on', max_new_tokens=4096)
+    wait_until(lambda: at_work.texts, 60, 'the first text')
+    begin = time.monotonic()
+    assert process.stop() == 0
+    assert time.monotonic() - begin < 10.0
+    assert 'Traceback' not in process.log.read_text()
+
+
 def test_the_lifecycle_is_that_of_a_managed_node(graph, model_folder):
     process = graph.start('vlm_node', parameters={
-        'model': model_folder, 'autostart': False, 'max_new_tokens': 4, 'max_frame_age': 60.0})
+        'model': '/no/such/folder', 'max_new_tokens': 4, 'max_frame_age': 60.0})
     change = graph.node.create_client(ChangeState, '/vlm_node/change_state')
     state = graph.node.create_client(GetState, '/vlm_node/get_state')
-    assert change.wait_for_service(120) and state.wait_for_service(20)
+    wait_until(lambda: 'not configured' in process.log.read_text(), 120, 'the error')
+    text = process.log.read_text()
+    assert '/no/such/folder' in text and 'give a folder' in text and 'Traceback' not in text
+    assert change.wait_for_service(20) and state.wait_for_service(20)
 
     def call(client, request):
         future = client.call_async(request)
@@ -147,9 +173,10 @@ def test_the_lifecycle_is_that_of_a_managed_node(graph, model_folder):
     def label():
         return call(state, GetState.Request()).current_state.label
 
-    assert label() == 'unconfigured'
-    assert transition(1) and label() == 'inactive'
+    assert label() == 'unconfigured' and process.is_running()
     asker = Asker(graph)
+    assert asker.set_parameter('model', str(model_folder)).successful
+    assert transition(1) and label() == 'inactive'
     asker.wait_for_node(process)
     asker.show()
     inactive = asker.ask('what moves?')
@@ -162,39 +189,21 @@ def test_the_lifecycle_is_that_of_a_managed_node(graph, model_folder):
     asker.wait_for_node(process)
     asker.show()
     assert asker.ask('what moves?').status == Answer.OK
-
-
-def test_a_missing_model_is_a_clear_error_and_the_node_lives_on(graph):
-    process = graph.start('vlm_node', parameters={'model': '/no/such/folder'})
-    wait_until(lambda: 'not configured' in process.log.read_text(), 120, 'the error')
-    text = process.log.read_text()
-    assert '/no/such/folder' in text and 'give a folder' in text and 'Traceback' not in text
-    assert process.is_running()
     assert process.stop() == 0
 
 
-def test_a_bad_qos_override_is_named_and_can_be_mended(graph, model_folder):
-    name = 'qos_overrides./query.subscription.reliability'
-    process = graph.start('vlm_node', parameters={'model': model_folder, name: 'sometimes'})
-    wait_until(lambda: 'not configured' in process.log.read_text(), 120, 'the error')
-    assert 'sometimes' in process.log.read_text()
-    state = graph.node.create_client(GetState, '/vlm_node/get_state')
-    assert state.wait_for_service(20)
-    future = state.call_async(GetState.Request())
-    answer = wait_until(lambda: future.done() and future.result(), 20, 'state')
-    assert answer.current_state.label == 'unconfigured'
-    assert process.stop() == 0
-
-
-def test_ctrl_c_in_the_middle_of_an_answer_ends_cleanly(graph, model_folder):
-    process, asker = start(graph, model_folder, max_new_tokens=4096)
-    asker.show()
-    at_work = asker.send_goal('talk on')
-    wait_until(lambda: at_work.texts, 60, 'the first text')
-    begin = time.monotonic()
-    assert process.stop() == 0
-    assert time.monotonic() - begin < 10.0
-    assert 'Traceback' not in process.log.read_text()
+@pytest.mark.parametrize('parameters, words', [
+    ({'autostart': False}, ''),
+    ({'qos_overrides./query.subscription.reliability': 'sometimes'}, 'sometimes')])
+def test_a_node_that_cannot_or_shall_not_start_waits_unconfigured(
+        context, model_folder, capfd, parameters, words):
+    node = VlmNode(context=context, parameter_overrides=[
+        Parameter(name, value=value)
+        for name, value in {'model': str(model_folder), 'device': 'cpu', **parameters}.items()])
+    log = capfd.readouterr().err
+    assert node._state_machine.current_state[0] == State.PRIMARY_STATE_UNCONFIGURED
+    assert ('not configured' in log) is bool(words) and words in log
+    node.destroy_node()
 
 
 @pytest.mark.parametrize('delay_s', [0.0, 0.5, 2.5])
