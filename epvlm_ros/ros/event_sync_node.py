@@ -13,6 +13,7 @@ from epvlm_ros.events.sync.guided_frame import Frame
 from epvlm_ros.events.sync.synchronizer import FrameSynchronizer, warm_up
 from epvlm_ros.images import (
     check_image_encoding, check_image_size, compressed_to_rgb, image_to_rgb, WhiteLevel)
+from epvlm_ros.ros.autostart_node import AutostartNode
 from epvlm_ros.ros.calibration_source import CalibrationSource
 from epvlm_ros.ros.config import EventSyncNodeConfig
 from epvlm_ros.ros.conversions import rgb_to_image
@@ -23,13 +24,13 @@ from epvlm_ros.ros.topic_watch import TopicWatch
 from epvlm_ros.time_units import stamp_to_ns
 from event_camera_msgs.msg import EventPacket as EventPacketMessage
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
 
 FAILURE_PERIOD_S = 1.0
 
 
-class EventSyncNode(LifecycleNode):
+class EventSyncNode(AutostartNode):
     """
     Publishes an EventGuidedFrame for every frame.
 
@@ -56,18 +57,13 @@ class EventSyncNode(LifecycleNode):
         if self._settings.get(EventSyncNodeConfig).autostart:
             self.start()
 
-    def start(self) -> None:
-        """Configure and activate; a failure is logged and leaves the node unconfigured."""
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
-
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Check the registration, compile what counts events, and create the publishers."""
         try:
             warm_up(self._settings.get(FilterConfig), self._should_stop)
             image_to_rgb(Image(height=1, width=1, encoding='mono8', step=1, data=b'0'))
             self._make_synchronizer()
-        except Exception as error:  # of files and compilers: rclpy hides them
+        except Exception as error:  # of files and compilers
             return self._fail('configured', error)
         self._frames = self.create_publisher(
             EventGuidedFrame, 'event_guided_frame',
@@ -126,11 +122,6 @@ class EventSyncNode(LifecycleNode):
         """End the worker, then the node."""
         self._release()
         super().destroy_node()
-
-    def _fail(self, what: str, error: Exception) -> TransitionCallbackReturn:
-        name = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-        self.get_logger().fatal(f'not {what}: {name}{error}')
-        return TransitionCallbackReturn.FAILURE
 
     def _make_synchronizer(self) -> FrameSynchronizer:
         config = self._settings.get(EventSyncConfig)

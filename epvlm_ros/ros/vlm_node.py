@@ -8,6 +8,7 @@ from typing import Any, Callable
 from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.clean_text import clean_text
+from epvlm_ros.ros.autostart_node import AutostartNode
 from epvlm_ros.ros.config import VlmNodeConfig
 from epvlm_ros.ros.frame_faults import explain_no_frame, explain_stale_frame
 from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer
@@ -24,7 +25,7 @@ from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import VlmEngine
 from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
 LOG_PERIOD_S = 10.0
@@ -33,7 +34,7 @@ FINISH_TIMEOUT_S = 0.8  # beside that of the worker
 LAST_WORDS_S = 0.3  # in which answers leave, and the result of a goal is asked for
 
 
-class VlmNode(LifecycleNode):
+class VlmNode(AutostartNode):
     """
     Answers queries with a Qwen-VL model that computes on the active patches only.
 
@@ -72,11 +73,6 @@ class VlmNode(LifecycleNode):
         if self._settings.get(VlmNodeConfig).autostart:
             self.start()
 
-    def start(self) -> None:
-        """Configure and activate; a failure is logged and leaves the node unconfigured."""
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
-
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, then take frames and queries."""
         try:
@@ -85,11 +81,9 @@ class VlmNode(LifecycleNode):
             self._handler = QueryHandler(
                 self._engine, self.get_logger(), self._find_overlay_publisher)
             self._create_entities()
-        except Exception as error:  # of anything that came with a checkpoint: rclpy hides them
-            name = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-            self.get_logger().fatal(f'not configured: {name}{error}')
+        except Exception as error:  # of anything that came with a checkpoint
             self._release()
-            return TransitionCallbackReturn.FAILURE
+            return self._fail('configured', error)
         self.get_logger().info(
             f'{self._engine.description}; ask by topic {self.resolve_topic_name("query")}, '
             f'service {self.resolve_service_name("ask")} or action '
