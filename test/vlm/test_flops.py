@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from epvlm_ros.vlm.flops import (
     encoder_flops, language_model_flops, ModelShape, prefill_flops, refresh_flops)
-from epvlm_ros.vlm.scene_memory import SceneForward
 from epvlm_ros.vlm.sparse_qwen import SparseQwenVl
+from epvlm_ros.vlm.sparse_qwen.scene.scene_forward import SceneForward
 from epvlm_ros.vlm.token_selection import token_budget
 import numpy as np
 import pytest
@@ -195,7 +195,7 @@ def test_refreshes_agree_with_torch(shape: str, attends_to_scene: bool) -> None:
     model = make_model(shape, 'eager')
     forward = SceneForward(SparseQwenVl(model), attends_to_scene)
     vision = make_vision(6, 9, 1.0, shape=shape)
-    scene = forward.begin(make_prompt(54), vision)
+    scene = forward.begin(make_prompt(54), 6, 9)
     num_text_tokens = int((~scene.layout.is_visual).sum())
     for refreshed, runs_text in ((vision.kept_indices, True), (np.array([0, 7, 30]), False)):
         # torch does not count the fused attention of a CPU
