@@ -77,11 +77,12 @@ class AnswerMaker:
         check_limits = make_limits(should_stop, 0.0)
         try:
             check_limits()
-            with self._model.checked(check_limits):
-                if config.scene_memory == 'on' and self._scene.prepare(moments, config):
-                    return
-                view = self._look_at_frames(moments, seconds_between, config)
-                if view.prefix is None:
+            if config.scene_memory == 'on' and self._scene.prepare(
+                    moments, config, check_limits):
+                return
+            view = self._look_at_frames(moments, seconds_between, config)
+            if view.prefix is None:
+                with self._model.checked(check_limits):
                     self._frames.prefill_image(
                         view.selected, self._prompt_ids('?', view.selected), check_limits)
         except CutOff:

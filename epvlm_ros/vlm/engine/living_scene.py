@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 import time
 
@@ -10,7 +11,7 @@ from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.checkpoint import Checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.answer import IN_MEMORY, SceneReport
-from epvlm_ros.vlm.engine.frame_encoder import FrameEncoder
+from epvlm_ros.vlm.engine.frame_encoder import CheckLimits, FrameEncoder
 from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.flops import ModelShape, refresh_flops
 from epvlm_ros.vlm.patch_grid import PatchGrid
@@ -78,10 +79,14 @@ class LivingScene:
         """Return what there is and what was done so far; any thread may ask."""
         return self._status
 
-    def update(self, moment: Moment, config: VlmConfig) -> int:
+    def update(
+        self, moment: Moment, config: VlmConfig,
+        guard: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> int:
         """
         Take a frame; return the FLOPs that it cost.
 
+        ``guard`` returns a context in which tokens are computed, and which may break that off.
         Raises a ValueError if the image cannot be used; then nothing is changed.
         """
         if self._last is not None and self._last.is_finished and self._is_last(moment):
@@ -96,21 +101,23 @@ class LivingScene:
         self._memory = memory = self._memory or self._make_memory()
         update = memory.update(
             moment.image_rgb, grid, stamp_ns, scene_options(config), moment.change,
-            lambda: self._rank(moment, grid, config))
+            lambda: self._rank(moment, grid, config), guard)
         if not len(update.refreshed) and not update.is_moving:
             self._prefix = prefix
         self._last = update
         self._last_moment = replace(moment, image_rgb=moment.image_rgb[:0], activity=None)
-        flops = self._count(update, grid, memory.num_text_tokens)
+        flops = self._count(update, grid, memory) if len(update.refreshed) else 0
         self._flops_updates += flops
         self._note(update, flops, memory.num_bytes)
         return flops
 
-    def prepare(self, moments: Sequence[Moment], config: VlmConfig) -> bool:
+    def prepare(
+        self, moments: Sequence[Moment], config: VlmConfig, check_limits: CheckLimits,
+    ) -> bool:
         """Take a frame ahead of questions; False where they will not be about the scene."""
         if len(moments) != 1:
             return False
-        self.update(moments[0], config)
+        self.update(moments[0], config, lambda: self._model.checked(check_limits))
         return self._last is not None and not self._last.is_moving
 
     def follow(self, moments: Sequence[Moment], config: VlmConfig) -> SceneReport:
@@ -154,10 +161,10 @@ class LivingScene:
             update.num_known, update.num_stale, update.num_doubtful, update.oldest_age_ns,
             num_bytes)
 
-    def _count(self, update: SceneUpdate, grid: PatchGrid, num_text_tokens: int) -> int:
+    def _count(self, update: SceneUpdate, grid: PatchGrid, memory: SceneMemory) -> int:
         return refresh_flops(
             self._shape, update.refreshed, update.known, grid.cols,
-            num_text_tokens=num_text_tokens, runs_text=bool(update.restarted),
+            num_text_tokens=memory.num_text_tokens, runs_text=bool(update.restarted),
             attends_to_scene=self._attends_to_scene)
 
     def _is_last(self, moment: Moment) -> bool:
