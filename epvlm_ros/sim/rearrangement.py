@@ -1,28 +1,37 @@
 """
-Streams of a scene in which things are moved, taken away and put back, one change after the other.
+Streams of a scene in which things change, one after the other, before two cameras.
 
-The camera stands still, and so does everything else between two changes. A stream is watched by a
-camera and by an event camera; equal arguments give equal streams.
+Objects are moved, taken away and put back, covered by a dull box and uncovered. Between two
+changes all is still, but for the light if it flickers and for the camera if it moves in bursts.
+Equal arguments give equal streams.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+import math
 
 from epvlm_ros.events.packet import Events
+from epvlm_ros.sim.arrangement import Arrangement, rearrange, same_arrangement
 from epvlm_ros.sim.event_camera import EventCameraConfig
 from epvlm_ros.sim.event_simulator import EventSimulator
 from epvlm_ros.sim.questions import SceneSnapshot, snapshot_scene
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
-from epvlm_ros.sim.scene import Scene
+from epvlm_ros.sim.scene import MAX_CAMERA_ORBIT, MAX_OBJECTS, Scene
 import numpy as np
 import torch
 
-_GAP = 0.02  # between objects, in units
-_PLACES = 64  # that are tried for an object
+VISIBLE_LEVELS = 8  # of 255: smaller differences do not count as a change
+_CELLS_PER_SIDE = 12  # squares in which changes are counted, on the shorter side of the image
+_MIN_OBJECTS = 3  # of a scene, if there is room: enough to change
+_MAX_CHANGES = 8  # before one frame
+_STEP_PX = 2.0  # of the sensor, between two pictures of what moves
 _REST_STEP_S = 0.02  # between two pictures of a still scene: only noise comes
+_STEPS_PER_FLICKER = 10
+_BURST_TURN = (1.2, 2.6)  # radians on its circle that the camera moves before one frame
+_BURST_FRAMES = 2
 
 
 @dataclass(frozen=True)
@@ -33,9 +42,10 @@ class StreamConfig:
     Attributes
     ----------
     num_updates : int
-        Frames after the first one, each after a change.
-    num_changes : int
-        Objects that are moved, taken away or put back before each frame.
+        Frames after the first one.
+    changed_share : float
+        Share of the image in which a frame differs from the one before, on average over a
+        stream: as many changes come before a frame as that takes, or none.
     period_s, motion_s : float
         Time between two frames, and the part of it in which things move.
     image_height, image_width, sensor_height, sensor_width : int
@@ -43,18 +53,23 @@ class StreamConfig:
     image_noise : float
         Standard deviation of the noise of a frame, as a share of white.
     light : float
-        Of the scene, as a share of full light, as the frames see it.
-    sensor_light : float
-        The same as the event camera sees it.
+        Of the scene, as a share of full light. The gain of the frame camera makes up for it, the
+        event camera sees it.
     gains : tuple of float
         Exposures of the frames, one after the other and again.
+    flicker_hz, flicker_depth : float
+        Of the light, a sine about its mean, and its amplitude as a share; both cameras see it.
+    exposure_s : float
+        Of a frame; blurs nothing, but averages the flicker.
+    frames_between_bursts : int
+        Frames before a still camera, after which it moves for two frames; 0 never.
     events : EventCameraConfig
         The event camera.
 
     """
 
     num_updates: int = 20
-    num_changes: int = 1
+    changed_share: float = 0.1
     period_s: float = 0.4
     motion_s: float = 0.2
     image_height: int = 480
@@ -63,9 +78,17 @@ class StreamConfig:
     sensor_width: int = 320
     image_noise: float = 0.008
     light: float = 1.0
-    sensor_light: float = 1.0
     gains: tuple[float, ...] = (1.0,)
+    flicker_hz: float = 0.0
+    flicker_depth: float = 0.0
+    exposure_s: float = 0.004
+    frames_between_bursts: int = 0
     events: EventCameraConfig = EventCameraConfig()
+
+    def is_burst(self, number: int) -> bool:
+        """Whether the camera moves before the frame of this number, from 0."""
+        still = self.frames_between_bursts
+        return bool(still and number) and (number - 1) % (still + _BURST_FRAMES) >= still
 
 
 @dataclass(frozen=True)
@@ -77,19 +100,25 @@ class StreamFrame:
     ----------
     rgb : numpy.ndarray
         uint8, shape (height, width, 3).
+    picture : numpy.ndarray
+        The same without noise, flicker and changes of exposure.
     events : Events
         Of the sensor, times in ns of the stream.
     time_ns : int
         When the exposure begins; the events reach up to it.
     view : SceneSnapshot
         The truth.
+    camera_moves : bool
+        Whether the camera moved before this frame.
 
     """
 
     rgb: np.ndarray
+    picture: np.ndarray
     events: Events
     time_ns: int
     view: SceneSnapshot
+    camera_moves: bool
 
 
 def simulate_stream(split: str, index: int, config: StreamConfig) -> Iterator[StreamFrame]:
@@ -104,31 +133,39 @@ def simulate_stream(split: str, index: int, config: StreamConfig) -> Iterator[St
         The rest.
 
     """
-    aspect_ratio = config.image_width / config.image_height
-    scene = sample_scene(split, index, aspect_ratio=aspect_ratio, camera_moves=False)
-    stream = _Stream(_still(scene), config, index)
+    stream = _Stream(_sample(split, index, config), config, index)
     yield stream.take_frame(0)
     for number in range(1, config.num_updates + 1):
-        stream.change()
+        if config.is_burst(number):
+            stream.move_camera()
+        else:
+            stream.change()
         yield stream.take_frame(number)
 
 
-def _still(scene: Scene) -> Scene:
+def _sample(split: str, index: int, config: StreamConfig) -> Scene:
+    """Return a scene in which nothing moves by itself; the camera may stand beside its middle."""
+    scene = sample_scene(
+        split, index, aspect_ratio=config.image_width / config.image_height,
+        camera_moves=bool(config.frames_between_bursts),
+        num_objects=_MIN_OBJECTS + index % (MAX_OBJECTS - _MIN_OBJECTS + 1))
     zero = np.zeros_like
+    orbit = MAX_CAMERA_ORBIT if config.frames_between_bursts else 0.0
     return replace(
         scene, orbit_radius=zero(scene.orbit_radius), spin=zero(scene.spin),
-        appears_s=zero(scene.appears_s), light=zero(scene.light))
+        appears_s=zero(scene.appears_s), light=zero(scene.light), zoom=zero(scene.zoom),
+        camera=np.array([orbit, 0.0, 0.0], np.float32))
 
 
 class _Stream:
     """A scene that is being rearranged."""
 
     def __init__(self, scene: Scene, config: StreamConfig, index: int) -> None:
-        self._scene = scene
         self._config = config
         self._random = np.random.default_rng([31, index])
-        self._items = np.flatnonzero(scene.radius > 0.0)
-        self._full_radius = scene.radius.copy()
+        self._scene = scene
+        self._now = Arrangement.of(scene, self._random)
+        self._camera_phase = 0.0
         fields = {name: value.clone() for name, value in stack_scenes([scene]).items()}
         self._fields = fields  # the renderers draw what stands here when they are called
         self._camera = SceneRenderer(fields, config.image_height, config.image_width)
@@ -136,76 +173,120 @@ class _Stream:
         self._sensor = EventSimulator(
             config.sensor_height, config.sensor_width, config.events, seed=index)
         self._time_s = 0.0
-        self._parts: list[Events] = [self._watch()]
+        self._owed = 0.0  # share of the image that has yet to change
+        self._picture = self._draw(self._camera)
+        self._seen = luminance(torch.from_numpy(self._draw(self._eye)).permute(2, 0, 1)).numpy()
+        self._parts: list[Events] = [self._sensor.step(self._light(0.0) * self._seen, 0)]
 
     def change(self) -> None:
         """Let things change for a while, then rest until the next frame."""
-        config = self._config
-        start = self._scene
-        self._rearrange()
-        way_px = float(np.abs(self._scene.anchor - start.anchor).max()) * min(
-            config.sensor_height, config.sensor_width)
-        num_steps = max(2, int(np.ceil(way_px)))
-        end_s = self._time_s + config.period_s
-        begin_s = self._time_s
-        for step in range(1, num_steps + 1):
-            share = step / num_steps
-            self._show(
-                start.anchor + share * (self._scene.anchor - start.anchor),
-                self._scene.radius if share >= 0.5 else start.radius)
-            self._time_s = begin_s + share * config.motion_s
-            self._parts.append(self._watch())
-        while self._time_s < end_s - 1e-9:
-            self._time_s = min(end_s, self._time_s + _REST_STEP_S)
-            self._parts.append(self._watch())
+        start = self._now
+        self._owed += self._config.changed_share
+        for _ in range(_MAX_CHANGES):
+            if self._owed <= self._share_changed():
+                break
+            self._now = rearrange(self._now, self._random)
+            self._show(self._now)
+        end, begin_s = self._now, self._time_s
+        if not same_arrangement(start, end):
+            for share in self._shares(start.way_to(end)):
+                self._show(start.towards(end, share))
+                self._watch(begin_s + share * self._config.motion_s)
+        self._rest(begin_s + self._config.period_s)
+        self._owed -= self._share_changed()
+
+    def move_camera(self) -> None:
+        """Turn the camera on its circle until the next frame."""
+        begin_s, begin = self._time_s, self._camera_phase
+        turn = float(self._random.uniform(*_BURST_TURN) * self._random.choice((-1.0, 1.0)))
+        for share in self._shares(abs(turn) * MAX_CAMERA_ORBIT):
+            self._camera_phase = begin + share * turn
+            self._show(self._now)
+            self._watch(begin_s + share * self._config.period_s)
 
     def take_frame(self, number: int) -> StreamFrame:
         """Return what both cameras have seen by now."""
         config = self._config
-        image = self._camera.render(torch.zeros(1, 1)).rgb[0, 0].permute(1, 2, 0).numpy()
-        gain = config.gains[number % len(config.gains)] * config.light
-        noise = self._random.normal(0.0, config.image_noise, image.shape)
-        rgb = np.round(np.clip(image * gain + noise, 0.0, 1.0) * 255.0).astype(np.uint8)
+        self._picture = picture = self._draw(self._camera)
+        exposure = config.gains[number % len(config.gains)] * self._mean_flicker()
+        noise = self._random.normal(0.0, config.image_noise, picture.shape)
         events = Events(*(np.concatenate(part) for part in zip(*self._parts)))
         self._parts = []
         return StreamFrame(
-            rgb, events, self._now_ns(), snapshot_scene(self._scene, 0.0))
+            _to_bytes(picture * exposure + noise), _to_bytes(picture), events,
+            round(self._time_s * 1e9), self._view(), config.is_burst(number))
 
-    def _now_ns(self) -> int:
-        return round(self._time_s * 1e9)
+    def _view(self) -> SceneSnapshot:
+        now = self._now
+        radius = np.where(now.is_covered, np.float32(0.0), now.radius)
+        camera = np.array([self._scene.camera[0], 0.0, self._camera_phase], np.float32)
+        return snapshot_scene(
+            replace(self._scene, anchor=now.anchor, radius=radius, camera=camera), 0.0)
 
-    def _watch(self) -> Events:
-        picture = luminance(self._eye.render(torch.zeros(1, 1)).rgb[0]).numpy()[0]
-        return self._sensor.step(picture * self._config.sensor_light, self._now_ns())
+    def _shares(self, way: float) -> np.ndarray:
+        """Return how far motion has come at each picture, for a way in units."""
+        config = self._config
+        way_px = way * min(config.sensor_height, config.sensor_width)
+        num_steps = max(2, math.ceil(way_px / _STEP_PX))
+        return np.arange(1, num_steps + 1) / num_steps
 
-    def _show(self, anchor: np.ndarray, radius: np.ndarray) -> None:
-        self._fields['anchor'][0] = torch.from_numpy(anchor.astype(np.float32))
-        self._fields['radius'][0] = torch.from_numpy(radius.astype(np.float32))
+    def _rest(self, end_s: float) -> None:
+        while self._time_s < end_s - 1e-9:
+            self._watch(min(end_s, self._time_s + _REST_STEP_S), has_changed=False)
 
-    def _rearrange(self) -> None:
-        """Move, take away or put back some of the objects."""
-        chosen = self._random.permutation(self._items)[:self._config.num_changes]
-        anchor, radius = self._scene.anchor.copy(), self._scene.radius.copy()
-        for item in chosen:
-            is_there = radius[item] > 0.0
-            others_there = np.count_nonzero(radius) > 1
-            if is_there and others_there and self._random.random() < 0.3:
-                radius[item] = 0.0
-                continue
-            place = self._find_place(item, anchor, radius)
-            if place is None:
-                continue
-            anchor[item] = place
-            radius[item] = self._full_radius[item]
-        self._scene = replace(self._scene, anchor=anchor, radius=radius)
+    def _watch(self, time_s: float, has_changed: bool = True) -> None:
+        """Let the event camera see what there is up to a time."""
+        if has_changed:
+            drawn = torch.from_numpy(self._draw(self._eye)).permute(2, 0, 1)
+            before, self._seen = self._seen, luminance(drawn).numpy()
+        else:
+            before = self._seen
+        times_s = [time_s]
+        if self._config.flicker_depth:
+            step_s = 1.0 / (_STEPS_PER_FLICKER * self._config.flicker_hz)
+            num_steps = max(1, math.ceil((time_s - self._time_s) / step_s))
+            times_s = list(np.linspace(self._time_s, time_s, num_steps + 1)[1:])
+        for number, now_s in enumerate(times_s, 1):
+            share = number / len(times_s)
+            seen = self._seen if before is self._seen else (
+                before + share * (self._seen - before))
+            self._parts.append(self._sensor.step(
+                self._light(now_s) * seen, round(now_s * 1e9)))
+        self._time_s = time_s
 
-    def _find_place(
-        self, item: int, anchor: np.ndarray, radius: np.ndarray,
-    ) -> np.ndarray | None:
-        margin = self._full_radius[item] + 0.01
-        candidates = self._random.uniform(
-            margin, self._scene.extent - margin, size=(_PLACES, 2)).astype(np.float32)
-        others = [other for other in range(len(radius)) if other != item and radius[other] > 0.0]
-        distance = np.linalg.norm(candidates[:, None] - anchor[others], axis=-1)
-        free = (distance > radius[others] + self._full_radius[item] + _GAP).all(axis=1)
-        return candidates[free][0] if free.any() else None
+    def _light(self, time_s: float) -> float:
+        config = self._config
+        angle = 2.0 * math.pi * config.flicker_hz * time_s
+        return config.light * (1.0 + config.flicker_depth * math.sin(angle))
+
+    def _mean_flicker(self) -> float:
+        """Return the light over the exposure that begins now, about 1."""
+        times_s = self._time_s + (np.arange(8) + 0.5) / 8 * self._config.exposure_s
+        return float(np.mean([self._light(time) for time in times_s])) / self._config.light
+
+    def _show(self, arrangement: Arrangement) -> None:
+        self._now = arrangement
+        self._fields['anchor'][0] = torch.from_numpy(arrangement.anchor)
+        self._fields['radius'][0] = torch.from_numpy(arrangement.radius)
+        self._fields['camera'][0, 2] = self._camera_phase
+
+    def _draw(self, renderer: SceneRenderer) -> np.ndarray:
+        """Return what one camera sees, float32 (height, width, 3)."""
+        image = renderer.render(torch.zeros(1, 1)).rgb[0, 0].permute(1, 2, 0).numpy().copy()
+        phase, orbit = self._camera_phase, float(self._scene.camera[0])
+        self._now.paint_covers(image, orbit * np.array([math.sin(phase), math.cos(phase)]))
+        return image
+
+    def _share_changed(self) -> float:
+        """Return in which share of the image things look other than in the last frame."""
+        difference = np.abs(self._draw(self._camera) - self._picture)
+        height, width = difference.shape[:2]
+        side = min(height, width) // _CELLS_PER_SIDE
+        rows, cols = height // side, width // side
+        by_row = difference[:rows * side].reshape(rows, side, width, 3).max(axis=1)
+        cells = by_row[:, :cols * side].reshape(rows, cols, side * 3).max(axis=2)
+        return float((cells * 255.0 > VISIBLE_LEVELS).mean())
+
+
+def _to_bytes(image: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
