@@ -62,6 +62,12 @@ class PairedBootstrap:
         reference_value, reference_resampled = self._means(reference, chosen)
         return _interval(value - reference_value, resampled - reference_resampled)
 
+    def change(self, right: np.ndarray, chosen: np.ndarray, earlier: np.ndarray) -> Estimate:
+        """Return the share of right answers among the chosen ones less that among earlier ones."""
+        value, resampled = self._means(right, chosen)
+        reference_value, reference_resampled = self._means(right, earlier)
+        return _interval(value - reference_value, resampled - reference_resampled)
+
     def retention(
         self, right: np.ndarray, reference: np.ndarray, chosen: np.ndarray | None = None,
     ) -> Estimate:

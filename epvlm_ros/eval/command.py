@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from epvlm_ros.eval.question_set import QuestionSet
     from epvlm_ros.eval.run import Job
 
-SIMULATED = 'simulated'
+SIMULATED, STREAMS = 'simulated', 'simulated-streams'
 DEFAULT_POLICIES = (
     'random', 'uniform', 'centre', 'detail', 'saliency', 'frame_difference', 'events',
     'events_and_coverage', 'events_and_detail', 'events_and_saliency', 'oracle')
@@ -26,8 +26,8 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     model = VlmConfig()
     parser.add_argument(
-        'source', help=f'{SIMULATED}, or a .jsonl or .parquet file, or a folder of them, with '
-        'the columns image, question and answer, such as RealWorldQA')
+        'source', help=f'{SIMULATED}, {STREAMS}, or a .jsonl or .parquet file, or a folder of '
+        'them, with the columns image, question and answer, such as RealWorldQA')
     parser.add_argument('--output', type=Path, default=Path('evaluation'), metavar='FOLDER',
                         help='folder of answers, summary and plot (default: %(default)s)')
     parser.add_argument('--questions', type=int, default=0, metavar='NUMBER',
@@ -50,6 +50,12 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
                         'that training never saw (default: %(default)s)')
     parser.add_argument('--first-scene', type=int, default=0, metavar='NUMBER',
                         help='of the simulated scenes (default: %(default)s)')
+    streams = parser.add_argument_group(STREAMS)
+    streams.add_argument('--conditions', nargs='+', metavar='NAME', help='default: all')
+    streams.add_argument('--streams', type=int, default=16, metavar='NUMBER',
+                         help='of each condition (default: %(default)s)')
+    streams.add_argument('--updates', type=int, default=0, metavar='NUMBER',
+                         help='most frames after the first one; 0 leaves it to the condition')
     parser.add_argument('--model', default=model.model,
                         help='folder or hub name (default: the embedded one)')
     parser.add_argument('--device', default=model.device, help='default: %(default)s')
@@ -78,6 +84,12 @@ def eval_command(options: argparse.Namespace) -> None:
     """Evaluate, or export the questions."""
     from epvlm_ros.eval.export import export_questions
 
+    if options.source == STREAMS:
+        from epvlm_ros.eval.streams.command import evaluate_streams
+
+        config = make_config(options)
+        evaluate_streams(options, config, describe_model(config))
+        return
     questions = open_questions(options)
     if options.export:
         if options.source != SIMULATED:
@@ -111,10 +123,7 @@ def evaluate(options: argparse.Namespace, questions: QuestionSet) -> None:
     from epvlm_ros.eval.summary import summarise
     from tqdm import tqdm
 
-    config = VlmConfig(
-        model=options.model, device=options.device, dtype=options.dtype,
-        max_pixels=options.max_pixels, max_new_tokens=options.max_new_tokens,
-        allow_download=options.allow_download, num_threads=options.num_threads)
+    config = make_config(options)
     settings = make_settings(choose_policies(options), choose_budgets(options))
     description = describe_run(config, questions, [item.name for item in settings])
     options.output.mkdir(parents=True, exist_ok=True)
@@ -134,6 +143,14 @@ def evaluate(options: argparse.Namespace, questions: QuestionSet) -> None:
     if not options.no_plot:
         draw_plot(summary, options.output / 'accuracy.png')
     print(f'\nanswers, summary, report and plot: {options.output}')
+
+
+def make_config(options: argparse.Namespace) -> VlmConfig:
+    """Return the configuration of the model under test."""
+    return VlmConfig(
+        model=options.model, device=options.device, dtype=options.dtype,
+        max_pixels=options.max_pixels, max_new_tokens=options.max_new_tokens,
+        allow_download=options.allow_download, num_threads=options.num_threads)
 
 
 def measure_once(
@@ -181,13 +198,17 @@ def describe_run(
     config: VlmConfig, questions: QuestionSet, settings: list[str],
 ) -> dict[str, Any]:
     """Return what the answers depend on, in JSON."""
+    return {'questions': questions.describe(), **describe_model(config), 'settings': settings}
+
+
+def describe_model(config: VlmConfig) -> dict[str, Any]:
+    """Return what answers depend on of a model, in JSON."""
     from epvlm_ros.vlm.checkpoint import find_folder
 
     model = {name: value for name, value in asdict(config).items()
              if name not in ('num_threads', 'allow_download', 'revision', 'keep_ratio',
                              'selection', 'static_scene_policy')}
-    return {'questions': questions.describe(), 'model': model,
-            'checkpoint': _describe_checkpoint(find_folder(config)), 'settings': settings}
+    return {'model': model, 'checkpoint': _describe_checkpoint(find_folder(config))}
 
 
 def _describe_checkpoint(folder: Path) -> Any:

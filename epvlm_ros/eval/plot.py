@@ -26,14 +26,7 @@ def draw_plot(summary: dict[str, Any], path: Path) -> None:
     Of simulated questions those count that one frame can answer, of others all. ``ValueError`` if
     matplotlib is missing.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError(
-            'the plot needs matplotlib: pip install matplotlib, or give --no-plot') from None
-    figure = Figure(figsize=(9.5, 5.0), dpi=120, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = make_figure(9.5, 5.0)
     axes = figure.add_subplot()
     number = summary['questions_by_group'].get(ONE_FRAME_GROUP)
     dense = _accuracy(summary['settings'][DENSE])
@@ -57,6 +50,19 @@ def draw_plot(summary: dict[str, Any], path: Path) -> None:
         axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), frameon=False,
                     title='with events: solid')
     figure.savefig(path)
+
+
+def make_figure(width: float, height: float) -> Any:
+    """Return an empty figure of a size in inches; ``ValueError`` if matplotlib is missing."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError(
+            'the plot needs matplotlib: pip install matplotlib, or give --no-plot') from None
+    figure = Figure(figsize=(width, height), dpi=120, layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _accuracy(setting: dict[str, Any]) -> dict[str, float]:

@@ -59,11 +59,11 @@ def _format_settings(summary: Summary) -> str:
     for name, item in summary['settings'].items():
         time_ms = item['median_ttft_ms']
         rows.append((
-            name, _format_share(item['accuracy']), _format_share(item['retention']),
+            name, format_share(item['accuracy']), format_share(item['retention']),
             f'{100 * item["flops_saved"]:.1f}',
             f'{item["tokens_kept"]:.0f} of {item["tokens"]:.0f}',
             '' if time_ms is None else f'{time_ms:.0f}',
-            _format_difference(None if name == DENSE else item['difference_to_dense']),
+            format_difference(None if name == DENSE else item['difference_to_dense']),
             *_format_controls(item)))
     return format_table(header, rows)
 
@@ -75,8 +75,8 @@ def _format_groups(summary: Summary) -> list[str]:
         rows = []
         for name, item in summary['settings'].items():
             found = item['by_group'][group]
-            rows.append((name, _format_share(found['accuracy']),
-                         _format_share(found['retention']), *_format_controls(found)))
+            rows.append((name, format_share(found['accuracy']),
+                         format_share(found['retention']), *_format_controls(found)))
         header = ('setting', 'right', 'of dense, %', *_control_headings())
         parts += [f'### {group[0].upper()}{group[1:]} ({number} questions)',
                   format_table(header, rows)]
@@ -117,14 +117,16 @@ def _control_headings() -> list[str]:
 
 
 def _format_controls(item: dict[str, Any]) -> list[str]:
-    return [_format_difference(item[f'difference_to_{name}']) for name in CONTROLS]
+    return [format_difference(item[f'difference_to_{name}']) for name in CONTROLS]
 
 
-def _format_share(estimate: dict[str, float]) -> str:
+def format_share(estimate: dict[str, float]) -> str:
+    """Return a share in per cent, with its interval."""
     return f'{_per_cent(estimate["value"])} {_format_bounds(estimate, ".1f")}'
 
 
-def _format_difference(estimate: dict[str, float] | None) -> str:
+def format_difference(estimate: dict[str, float] | None) -> str:
+    """Return a difference in points, with its interval; marked where that leaves 0 out."""
     if estimate is None or math.isnan(estimate['value']):
         return ''
     mark = '*' if is_significant(estimate) else ''

@@ -1,4 +1,4 @@
-"""How the objects of a scene lie, and how that is changed: moved, taken away, put back, covered."""
+"""How the objects of a scene lie, and changes of it: moved, taken away, put back, covered."""
 
 from __future__ import annotations
 

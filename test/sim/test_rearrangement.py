@@ -119,8 +119,10 @@ def test_a_lamp_flickers_for_both_cameras():
 
 def test_the_light_of_a_frame_is_that_of_its_exposure():
     # 0.4 s are 39.25 periods: the lamp is at its brightest
-    still, lamp = (frames_of(changed_share=0.0, image_noise=0.0, events=QUIET, **lamp) for lamp in (
-        {}, {'flicker_hz': 98.125, 'flicker_depth': 0.3, 'exposure_s': 1e-6}))
+    still = frames_of(changed_share=0.0, image_noise=0.0, events=QUIET)
+    lamp = frames_of(
+        changed_share=0.0, image_noise=0.0, events=QUIET, flicker_hz=98.125, flicker_depth=0.3,
+        exposure_s=1e-6)
     grey = (still[1].rgb > 40) & (still[1].rgb < 190)
     ratio = lamp[1].rgb[grey] / still[1].rgb[grey]
     assert np.median(ratio) == pytest.approx(1.3, abs=0.01)

@@ -1,0 +1,1 @@
+"""How well a scene in memory answers while things change before the cameras."""

@@ -1,0 +1,195 @@
+"""What a robot could do with a stream: compute every frame anew, or keep a scene in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.change_score import ChangeScore
+from epvlm_ros.eval.policies import DENSE
+from epvlm_ros.eval.streams.model import FrameCosts, StreamModel
+from epvlm_ros.eval.streams.token_pixels import copy_tokens, differing_tokens
+from epvlm_ros.sim.rearrangement import StreamFrame
+from epvlm_ros.vlm.patch_grid import PatchGrid
+from epvlm_ros.vlm.scene_memory import SceneOptions, SceneUpdate
+import numpy as np
+
+BUDGET = 0.3  # share of the tokens that one update may compute
+FILLING_BUDGET = 0.25  # of a scene that is filled over several frames
+DEFAULT_SELECTION, PAPER_SELECTION = 'events_and_saliency', 'events'
+
+
+@dataclass(frozen=True)
+class Look:
+    """A frame, what its events say, its tokens, and the FLOPs that there are for it."""
+
+    frame: StreamFrame
+    activity: ActivityGrid
+    score: ChangeScore
+    grid: PatchGrid
+    mean_flops: float  # of the dearer memory so far, a frame
+    spent_flops: float | None  # of the memory by events so far, if there is one
+
+
+@dataclass(frozen=True)
+class Spent:
+    """
+    What a policy did with a frame.
+
+    Attributes
+    ----------
+    flops, num_tokens : int
+        Computed.
+    num_outdated : int
+        Tokens that are held for known and show what is no longer there, by the true pixels.
+    num_admitted : int
+        Tokens that the policy itself calls stale or doubtful.
+    is_alone : bool
+        Whether the frame is looked at by itself.
+
+    """
+
+    flops: int
+    num_tokens: int
+    num_outdated: int = 0
+    num_admitted: int = 0
+    is_alone: bool = True
+
+
+class StreamPolicy(Protocol):
+    """Takes every frame of a stream and answers questions about the latest."""
+
+    def take(self, look: Look) -> Spent:
+        """Take the next frame."""
+
+    def answer(self, texts: list[str]) -> list[str]:
+        """Answer questions about it."""
+
+
+class FramePolicy:
+    """
+    Looks at every frame by itself.
+
+    Parameters
+    ----------
+    policy : str
+        Of ``epvlm eval``.
+    is_first : bool
+        Whether it stays with the first frame.
+
+    """
+
+    def __init__(
+        self, model: StreamModel, costs: FrameCosts, policy: str, is_first: bool = False,
+    ) -> None:
+        self._model, self._costs = model, costs
+        self._policy, self._is_first = policy, is_first
+        self._look: Look | None = None
+        self._num_tokens = 0
+
+    def take(self, look: Look) -> Spent:
+        """Take the next frame, with as many tokens as the memories could afford."""
+        if self._is_first and self._look is not None:
+            differs = differing_tokens(self._look.frame.picture, look.frame.picture, look.grid)
+            return Spent(0, 0, int(differs.sum()), is_alone=False)
+        self._look = look
+        self._num_tokens = (
+            look.grid.num_tokens if self._policy == DENSE
+            else self._costs.frame_tokens(look.mean_flops))
+        return Spent(self._costs.of_frame(self._num_tokens), self._num_tokens)
+
+    def answer(self, texts: list[str]) -> list[str]:
+        """Answer questions about the frame."""
+        look = self._look
+        assert look is not None
+        return self._model.ask_frame(
+            look.frame.rgb, look.activity, self._policy,
+            self._num_tokens / look.grid.num_tokens, texts)
+
+
+class MemoryPolicy:
+    """
+    Keeps the scene in memory; while the camera moves, frames are looked at by themselves.
+
+    Parameters
+    ----------
+    options : SceneOptions
+        How.
+    has_events : bool
+        Whether events tell what changed.
+    is_limited : bool
+        Whether it may spend no more than the memory by events did so far.
+
+    """
+
+    def __init__(
+        self, model: StreamModel, costs: FrameCosts, options: SceneOptions, has_events: bool,
+        is_limited: bool = False,
+    ) -> None:
+        self._model, self._costs, self._options = model, costs, options
+        self._has_events, self._is_limited = has_events, is_limited
+        self._memory = model.make_memory()
+        self._alone = FramePolicy(model, costs, DEFAULT_SELECTION)
+        self._sources: np.ndarray | None = None  # pixels that tokens were computed from
+        self._look: Look | None = None
+        self._is_moving = False
+        self._spent_flops = 0.0
+
+    def take(self, look: Look) -> Spent:
+        """Take the next frame."""
+        self._look, frame, grid = look, look.frame, look.grid
+        options = self._options
+        if self._is_limited and self._spent_flops and look.spent_flops is not None:
+            tokens = self._costs.update_tokens(look.spent_flops - self._spent_flops)
+            options = replace(
+                options, budget=min(options.budget, max(tokens, 0) / grid.num_tokens))
+        update = self._memory.update(
+            frame.rgb, grid, frame.time_ns, options, look.score if self._has_events else None,
+            lambda: self._model.rank(frame.rgb, look.activity, grid, options.budget))
+        self._is_moving = update.is_moving
+        if update.is_moving:
+            flops = self._costs.of_frame(round(BUDGET * grid.num_tokens))
+            spent = self._alone.take(replace(look, mean_flops=flops))
+        else:
+            spent = self._note(look, update)
+        self._spent_flops += spent.flops
+        return spent
+
+    def answer(self, texts: list[str]) -> list[str]:
+        """Answer questions about the scene, or about the frame while the camera moves."""
+        if self._is_moving:
+            return self._alone.answer(texts)
+        assert self._look is not None
+        return self._model.ask_scene(self._memory.snapshot(), self._look.grid, texts)
+
+    def _note(self, look: Look, update: SceneUpdate) -> Spent:
+        picture, grid, begins = look.frame.picture, look.grid, bool(update.restarted)
+        if begins or self._sources is None:
+            self._sources = picture.copy()
+        copy_tokens(picture, self._sources, update.refreshed, grid)
+        outdated = differing_tokens(self._sources, picture, grid) & update.known
+        return Spent(
+            self._costs.of_update(update.refreshed, update.known, begins), len(update.refreshed),
+            int(outdated.sum()), update.num_stale + update.num_doubtful, is_alone=False)
+
+
+EVENTS, BOTH, PIXELS = 'memory_events', 'memory_both', 'memory_pixels'
+GRADUAL, STATELESS, PAPER, FIRST = 'memory_filled_gradually', 'stateless', 'paper', 'first_frame'
+_AT_ONCE = SceneOptions(budget=BUDGET, fills_at_once=True)
+# In this order: what comes first sets the FLOPs of those that are to spend as much.
+POLICIES: dict[str, Callable[[StreamModel, FrameCosts, int], StreamPolicy]] = {
+    EVENTS: lambda model, costs, margin_px: MemoryPolicy(
+        model, costs, replace(_AT_ONCE, change_margin_px=margin_px), True),
+    BOTH: lambda model, costs, margin_px: MemoryPolicy(
+        model, costs, replace(_AT_ONCE, change_margin_px=margin_px, checks_image=True), True),
+    PIXELS: lambda model, costs, _: MemoryPolicy(model, costs, _AT_ONCE, False, is_limited=True),
+    GRADUAL: lambda model, costs, margin_px: MemoryPolicy(model, costs, replace(
+        _AT_ONCE, budget=FILLING_BUDGET, fills_at_once=False, change_margin_px=margin_px,
+        checks_image=True), True),
+    DENSE: lambda model, costs, _: FramePolicy(model, costs, DENSE),
+    STATELESS: lambda model, costs, _: FramePolicy(model, costs, DEFAULT_SELECTION),
+    PAPER: lambda model, costs, _: FramePolicy(model, costs, PAPER_SELECTION),
+    FIRST: lambda model, costs, _: FramePolicy(model, costs, DENSE, is_first=True),
+}
