@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from epvlm_ros.vlm.sparse_qwen import PromptPrefix
+from epvlm_ros.vlm.sparse_qwen import PromptLayout, PromptPrefix
 from torch import Tensor
 
 
@@ -25,3 +25,10 @@ class CudaGraphPrefix(PromptPrefix):
     """A prefix whose keys and values are parts of one tensor."""
 
     saved: Tensor = field(kw_only=True)  # see ``StaticCache.copy_first``
+
+    @classmethod
+    def of(cls, layout: PromptLayout, saved: Tensor) -> CudaGraphPrefix:
+        """Return the prefix of a prompt up to its image, given the states of its kept tokens."""
+        return cls(
+            layout.prompt_ids, saved.shape[3], layout.next_position,
+            tuple((keys[None], values[None]) for keys, values in zip(*saved)), saved=saved)

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 Attention = Callable[[Tensor], Tensor]
+# takes queries, keys and values (patches, 3 * heads * head_dim) and the number of the layer
+LayerAttention = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,38 @@ def encode(
     Each of shape (patches / patches_per_token, dim of the language model). An attention takes
     (patches, 3, heads, head_dim), rotated, and returns (patches, heads * head_dim).
     """
-    angles = (inputs.places[:, :, None].float() * weights.inverse_frequencies).flatten(1)
-    cos, sin = angles.cos(), angles.sin()  # (patches, head_dim / 2): rows, then columns
+    cos, sin = rotation_of(weights, inputs.places)
+
+    def attend(merged: Tensor, number: int) -> Tensor:
+        qkv = merged.unflatten(1, (3, weights.num_heads, weights.head_dim))
+        operations.apply_rope(qkv[:, :2].flatten(1, 2), cos, sin)
+        return (window_attention if number in weights.windowed else attention)(qkv)
+
     hidden = functional.linear(inputs.patches, *weights.patches)
     if weights.learned_positions is not None:
-        mixed = weights.learned_positions[inputs.entries] * inputs.shares[:, :, None]
-        hidden += mixed.sum(1).to(hidden.dtype)
+        hidden += mix_positions(weights.learned_positions, inputs.entries, inputs.shares)
+    return run_layers(weights, operations, hidden, attend)
+
+
+def rotation_of(weights: EncoderWeights, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (patches, head_dim / 2) of rows and columns (patches, 2)."""
+    angles = (places[:, :, None].float() * weights.inverse_frequencies).flatten(1)
+    return angles.cos(), angles.sin()
+
+
+def mix_positions(learned: Tensor, entries: Tensor, shares: Tensor) -> Tensor:
+    """Return the learned position of each patch; all as in ``EncoderInput``."""
+    return (learned[entries] * shares[:, :, None]).sum(1).to(learned.dtype)
+
+
+def run_layers(
+    weights: EncoderWeights, operations: Operations, hidden: Tensor, attend: LayerAttention,
+) -> list[Tensor]:
+    """Run embedded patches, which change, through all layers and the merger; see ``encode``."""
     delta, deepstack = None, []
     for number, layer in enumerate(weights.layers):
         normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
-        qkv = functional.linear(normed, *layer.qkv).unflatten(
-            1, (3, weights.num_heads, weights.head_dim))
-        operations.apply_rope(qkv[:, :2].flatten(1, 2), cos, sin)
-        mixed = (window_attention if number in weights.windowed else attention)(qkv)
+        mixed = attend(functional.linear(normed, *layer.qkv), number)
         delta = functional.linear(mixed, *layer.out)
         normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
         activated = operations.activated_linear(normed, layer.mlp)

@@ -46,6 +46,12 @@ class GraphPool:
         self._functions[name] = function
         return function
 
+    def discard(self, owner: object) -> None:
+        """Let go of the functions whose names are tuples that begin with ``owner``."""
+        for name in list(self._functions):
+            if isinstance(name, tuple) and name[0] is owner:
+                del self._functions[name]
+
     def capture(self, run: Callable[[], None], name: Hashable) -> Any:
         """Return a graph of what ``run`` launches, which is not yet computed."""
         if self._handle is None:

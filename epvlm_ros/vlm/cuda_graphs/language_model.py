@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from epvlm_ros.vlm.cuda_graphs.attention import FastestAttention
 from epvlm_ros.vlm.cuda_graphs.operations import Operations, whole
@@ -74,38 +74,27 @@ class LanguageModel:
             before it.
 
         """
-        weights, operations = self._weights, self._operations
+        weights = self._weights
         is_visual = prompt.source[:, None] >= 0
         source = prompt.source.clamp(min=0)
         hidden = weights.embedding.index_select(0, prompt.ids)
         if features:
             hidden = torch.where(is_visual, features[0].index_select(0, source), hidden)
-        # (tokens, head_dim / 2): each frequency by the position on its axis
-        angles = prompt.positions.index_select(0, weights.axes).T
-        cos, sin = weights.cos.gather(0, angles), weights.sin.gather(0, angles)
-        last = prompt.length - 1
-        delta = None
-        for number, layer in enumerate(weights.layers):
-            normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
-            qkv = functional.linear(normed, *layer.qkv)
-            operations.normalize_heads(qkv, layer, weights.num_heads, weights.head_dim)
-            queries = operations.apply_rope_and_store(
-                qkv, cos, sin, self._cache, number, prompt.offset)
-            if number + 1 == len(weights.layers):  # of the last layer one token is enough
-                break
-            mixed = self._attend(queries, number, prompt.offset, bound)
-            delta = operations.split_k_linear(mixed, layer.out)
-            normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
-            activated = operations.activated_linear(normed, layer.mlp)
-            delta = operations.split_k_linear(activated, layer.mlp.down)
-            if number + 1 < len(features):
-                hidden = hidden + whole(delta, hidden.dtype)
-                delta = features[number + 1].index_select(0, source) * is_visual
-        mixed = operations.attend_to_cache(
-            queries.index_select(0, last), self._cache, number, prompt.offset + last,
-            bound or prompt.capacity)
+        places = prompt.offset + torch.arange(prompt.capacity, device=hidden.device)
+
+        def attend(queries: Tensor, number: int) -> Tensor:
+            return self._attend(queries, number, places, bound)
+
+        hidden, queries = run_layers(
+            weights, self._operations, hidden, rotation_of(weights, prompt.positions),
+            self._cache, places, attend,
+            [part.index_select(0, source) * is_visual for part in features[1:]])
+        last = prompt.length - 1  # of the last layer one token is enough
+        mixed = self._operations.attend_to_cache(
+            queries.index_select(0, last), self._cache, len(weights.layers) - 1,
+            prompt.offset + last, bound or prompt.capacity)
         hidden = hidden.index_select(0, last)
-        self._finish_layer(hidden, mixed, layer)
+        self._finish_layer(hidden, mixed, weights.layers[-1])
         self._set_logits(hidden)
         self.cursor[0:1] = prompt.offset + prompt.length
         self.cursor[1:2] = prompt.next_position
@@ -129,10 +118,10 @@ class LanguageModel:
         self.cursor += 1
 
     def _attend(
-        self, queries: Tensor, number: int, offset: Tensor, bound: int | None,
+        self, queries: Tensor, number: int, places: Tensor, bound: int | None,
     ) -> Tensor:
         if bound is not None:
-            return self._operations.attend_to_cache(queries, self._cache, number, offset, bound)
+            return self._operations.attend_to_cache(queries, self._cache, number, places, bound)
         tokens = len(queries)
         mixed = self._attention(
             queries.transpose(0, 1)[None], self._cache.keys[number, None, :, :tokens],
@@ -149,3 +138,58 @@ class LanguageModel:
     def _set_logits(self, hidden: Tensor) -> None:
         logits = self._operations.linear(hidden, self._weights.norm, self._weights.head)
         self.logits.copy_(logits[0])
+
+
+def rotation_of(weights: DecoderWeights, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (tokens, head_dim / 2) of M-RoPE positions (3, tokens)."""
+    angles = positions.index_select(0, weights.axes).T  # each frequency by its axis
+    return weights.cos.gather(0, angles), weights.sin.gather(0, angles)
+
+
+def run_layers(
+    weights: DecoderWeights, operations: Operations, hidden: Tensor,
+    rotation: tuple[Tensor, Tensor], cache: StaticCache, places: Tensor,
+    attend: Callable[[Tensor, int], Tensor], added: Sequence[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """
+    Run some tokens through the layers, up to the keys and values of the last one.
+
+    Parameters
+    ----------
+    weights, operations
+        Of the language model.
+    hidden : torch.Tensor
+        Shape (tokens, dim), changed.
+    rotation : tuple of torch.Tensor
+        Cosines and sines, (tokens, head_dim / 2).
+    cache : StaticCache
+        Takes keys and values.
+    places : torch.Tensor
+        int64 (tokens,), where.
+    attend : callable
+        From queries (tokens, heads, head_dim) and the number of a layer to (tokens, heads *
+        head_dim).
+    added : sequence of torch.Tensor
+        What is added after the first, second, ... layer, of the shape of ``hidden``.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        The residual stream before the last layer, and the queries of that layer.
+
+    """
+    delta = None
+    for number, layer in enumerate(weights.layers):
+        normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
+        qkv = functional.linear(normed, *layer.qkv)
+        operations.normalize_heads(qkv, layer, weights.num_heads, weights.head_dim)
+        queries = operations.apply_rope_and_store(qkv, *rotation, cache, number, places)
+        if number + 1 == len(weights.layers):
+            break
+        delta = operations.split_k_linear(attend(queries, number), layer.out)
+        normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
+        activated = operations.activated_linear(normed, layer.mlp)
+        delta = operations.split_k_linear(activated, layer.mlp.down)
+        if number < len(added):
+            hidden, delta = hidden + whole(delta, hidden.dtype), added[number]
+    return hidden, queries

@@ -9,7 +9,6 @@ from epvlm_ros.vlm.cuda_graphs.graphs import FixedShapeFunction, GraphPool
 from epvlm_ros.vlm.cuda_graphs.language_model import LanguageModel, Prompt
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
 from epvlm_ros.vlm.cuda_graphs.sizes import GrowingRows, padded_size
-from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
 from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, MAX_POSITIONS
 from epvlm_ros.vlm.sparse_qwen import Sampling, VisualFeatures
 import torch
@@ -28,7 +27,7 @@ class LanguageModelGraphs:
         self, weights: DecoderWeights, operations: Operations, pool: GraphPool, cache_tokens: int,
         num_deepstack: int,
     ) -> None:
-        self.cache = StaticCache(weights, cache_tokens)
+        self.cache = weights.make_cache(cache_tokens)
         self._needs_bound, self._pool = operations.needs_bound, pool
         self._visual = [GrowingRows(weights.embedding) for _ in range(1 + num_deepstack)]
         self._model = LanguageModel(weights, operations, self.cache)

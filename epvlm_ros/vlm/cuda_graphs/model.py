@@ -14,9 +14,10 @@ from epvlm_ros.vlm.cuda_graphs.device_sampler import PendingToken, SamplerKind
 from epvlm_ros.vlm.cuda_graphs.graphs import GraphPool
 from epvlm_ros.vlm.cuda_graphs.language_model_graphs import LanguageModelGraphs
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
-from epvlm_ros.vlm.cuda_graphs.vision import CudaGraphEncoder
+from epvlm_ros.vlm.cuda_graphs.scene import CudaGraphSceneForward
+from epvlm_ros.vlm.cuda_graphs.vision import make_encoder
 from epvlm_ros.vlm.cuda_graphs.warm_up import ask_about_empty_pictures
-from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, EncoderWeights, Unsupported
+from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Unsupported
 from epvlm_ros.vlm.model_error import NonFiniteLogits
 from epvlm_ros.vlm.sparse_qwen import (
     BatchState, DecodingState, GREEDY, ModelInfo, PromptLayout, PromptPrefix, Sampling,
@@ -70,11 +71,13 @@ class CudaGraphQwenVl:
         library: Any = eager.library_model
         weights = DecoderWeights.of(library.model.language_model, library.lm_head)
         operations = operations or find_operations(weights)
-        self._encoder = self._make_encoder(library.model.visual, operations, usual_ratios)
+        self._encoder = make_encoder(eager, operations, self._pool, usual_ratios)
         self._language_model = LanguageModelGraphs(
             weights, operations, self._pool, cache_tokens, num_deepstack=len(getattr(
                 self.info.config.vision_config, 'deepstack_visual_indexes', ())))
         self._cache = self._language_model.cache
+        self._weights, self._operations = weights, operations
+        self._scenes: dict[bool, SceneBackend] = {}
         self._number = 0
         self._held: PromptPrefix | None = None  # whose tokens are the first ones of the cache
 
@@ -103,8 +106,14 @@ class CudaGraphQwenVl:
         return nullcontext()
 
     def scene_forward(self, attends_to_scene: bool = True) -> SceneBackend:
-        """Return what keeps scenes in memory, eagerly."""
-        return self._eager.scene_forward(attends_to_scene)
+        """Return what keeps scenes in memory: one for each answer, so that they share memory."""
+        if self._encoder is None:
+            return self._eager.scene_forward(attends_to_scene)
+        if attends_to_scene not in self._scenes:
+            self._scenes[attends_to_scene] = CudaGraphSceneForward(
+                self._eager, self._encoder, self._weights, self._operations, self._pool,
+                self._cache.capacity, attends_to_scene)
+        return self._scenes[attends_to_scene]
 
     def known_system_prefix(self, prompt_ids: Tensor) -> PromptPrefix | None:
         """Return nothing: a prompt is run from its start on."""
@@ -244,21 +253,6 @@ class CudaGraphQwenVl:
         state.next_position += 1
         return token
 
-    def _make_encoder(
-        self, encoder: Any, operations: Operations, usual_ratios: Collection[float],
-    ) -> CudaGraphEncoder | None:
-        try:
-            weights = EncoderWeights.of(encoder)
-        except Unsupported as reason:
-            _log.warning('the encoder runs as in the library: %s', reason)
-            return None
-
-        def mix_positions(vision: VisionInput) -> tuple[Tensor, Tensor]:
-            inputs = self._eager.family.encoder_inputs(encoder, vision)
-            return inputs['interp_indices'], inputs['interp_weights']
-
-        return CudaGraphEncoder(weights, operations, self._pool, usual_ratios, mix_positions)
-
     def _run_from_start(
         self, layout: PromptLayout, features: VisualFeatures,
     ) -> CudaGraphPrefix | None:
@@ -274,11 +268,8 @@ class CudaGraphQwenVl:
             layout.prompt_ids[is_kept], source, layout.positions[:, :-1][:, is_kept], 0,
             layout.next_position, features)
         to_image = layout.up_to_image()
-        num_kept = int(to_image.is_kept.sum())
-        saved = self._cache.copy_first(num_kept)  # (2, layers, heads, tokens, dim)
-        self._held = prefix = CudaGraphPrefix(
-            to_image.prompt_ids, num_kept, to_image.next_position,
-            tuple((keys[None], values[None]) for keys, values in zip(*saved)), saved=saved)
+        self._held = prefix = CudaGraphPrefix.of(
+            to_image, self._cache.copy_first(int(to_image.is_kept.sum())))
         return prefix
 
     def _make_state(

@@ -73,10 +73,10 @@ class Operations:
 
     def apply_rope_and_store(
         self, qkv: Tensor, cos: Tensor, sin: Tensor, cache: StaticCache, layer: int,
-        offset: Tensor,
+        places: Tensor,
     ) -> Tensor:
         """
-        Rotate queries and keys, and write keys and values to the cache from ``offset`` on.
+        Rotate queries and keys, and write keys and values to their places, int64 (tokens,).
 
         Returns the queries, shape (tokens, heads, head_dim).
         """
@@ -84,31 +84,32 @@ class Operations:
         values = qkv.unflatten(1, (-1, head_dim))  # (tokens, heads of all three, dim)
         num_heads = values.shape[1] - 2 * num_kv_heads
         self.apply_rope(values[:, :num_heads + num_kv_heads], cos, sin)
-        places = offset + torch.arange(len(qkv), device=qkv.device)
         _, keys, new_values = values.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
         cache.keys[layer].index_copy_(1, places, keys.transpose(0, 1))
         cache.values[layer].index_copy_(1, places, new_values.transpose(0, 1))
         return values[:, :num_heads]
 
     def attend_to_cache(
-        self, queries: Tensor, cache: StaticCache, layer: int, offset: Tensor, bound: int,
+        self, queries: Tensor, cache: StaticCache, layer: int, places: Tensor, bound: int,
+        visible: Tensor | None = None,
     ) -> Tensor:
         """
-        Attend from tokens at ``offset``, int64 (1,), and behind to all tokens up to themselves.
+        Attend from tokens at their places, int64 (tokens,), to all tokens up to themselves.
 
         Takes rotated queries (tokens, heads, head_dim), returns (tokens, heads * head_dim). All
-        keys lie before ``bound``.
+        keys lie before ``bound``; they are seen where ``visible``, bool (capacity,), says so.
         """
         tokens, heads, dim = queries.shape
         keys, values = cache.keys[layer, :, :bound], cache.values[layer, :, :bound]
-        last_seen = offset + torch.arange(tokens, device=queries.device)
-        visible = torch.arange(bound, device=queries.device) <= last_seen[:, None]
+        mask = torch.arange(bound, device=queries.device) <= places[:, None]
+        if visible is not None:
+            mask &= visible[:bound]
         # heads that share keys become further rows of queries of one head
         group = heads // cache.num_heads
         rows = queries.reshape(tokens, cache.num_heads, group, dim).permute(1, 0, 2, 3)
         mixed = functional.scaled_dot_product_attention(
             rows.reshape(1, cache.num_heads, tokens * group, dim), keys[None], values[None],
-            attn_mask=visible.repeat_interleave(group, dim=0))
+            attn_mask=mask.repeat_interleave(group, dim=0))
         mixed = mixed.reshape(cache.num_heads, tokens, group, dim)
         return mixed.permute(1, 0, 2, 3).reshape(tokens, heads * dim)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from epvlm_ros.vlm.cuda_graphs.language_model import LanguageModel, Prompt
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
-from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
 from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Norm
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ def check_operations(weights: DecoderWeights, operations: Operations) -> None:
 def run_language_model(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return the logits, float32 (calls, vocabulary), of a prefill, a question and some steps."""
     device, vocabulary = weights.embedding.device, len(weights.embedding)
-    model = LanguageModel(weights, operations, StaticCache(weights, _CAPACITY))
+    model = LanguageModel(weights, operations, weights.make_cache(_CAPACITY))
     random = torch.Generator().manual_seed(0)
     logits = []
     for offset, end in ((0, _NUM_FIRST), (_NUM_FIRST, _NUM_FIRST + _NUM_FURTHER)):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights
-import torch
 from torch import Tensor
 
 
 class StaticCache:
-    """Keys and values of one prompt and its answer, at most ``capacity`` tokens."""
+    """
+    Keys and values of so many layers, in ``capacity`` places each.
 
-    def __init__(self, weights: DecoderWeights, capacity: int) -> None:
-        self.num_heads, self.head_dim = weights.num_key_value_heads, weights.head_dim
-        self.capacity = capacity
+    They have number type and device of the tensor ``like``.
+    """
+
+    def __init__(
+        self, num_layers: int, num_heads: int, head_dim: int, capacity: int, like: Tensor,
+    ) -> None:
+        self.num_heads, self.head_dim, self.capacity = num_heads, head_dim, capacity
         # zeros: masked places must hold numbers, since 0 times NaN is NaN
-        self.both = torch.zeros(
-            (2, len(weights.layers), self.num_heads, capacity, self.head_dim),
-            dtype=weights.embedding.dtype, device=weights.embedding.device)
+        self.both = like.new_zeros(2, num_layers, num_heads, capacity, head_dim)
 
     @property
     def keys(self) -> Tensor:

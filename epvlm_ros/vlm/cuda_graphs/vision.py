@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
+import logging
 from typing import Any
 
 from epvlm_ros.vlm.cuda_graphs.attention import FastestAttention, VarlenAttention
 from epvlm_ros.vlm.cuda_graphs.encoder import attend_to_all, encode, EncoderInput
 from epvlm_ros.vlm.cuda_graphs.graphs import FixedShapeFunction, GraphPool
+from epvlm_ros.vlm.cuda_graphs.kept_patches import KeptPatches
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
 from epvlm_ros.vlm.cuda_graphs.sizes import GrowingRows, padded_size
-from epvlm_ros.vlm.cuda_graphs.weights import EncoderWeights
+from epvlm_ros.vlm.cuda_graphs.weights import EncoderWeights, Unsupported
 from epvlm_ros.vlm.patch_grid import order_by_window
-from epvlm_ros.vlm.sparse_qwen import VisionInput, VisualFeatures
+from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput, VisualFeatures
 from epvlm_ros.vlm.token_selection import token_budget
 import numpy as np
 import torch
 from torch import Tensor
+
+_log = logging.getLogger(__name__)
 
 
 class CudaGraphEncoder:
@@ -34,15 +38,15 @@ class CudaGraphEncoder:
         usual_ratios: Collection[float],
         mix_positions: Callable[[VisionInput], tuple[Tensor, Tensor]],
     ) -> None:
-        self._mix_positions = mix_positions
-        self._weights, self._operations, self._pool = weights, operations, pool
+        self.mix_positions = mix_positions
+        self.weights, self._operations, self._pool = weights, operations, pool
         self._usual_ratios = frozenset(usual_ratios) | {1.0}
         self._attention = FastestAttention()
         self._attention_within = VarlenAttention()
         self._patches = GrowingRows(weights.patches.weight)
         mergers = [weights.merger, *weights.deepstack.values()]
         self._features = [GrowingRows(merger.mlp.down.weight.T) for merger in mergers]
-        self._staging = torch.empty(0)
+        self._kept_patches = KeptPatches(pool.device)
 
     def size_for(self, vision: VisionInput) -> int:
         """Return how many tokens are computed on, padding included."""
@@ -61,14 +65,14 @@ class CudaGraphEncoder:
         inputs, features = function.buffers
         order, window_sizes = self._order(of_images, vision.cols)
         self._fill(inputs, vision, order)
-        per_token, num_patches = self._weights.patches_per_token, len(inputs.patches)
+        per_token, num_patches = self.weights.patches_per_token, len(inputs.patches)
         if num_images:
             sizes = [len(kept) for kept in of_images]
             _set_cu_seqlens(inputs.image_cu_seqlens, sizes, per_token, num_patches)
-        if self._weights.windowed:
+        if self.weights.windowed:
             _set_cu_seqlens(inputs.window_cu_seqlens, window_sizes, per_token, num_patches)
         function()
-        if self._weights.windowed:
+        if self.weights.windowed:
             back = torch.from_numpy(np.argsort(order)).to(self._pool.device)
             tokens, *deepstack = (values.index_select(0, back) for values in features)
         else:
@@ -80,13 +84,13 @@ class CudaGraphEncoder:
     ) -> tuple[np.ndarray, list[int]]:
         """Return the kept tokens in the order of the encoder, and those of each window."""
         num_kept = sum(len(kept) for kept in of_images)
-        if not self._weights.windowed:
+        if not self.weights.windowed:
             return np.arange(num_kept), []
-        order, sizes = order_by_window(of_images, cols, self._weights.window_size)
+        order, sizes = order_by_window(of_images, cols, self.weights.window_size)
         return order, sizes.tolist()
 
     def _make_function(self, size: int, num_images: int) -> FixedShapeFunction:
-        weights, device = self._weights, self._pool.device
+        weights, device = self.weights, self._pool.device
         num_patches = size * weights.patches_per_token
         inputs = EncoderInput(
             self._patches.first(num_patches),
@@ -114,34 +118,35 @@ class CudaGraphEncoder:
         return FixedShapeFunction(run, (inputs, features))
 
     def _fill(self, inputs: EncoderInput, vision: VisionInput, order: np.ndarray) -> None:
-        per_token = self._weights.patches_per_token
+        per_token = self.weights.patches_per_token
         length = len(order) * per_token
-        inputs.patches[:length] = self._kept_patches(vision, order)
+        inputs.patches[:length] = self._kept_patches(vision, vision.kept_indices[order])
         places = vision.patch_positions(round(per_token ** 0.5))
         places = places.unflatten(0, (-1, per_token))[torch.from_numpy(order)].flatten(0, 1)
         inputs.places[:length].copy_(places, non_blocking=True)
-        if self._weights.learned_positions is not None:
-            assert not self._weights.windowed  # else they would have to follow the order
-            entries, shares = self._mix_positions(vision)
+        if self.weights.learned_positions is not None:
+            assert not self.weights.windowed  # else they would have to follow the order
+            entries, shares = self.mix_positions(vision)
             inputs.entries[:length].copy_(entries, non_blocking=True)
             inputs.shares[:length].copy_(shares, non_blocking=True)
 
-    def _kept_patches(self, vision: VisionInput, order: np.ndarray) -> Tensor:
-        """Return the values of the kept patches in this order, on the device."""
-        pixels, device = vision.pixel_values, self._pool.device
-        tokens = pixels.unflatten(0, (vision.num_tokens, -1))
-        kept = torch.from_numpy(vision.kept_indices[order])
-        if pixels.device.type != 'cpu' or device.type == 'cpu':
-            return tokens.index_select(0, kept.to(pixels.device)).flatten(0, 1)
-        shape = (len(kept), *tokens.shape[1:])
-        needed = len(kept) * tokens[0].numel()
-        if self._staging.numel() < needed or self._staging.dtype != pixels.dtype:
-            self._staging = torch.empty(needed, dtype=pixels.dtype, pin_memory=True)
-        else:
-            torch.cuda.current_stream(device).synchronize()  # it may still be read from
-        staged = self._staging[:needed].view(shape)
-        torch.index_select(tokens, 0, kept, out=staged)
-        return staged.to(device, non_blocking=True).flatten(0, 1)
+
+def make_encoder(
+    eager: SparseQwenVl, operations: Operations, pool: GraphPool, usual_ratios: Collection[float],
+) -> CudaGraphEncoder | None:
+    """Return the encoder of a model in this form, or with a warning None if there is none."""
+    encoder: Any = eager.library_model.model.visual
+    try:
+        weights = EncoderWeights.of(encoder)
+    except Unsupported as reason:
+        _log.warning('the encoder runs as in the library: %s', reason)
+        return None
+
+    def mix_positions(vision: VisionInput) -> tuple[Tensor, Tensor]:
+        inputs = eager.family.encoder_inputs(encoder, vision)
+        return inputs['interp_indices'], inputs['interp_weights']
+
+    return CudaGraphEncoder(weights, operations, pool, usual_ratios, mix_positions)
 
 
 def _set_cu_seqlens(cu_seqlens: Tensor, lengths: list[int], per_token: int, total: int) -> None:

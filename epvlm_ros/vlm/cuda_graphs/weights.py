@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
 import torch
 from torch import Tensor
 
@@ -76,6 +77,11 @@ class EncoderWeights:
     learned_positions: Tensor | None  # (entries, width); each place in an image mixes some
     deepstack: dict[int, Merger]  # mergers after layers in the middle
 
+    def make_cache(self, capacity: int) -> StaticCache:
+        """Return an empty cache for so many patches."""
+        return StaticCache(
+            len(self.layers), self.num_heads, self.head_dim, capacity, self.patches.weight)
+
     @classmethod
     def of(cls, encoder: Any) -> EncoderWeights:
         """
@@ -126,6 +132,11 @@ class DecoderWeights:
     cos: Tensor  # (MAX_POSITIONS, head_dim / 2), rotary, rounded as in the library
     sin: Tensor
     axes: Tensor  # int64 (head_dim / 2,): which of (time, height, width) each frequency is for
+
+    def make_cache(self, capacity: int) -> StaticCache:
+        """Return an empty cache for so many tokens."""
+        return StaticCache(
+            len(self.layers), self.num_key_value_heads, self.head_dim, capacity, self.embedding)
 
     @property
     def group_size(self) -> int:

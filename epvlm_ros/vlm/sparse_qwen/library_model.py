@@ -113,8 +113,7 @@ class LibraryModel:
 
     def lay_out_image(self, prompt_ids: Tensor, rows: int, cols: int) -> PromptLayout:
         """Return as ``lay_out`` a dense prompt about one image, up to the end of it."""
-        num_patches = rows * cols * self.info.merge_size ** 2
-        image = VisionInput(torch.zeros(num_patches, 0), rows, cols, np.arange(rows * cols))
+        image = VisionInput.without_pixels(rows, cols, self.info.merge_size)
         return self.lay_out(prompt_ids, image).up_to_image()
 
     def _find_visual(self, prompt_ids: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epvlm_ros.vlm.sparse_qwen.decoding_state import KeysValues, PromptPrefix
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -33,6 +35,12 @@ class PromptLayout:
         return PromptLayout(
             self.prompt_ids[:end], self.positions[:, :end + 1], self.is_visual[:end],
             self.is_kept[:end])
+
+    def keep(self, is_known: np.ndarray) -> PromptLayout:
+        """Return the layout with these visual tokens kept, bool (visual tokens,)."""
+        is_kept = ~self.is_visual
+        is_kept[self.is_visual] = torch.from_numpy(is_known)
+        return replace(self, is_kept=is_kept)
 
     def prefix(self, keys_values: KeysValues) -> PromptPrefix:
         """Return the computed prompt, which ends with its image, given its keys and values."""

@@ -60,6 +60,13 @@ class VisionInput:
                 f'pixel_values has shape {tuple(self.pixel_values.shape)}: give the patches of '
                 f'{times}{self.rows} x {self.cols} tokens')
 
+    @classmethod
+    def without_pixels(cls, rows: int, cols: int, merge_size: int) -> VisionInput:
+        """Return an image of which only the size is known, all tokens kept."""
+        num_tokens = rows * cols
+        return cls(
+            torch.zeros(num_tokens * merge_size ** 2, 0), rows, cols, np.arange(num_tokens))
+
     @property
     def num_tokens(self) -> int:
         """Visual tokens of all images, kept or not."""

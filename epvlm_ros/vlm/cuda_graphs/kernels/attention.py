@@ -15,10 +15,15 @@ import triton.language as tl
 
 @triton.jit
 def _attend(
-    query_low, query_high, keys, values, start, end, last_seen, scale, half,
+    query_low, query_high, keys, values, start, end, last_seen, mask, scale, half,
     BLOCK_ROWS: tl.constexpr, BLOCK_KEYS: tl.constexpr, BLOCK_HALF: tl.constexpr,
+    HAS_MASK: tl.constexpr,
 ):
-    """Return maxima, sums and weighted values of some rows of queries over keys[start:end]."""
+    """
+    Return maxima, sums and weighted values of some rows of queries over keys[start:end].
+
+    A row sees keys up to ``last_seen``, with ``HAS_MASK`` those of them where ``mask`` is true.
+    """
     columns = tl.arange(0, BLOCK_HALF)[None, :]
     in_columns = columns < half
     top = tl.full((BLOCK_ROWS,), float('-inf'), dtype=tl.float32)
@@ -34,6 +39,8 @@ def _attend(
         scores = tl.dot(query_low, tl.trans(key_low), input_precision='ieee')
         scores += tl.dot(query_high, tl.trans(key_high), input_precision='ieee')
         visible = (places < end)[None, :] & (places[None, :] <= last_seen[:, None])
+        if HAS_MASK:
+            visible &= (tl.load(mask + places, mask=places < end, other=0) != 0)[None, :]
         scores = tl.where(visible, scores * scale, float('-inf'))
         new_top = tl.maximum(top, tl.max(scores, axis=1))
         base = tl.where(new_top == float('-inf'), 0.0, new_top)
@@ -104,8 +111,8 @@ def step_attention_kernel(
         rope_cos[None, :], rope_sin[None, :])
     last_seen = tl.zeros((BLOCK_ROWS,), dtype=tl.int32) + num_tokens
     top, total, mixed_low, mixed_high = _attend(
-        query_low, query_high, keys, values, start, end, last_seen, scale, half,
-        BLOCK_ROWS, BLOCK_KEYS, BLOCK_HALF)
+        query_low, query_high, keys, values, start, end, last_seen, keys, scale, half,
+        BLOCK_ROWS, BLOCK_KEYS, BLOCK_HALF, False)  # no mask is read
     _store_part(parts, sums, top, total, mixed_low, mixed_high, key_head * GROUP + rows, split,
                 rows < GROUP, half, SPLITS, BLOCK_HALF)
     tl.debug_barrier()  # all threads have written before one of them says so
@@ -117,11 +124,15 @@ def step_attention_kernel(
 
 @triton.jit
 def prompt_attention_kernel(
-    queries, keys, values, offset, parts, sums, capacity, scale, num_rows, token_stride, half,
+    queries, keys, values, slots, mask, parts, sums, capacity, scale, num_rows, token_stride, half,
     GROUP: tl.constexpr, SPLITS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
-    BLOCK_KEYS: tl.constexpr, BLOCK_HALF: tl.constexpr,
+    BLOCK_KEYS: tl.constexpr, BLOCK_HALF: tl.constexpr, HAS_MASK: tl.constexpr,
 ):
-    """One part of the cache a program, for some rows: (token, head of one group)."""
+    """
+    One part of the cache a program, for some rows: (token, head of one group).
+
+    A token stands in its slot and sees those up to it.
+    """
     key_head = tl.program_id(0)
     split = tl.program_id(1)
     rows = tl.program_id(2) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
@@ -135,15 +146,14 @@ def prompt_attention_kernel(
     query_high = tl.load(source + half, mask=inside, other=0.0)
     keys += key_head.to(tl.int64) * capacity * 2 * half
     values += key_head.to(tl.int64) * capacity * 2 * half
-    first = tl.load(offset).to(tl.int32)
-    last_seen = first + token
-    num_tokens = first + tl.cdiv(tl.minimum(num_rows, (tl.program_id(2) + 1) * BLOCK_ROWS), GROUP)
+    last_seen = tl.load(slots + token, mask=rows < num_rows, other=0).to(tl.int32)
+    num_tokens = tl.max(last_seen, axis=0) + 1
     share = tl.cdiv(tl.cdiv(num_tokens, SPLITS), BLOCK_KEYS) * BLOCK_KEYS
     start = split * share
     end = tl.minimum(start + share, num_tokens)
     top, total, mixed_low, mixed_high = _attend(
-        query_low, query_high, keys, values, start, end, last_seen, scale, half,
-        BLOCK_ROWS, BLOCK_KEYS, BLOCK_HALF)
+        query_low, query_high, keys, values, start, end, last_seen, mask, scale, half,
+        BLOCK_ROWS, BLOCK_KEYS, BLOCK_HALF, HAS_MASK)
     num_heads = tl.num_programs(0) * GROUP
     _store_part(parts, sums, top, total, mixed_low, mixed_high, token * num_heads + head, split,
                 rows < num_rows, half, SPLITS, BLOCK_HALF)

@@ -16,6 +16,7 @@ from triton.errors import TritonError
 
 _LOG2_E = math.log2(math.e)
 NUM_SPLITS = 8  # parts of the cache that are attended to side by side
+_MAX_PART_PROGRAMS = 1024  # beyond so many programs there are fewer parts
 # Sizes are the fastest of those measured on an H200 with the shapes of Qwen2-VL-2B and 7B.
 MAX_SKINNY_TOKENS = 64  # up to so many a product is bound by reading its matrix
 _BLOCK_ROWS = 64  # of a product of a few tokens
@@ -99,13 +100,13 @@ class FusedOperations(Operations):
 
     def apply_rope_and_store(
         self, qkv: Tensor, cos: Tensor, sin: Tensor, cache: StaticCache, layer: int,
-        offset: Tensor,
+        places: Tensor,
     ) -> Tensor:
         """Rotate queries, store keys and values."""
         dim = cache.head_dim
         num_heads = qkv.shape[1] // dim - 2 * cache.num_heads
         pointwise.rope_and_store_kernel[(len(qkv),)](
-            qkv, cos, sin, cache.keys[layer], cache.values[layer], offset, cache.capacity,
+            qkv, cos, sin, cache.keys[layer], cache.values[layer], places, cache.capacity,
             num_heads, cache.num_heads, dim // 2,
             BLOCK_HEADS=triton.next_power_of_2(num_heads),
             BLOCK_KEY_HEADS=triton.next_power_of_2(cache.num_heads),
@@ -113,23 +114,29 @@ class FusedOperations(Operations):
         return qkv[:, :num_heads * dim].unflatten(1, (num_heads, dim))
 
     def attend_to_cache(
-        self, queries: Tensor, cache: StaticCache, layer: int, offset: Tensor, bound: int,
+        self, queries: Tensor, cache: StaticCache, layer: int, places: Tensor, bound: int,
+        visible: Tensor | None = None,
     ) -> Tensor:
         """Attend up to each token itself; ``bound`` does not matter."""
         tokens, heads, dim = queries.shape
         assert queries.stride()[1:] == (dim, 1)
         group = heads // cache.num_heads
         block = min(64, max(16, triton.next_power_of_2(tokens * group)))
-        parts, sums = self._scratch(queries, tokens * heads, dim)
-        attention.prompt_attention_kernel[
-            (cache.num_heads, NUM_SPLITS, triton.cdiv(tokens * group, block))](
-            queries, cache.keys[layer], cache.values[layer], offset, parts, sums,
+        row_blocks = triton.cdiv(tokens * group, block)
+        # many rows keep all processors busy without parts, which have to be written and read
+        splits = NUM_SPLITS
+        while splits > 1 and row_blocks * cache.num_heads * splits > _MAX_PART_PROGRAMS:
+            splits //= 2
+        parts, sums = self._scratch(queries, tokens * heads, dim, splits)
+        attention.prompt_attention_kernel[(cache.num_heads, splits, row_blocks)](
+            queries, cache.keys[layer], cache.values[layer], places,
+            None if visible is None else visible.view(torch.uint8), parts, sums,
             cache.capacity, _LOG2_E / dim ** 0.5, tokens * group, queries.stride(0), dim // 2,
-            GROUP=group, SPLITS=NUM_SPLITS, BLOCK_ROWS=block, BLOCK_KEYS=64,
-            BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)))
+            GROUP=group, SPLITS=splits, BLOCK_ROWS=block, BLOCK_KEYS=64,
+            BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)), HAS_MASK=visible is not None)
         result = queries.new_empty(tokens, heads * dim)
         attention.combine_kernel[(triton.cdiv(tokens * heads, 4),)](
-            parts, sums, result, tokens * heads, dim, SPLITS=NUM_SPLITS, BLOCK_ROWS=4,
+            parts, sums, result, tokens * heads, dim, SPLITS=splits, BLOCK_ROWS=4,
             BLOCK=triton.next_power_of_2(dim))
         return result
 
@@ -164,7 +171,7 @@ class FusedOperations(Operations):
         dim = cache.head_dim
         heads = qkv.shape[1] // dim - 2 * cache.num_heads
         group = heads // cache.num_heads
-        parts, sums = self._scratch(qkv, heads, dim)
+        parts, sums = self._scratch(qkv, heads, dim, NUM_SPLITS)
         if self._arrived is None:
             self._arrived = torch.zeros(cache.num_heads, dtype=torch.int32, device=qkv.device)
         result = qkv.new_empty(1, heads * dim)
@@ -183,9 +190,11 @@ class FusedOperations(Operations):
         options = {'launch_pdl': True} if self._programmatic_launch else {}
         return {'PROGRAMMATIC_LAUNCH': self._programmatic_launch, **options}
 
-    def _scratch(self, like: Tensor, rows: int, dim: int) -> tuple[Tensor, Tensor]:
-        return (torch.empty(rows, NUM_SPLITS, dim, device=like.device),
-                torch.empty(rows, NUM_SPLITS, 2, device=like.device))
+    def _scratch(
+        self, like: Tensor, rows: int, dim: int, splits: int,
+    ) -> tuple[Tensor, Tensor]:
+        return (torch.empty(rows, splits, dim, device=like.device),
+                torch.empty(rows, splits, 2, device=like.device))
 
     def _gemv(
         self, values: Tensor, norm: Norm | None, linear: Linear, result: Tensor, *, adds: bool,

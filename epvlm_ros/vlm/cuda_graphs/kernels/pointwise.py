@@ -88,10 +88,10 @@ def rope_kernel(
 
 @triton.jit
 def rope_and_store_kernel(
-    qkv, cos, sin, keys, values, offset, capacity, num_heads, num_key_value_heads, half,
+    qkv, cos, sin, keys, values, slots, capacity, num_heads, num_key_value_heads, half,
     BLOCK_HEADS: tl.constexpr, BLOCK_KEY_HEADS: tl.constexpr, BLOCK_HALF: tl.constexpr,
 ):
-    """One program a token: queries in place, keys and values to the cache."""
+    """One program a token: queries in place, keys and values to their slots in the cache."""
     token = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_HALF)[None, :]
     in_columns = columns < half
@@ -110,17 +110,18 @@ def rope_and_store_kernel(
 
     heads = tl.arange(0, BLOCK_KEY_HEADS)[:, None]
     inside = (heads < num_key_value_heads) & in_columns
-    place = tl.load(offset) + token
-    slots = (heads * capacity + place) * 2 * half + columns
+    place = tl.load(slots + token)
+    targets = (heads * capacity + place) * 2 * half + columns
     places = row + (num_heads + heads) * 2 * half + columns
     low, high = apply_rope(
         tl.load(places, mask=inside, other=0.0), tl.load(places + half, mask=inside, other=0.0),
         rope_cos, rope_sin)
-    tl.store(keys + slots, low, mask=inside)
-    tl.store(keys + slots + half, high, mask=inside)
+    tl.store(keys + targets, low, mask=inside)
+    tl.store(keys + targets + half, high, mask=inside)
     places += num_key_value_heads * 2 * half
-    tl.store(values + slots, tl.load(places, mask=inside, other=0.0), mask=inside)
-    tl.store(values + slots + half, tl.load(places + half, mask=inside, other=0.0), mask=inside)
+    tl.store(values + targets, tl.load(places, mask=inside, other=0.0), mask=inside)
+    tl.store(
+        values + targets + half, tl.load(places + half, mask=inside, other=0.0), mask=inside)
 
 
 @triton.jit

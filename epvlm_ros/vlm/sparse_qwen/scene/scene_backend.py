@@ -104,6 +104,15 @@ class SceneBackend(Protocol):
 
         """
 
+    def release_memory(self) -> None:
+        """Let go of what is kept of scenes that are gone, for those that begin."""
+
+
+def check_known(scene: SceneStates) -> None:
+    """Raise a ValueError if nothing of a scene is known yet."""
+    if not scene.known.any():
+        raise ValueError('nothing of the scene is known yet: refresh some tokens first')
+
 
 def check_grid(scene: SceneStates, vision: VisionInput) -> None:
     """Raise a ValueError if an image is none of this scene."""

@@ -69,6 +69,9 @@ class SceneForward:
         if scene.known.any():
             self._run_language_model(scene, np.flatnonzero(scene.known))
 
+    def release_memory(self) -> None:
+        """Do nothing: nothing is kept."""
+
     def _encode(self, scene: TokenStates, vision: VisionInput) -> VisualFeatures:
         if not self._attends_to_scene:
             return self._model.encode(vision)
@@ -118,7 +121,7 @@ class SceneForward:
             is_run |= ~layout.is_visual
         slots = is_run.nonzero()[:, 0]
         before = torch.arange(len(is_run))[None] <= slots[:, None]
-        mask = (before & scene.visible_slots[None])[None, None]  # (1, 1, run, slots)
+        mask = (before & layout.keep(scene.known).is_kept)[None, None]  # (1, 1, run, slots)
         cache = make_slot_cache(
             scene.language_model, self._num_layers, slots.to(device), len(is_run))
         indices = torch.from_numpy(tokens).to(device)

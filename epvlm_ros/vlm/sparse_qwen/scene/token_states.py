@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from epvlm_ros.vlm.sparse_qwen.decoding_state import PromptPrefix
 from epvlm_ros.vlm.sparse_qwen.prompt_layout import PromptLayout
+from epvlm_ros.vlm.sparse_qwen.scene.scene_backend import check_known
 import numpy as np
-import torch
 from torch import Tensor
 
 
@@ -94,30 +94,11 @@ class TokenStates:
         """Where the visual tokens stand in the prompt, int64 on the CPU, (visual tokens,)."""
         return self.layout.is_visual.nonzero()[:, 0]
 
-    @property
-    def visible_slots(self) -> Tensor:
-        """Which slots of the language model hold something, bool on the CPU, (tokens,)."""
-        visible = ~self.layout.is_visual
-        visible[self.visual_slots] = torch.from_numpy(self.known)
-        return visible
-
     def snapshot(self) -> PromptPrefix:
-        """
-        Return a copy of what a question about the scene starts from.
-
-        Later refreshes of the scene do not change it.
-
-        Raises
-        ------
-        ValueError
-            If nothing of the scene is known yet.
-
-        """
-        if not self.known.any():
-            raise ValueError('nothing of the scene is known yet: refresh some tokens first')
-        visible = self.visible_slots
-        slots = visible.nonzero()[:, 0].to(self.language_model[0].keys.device)
-        known = replace(self.layout, is_kept=visible)
+        """Return a copy of what a question about the scene starts from."""
+        check_known(self)
+        known = self.layout.keep(self.known)
+        slots = known.is_kept.nonzero()[:, 0].to(self.language_model[0].keys.device)
         return known.prefix(tuple(
             (layer.keys.index_select(2, slots), layer.values.index_select(2, slots))
             for layer in self.language_model))
