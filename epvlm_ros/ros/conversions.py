@@ -7,7 +7,8 @@ import math
 
 from builtin_interfaces.msg import Duration, Time
 from epvlm_interfaces.msg import EventGuidedFrame
-from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.activity_grid import ActivityGrid, grid_shape
+from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.events.sync.guided_frame import GuidedFrame
 from epvlm_ros.time_units import SECOND, stamp_to_ns
 import numpy as np
@@ -80,3 +81,22 @@ def to_activity(message: EventGuidedFrame) -> ActivityGrid | None:
     return ActivityGrid(
         counts, cell, image.height, image.width, start_ns, end_ns,
         message.pixel_density)
+
+
+def to_change_score(message: EventGuidedFrame) -> ChangeScore | None:
+    """
+    Return the change score of a guided frame message, None if it has none.
+
+    Raises ``ValueError`` if the scores are not one for each cell of the image.
+    """
+    num_scores, cell, image = len(message.change_scores), message.cell_size, message.image
+    if not num_scores:
+        return None
+    shape = grid_shape(image.height, image.width, cell) if cell else (0, 0)
+    if num_scores != shape[0] * shape[1]:
+        raise ValueError(
+            f'{num_scores} change scores do not fit an image of {image.width} x {image.height} in '
+            f'cells of {cell} px: let event_sync_node make them')
+    return ChangeScore(
+        np.array(message.change_scores, np.uint16).reshape(shape), cell, image.height,
+        image.width, message.change_epoch, message.change_doubts)

@@ -9,7 +9,7 @@ import time
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.images import image_to_rgb, WhiteLevel
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.conversions import to_activity
+from epvlm_ros.ros.conversions import to_activity, to_change_score
 from epvlm_ros.time_units import SECOND, stamp_to_ns
 from epvlm_ros.vlm.engine import Moment
 
@@ -32,11 +32,14 @@ class BufferedFrame:
         Raises
         ------
         ValueError
-            If the image cannot be converted or the activity does not fit it.
+            If the image cannot be converted, or activity or change scores do not fit it.
 
         """
         image_rgb = image_to_rgb(self.message.image, self.white_level)
-        return Moment(image_rgb, to_activity(self.message), self.key)
+        header = self.message.header
+        return Moment(
+            image_rgb, to_activity(self.message), self.key, stamp_to_ns(header.stamp),
+            to_change_score(self.message), header.frame_id)
 
 
 class GuidedFrameBuffer:

@@ -61,10 +61,10 @@ class VlmConfig(Validated):
         2.0, 'Noise rate, in events per sensor pixel and second: a scene is static if no visual '
         'token has more.',
         minimum=0.0, dynamic=True)
-    scene_memory: str = parameter(
-        'off', 'Scene in memory: on computes again only what changed since the last frame, at '
-        'most keep_ratio of the tokens at a time; off looks at every frame as if it were the '
-        'first.', choices=('off', 'on'), dynamic=True)
+    scene_memory: bool = parameter(
+        False, 'Whether the scene is kept in memory: then only what changed since the last frame '
+        'is computed, at most keep_ratio of the tokens at a time; else every frame is looked at '
+        'as if it were the first.', dynamic=True)
     memory_context: str = parameter(
         'scene', 'What a changed token sees in the encoder: scene (the states of all tokens, '
         'which are kept) or alone (other changed tokens; less memory, less accurate).',

@@ -73,14 +73,21 @@ class Asker:
                 time.sleep(0.01)
         raise AssertionError('no answer of the node came by topic')
 
-    def show(self, age_s=0.0, active_cells=((0, 28), (0, 28)), encoding='rgb8',
-             size=(HEIGHT, WIDTH), frame_id='', reason=''):
-        """Publish a frame, with 100 events in each active cell, and wait until the node has it."""
+    def make_frame(self, age_s=0.0, active_cells=((0, 28), (0, 28)), encoding='rgb8',
+                   size=(HEIGHT, WIDTH), frame_id='', reason='', painted=(), change=None):
+        """
+        Return a frame of now.
+
+        It has 100 events in each active cell; ``painted`` tokens are white. ``change`` is (epoch,
+        changed tokens): those have 2 more in each of their change scores.
+        """
         height, width = size
         counts = np.zeros((height // CELL, width // CELL), np.float32)
         (top, bottom), (left, right) = active_cells
         counts[top // CELL:bottom // CELL, left // CELL:right // CELL] = 100.0
         pixels = np.random.default_rng(0).integers(0, 255, height * width * 3, np.uint8)
+        for token in painted:
+            _area(pixels.reshape(height, width, 3), token, 28)[:] = 255
         now_ns = self.node.get_clock().now().nanoseconds - round(age_s * 1e9)
         message = EventGuidedFrame(cell_size=CELL, rows=counts.shape[0], cols=counts.shape[1],
                                    coverage=1.0, num_events=int(counts.sum()), pixel_density=1.0,
@@ -89,11 +96,25 @@ class Asker:
         message.image = Image(height=height, width=width, encoding=encoding, step=3 * width,
                               data=array.array('B', pixels.tobytes()))
         message.activity = array.array('f', counts.tobytes())
+        if change is not None:
+            message.change_epoch, tokens = change
+            scores = np.zeros(counts.shape, np.uint16)
+            for token in tokens:
+                _area(scores, token, 28 // CELL)[:] += 2
+            message.change_scores = array.array('H', scores.tobytes())
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, 10 ** 9)
         message.window_start.sec = message.window_end.sec = message.header.stamp.sec
         message.window_end.nanosec = 40_000_000
+        return message
+
+    def show(self, **fields):
+        """Publish a frame, see ``make_frame``, wait until the node has it, and return it."""
+        return self.publish(self.make_frame(**fields))
+
+    def publish(self, message):
+        """Publish a frame and wait until the node has it."""
         self._frames.publish(message)
-        if height * width > 10 ** 6:  # many pieces, of which some have to be sent again
+        if len(message.image.data) > 3 * 10 ** 6:  # in pieces, some of them again
             assert self._frames.wait_for_all_acked(Duration(seconds=30))
         # The node does one thing after the other: what it answers now comes after the frame.
         future = self._parameters.call_async(GetParameters.Request())
@@ -120,6 +141,11 @@ class Asker:
 
     def send_goal(self, question, **fields):
         return Goal(self.action, question=question, **fields)
+
+
+def _area(array, token, side):
+    row, col = divmod(token, WIDTH // 28)
+    return array[row * side:(row + 1) * side, col * side:(col + 1) * side]
 
 
 class Goal:

@@ -77,7 +77,7 @@ class AnswerMaker:
         check_limits = make_limits(should_stop, 0.0)
         try:
             check_limits()
-            if config.scene_memory == 'on' and self._scene.prepare(
+            if config.scene_memory and self._scene.prepare(
                     moments, config, check_limits):
                 return
             view = self._look_at_frames(moments, seconds_between, config)
@@ -127,7 +127,7 @@ class AnswerMaker:
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
     ) -> View:
         """Return what a question is about, in the scene in memory if there is one."""
-        if config.scene_memory == 'off':
+        if not config.scene_memory:
             self._scene.forget()
             return self._look_at_frames(moments, seconds_between, config)
         report = self._scene.follow(moments, config)

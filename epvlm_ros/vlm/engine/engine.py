@@ -128,7 +128,7 @@ class VlmEngine:
     @property
     def scene_status(self) -> SceneStatus | None:
         """Return what the scene in memory is and did, None without one; any thread may ask."""
-        return self._scene.status if self._config.scene_memory == 'on' else None
+        return self._scene.status if self._config.scene_memory else None
 
     def check_query(self, question: str, **limits: Unpack[Limits]) -> None:
         """

@@ -24,14 +24,14 @@ FRAME_NS = 33_000_000
 def loaded_fixture(tmp_path_factory):
     folder = save_original_checkpoint(tmp_path_factory.mktemp('model'), make_model('wide'))
     return VlmEngine.from_config(VlmConfig(
-        model=str(folder), device='cpu', max_new_tokens=6, scene_memory='on', keep_ratio=0.5,
+        model=str(folder), device='cpu', max_new_tokens=6, scene_memory=True, keep_ratio=0.5,
         memory_fill='at_once'))
 
 
 @pytest.fixture(name='engine')
 def engine_fixture(loaded):
     loaded.reconfigure(replace(
-        loaded.config, scene_memory='on', keep_ratio=0.5, memory_fill='at_once'))
+        loaded.config, scene_memory=True, keep_ratio=0.5, memory_fill='at_once'))
     loaded._forget()
     return loaded
 
@@ -65,7 +65,7 @@ def ask(engine, *arguments, question=QUESTION, **limits):
 
 def test_a_scene_filled_at_once_answers_as_the_dense_model(engine):
     answer = ask(engine, 1, picture(), score())
-    dense = replace(engine.config, scene_memory='off', keep_ratio=1.0)
+    dense = replace(engine.config, scene_memory=False, keep_ratio=1.0)
     assert answer.scene.use == 'memory' and answer.scene.num_refreshed == NUM_TOKENS
     assert answer.num_tokens_kept == NUM_TOKENS and answer.fallback == ''
     engine.reconfigure(dense)
@@ -116,7 +116,7 @@ def test_a_scene_that_just_began_is_what_a_frame_by_itself_would_be(engine):
     engine.reconfigure(replace(
         engine.config, memory_fill='progressive', keep_ratio=0.25, selection='saliency'))
     begun = ask(engine, 1, picture(), score())
-    engine.reconfigure(replace(engine.config, scene_memory='off'))
+    engine.reconfigure(replace(engine.config, scene_memory=False))
     alone = ask(engine, 1, picture(), score())
     assert begun.kept_indices.tolist() == alone.kept_indices.tolist()
     assert begun.text == alone.text
@@ -160,7 +160,7 @@ def test_a_moving_camera_is_answered_by_the_frame_alone(engine):
     everywhere = range(NUM_TOKENS)
     moving = ask(engine, 2, picture(1), score(*everywhere))
     assert moving.scene.use == 'the camera moves' and moving.num_tokens_kept == NUM_TOKENS // 2
-    engine.reconfigure(replace(engine.config, scene_memory='off'))
+    engine.reconfigure(replace(engine.config, scene_memory=False))
     assert ask(engine, 2, picture(1), score()).text == moving.text
 
 
@@ -215,7 +215,7 @@ def test_memory_runs_short_and_the_scene_is_let_go(engine):
 
 def test_switched_off_it_lets_go_of_the_memory(engine):
     ask(engine, 1, picture(), score())
-    engine.reconfigure(replace(engine.config, scene_memory='off'))
+    engine.reconfigure(replace(engine.config, scene_memory=False))
     assert ask(engine, 2, picture(), score()).scene is None and engine.scene_status is None
-    engine.reconfigure(replace(engine.config, scene_memory='on'))
+    engine.reconfigure(replace(engine.config, scene_memory=True))
     assert ask(engine, 3, picture(), score()).scene.num_refreshed == NUM_TOKENS
