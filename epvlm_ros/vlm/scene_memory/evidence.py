@@ -87,7 +87,8 @@ class ChangeEvidence:
         self._score = score
         is_changed = change > options.change_threshold
         if score is None or options.checks_image:
-            certainly, possibly = find_differing(samples, self._composite)
+            certainly, possibly = find_differing(
+                samples, self._composite, options.image_threshold)
             is_changed = certainly | (is_changed & possibly)
             plan.mark_changed(certainly & plan.is_known, now_ns)
             plan.clear(~possibly)

@@ -14,10 +14,10 @@ import numpy as np
 SAMPLES_PER_SIDE = 4  # of a token: finer ones see noise
 _CLIPPED = 250.0  # grey levels from which on a sample says nothing about the exposure
 _DARK = 12.0  # grey levels up to which a ratio is noise
-# A difference of a sample, in grey levels and in standard deviations of its noise, above which a
-# token has changed certainly, and below which it has not changed.
-_CERTAIN_LEVELS, _CERTAIN_NOISE = 12.0, 6.0
-_POSSIBLE_LEVELS, _POSSIBLE_NOISE = 4.0, 3.0
+# A difference of a sample, in standard deviations of its noise, above which a token has changed
+# certainly, and below which it has not changed.
+_CERTAIN_NOISE, _POSSIBLE_NOISE = 6.0, 3.0
+_POSSIBLE_SHARE = 1 / 3  # of the levels that a certain difference has
 _QUIET_SHARE = 0.25  # of the tokens have not changed, if the camera stands still
 _LARGEST_NOISE = 12.0  # grey levels, as a mean of many pixels
 MAX_CHANGE_OF_EXPOSURE = 2.5  # beyond it, what was clipped or dark is too much
@@ -82,7 +82,9 @@ def scale_exposure(image_rgb: np.ndarray, gain: float) -> np.ndarray:
     return cv2.convertScaleAbs(image_rgb, alpha=1.0 / gain)
 
 
-def find_differing(samples: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_differing(
+    samples: np.ndarray, reference: np.ndarray, levels: float = 12.0,
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Compare the pixels of tokens with those that they were computed from.
 
@@ -92,6 +94,8 @@ def find_differing(samples: np.ndarray, reference: np.ndarray) -> tuple[np.ndarr
     ----------
     samples, reference : numpy.ndarray
         float32, shape (tokens, samples, 3), of one exposure.
+    levels : float
+        Least difference that counts by itself.
 
     Returns
     -------
@@ -104,6 +108,6 @@ def find_differing(samples: np.ndarray, reference: np.ndarray) -> tuple[np.ndarr
     quiet = float(np.quantile(np.median(difference, axis=(1, 2)), _QUIET_SHARE))
     noise = min(quiet * 1.4826, _LARGEST_NOISE)  # from the median of a normal distribution
     largest = difference.max(axis=(1, 2))
-    certainly = largest > max(_CERTAIN_LEVELS, _CERTAIN_NOISE * noise)
-    possibly = largest > max(_POSSIBLE_LEVELS, _POSSIBLE_NOISE * noise)
+    certainly = largest > max(levels, _CERTAIN_NOISE * noise)
+    possibly = largest > max(_POSSIBLE_SHARE * levels, _POSSIBLE_NOISE * noise)
     return certainly, possibly

@@ -29,6 +29,8 @@ class SceneOptions:
         too, and those whose pixels are the same are not, whatever events they had.
     motion_share : float
         The camera moves where more than this share of the tokens changed at once.
+    image_threshold : float
+        Grey levels from which on a difference of pixels counts by itself; noise raises it.
 
     """
 
@@ -39,6 +41,7 @@ class SceneOptions:
     max_age_ns: int = 0
     checks_image: bool = False
     motion_share: float = 0.6
+    image_threshold: float = 12.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,3 +62,14 @@ def test_a_faint_difference_is_possible_and_not_certain():
     certainly, possibly = find_differing(after, before)
     assert not certainly.any()
     assert possibly.nonzero()[0].tolist() == [4]
+
+
+def test_the_threshold_is_that_of_the_caller():
+    before = sample_tokens(picture(), GRID)
+    after = before.copy()
+    for token, levels in ((2, 25.0), (5, 15.0), (6, 7.0)):
+        after[token, 3, 1] += levels
+    for threshold, certain, possible in ((20.0, [2], [2, 5, 6]), (24.0, [2], [2, 5])):
+        certainly, possibly = find_differing(after, before, threshold)
+        assert certainly.nonzero()[0].tolist() == certain
+        assert possibly.nonzero()[0].tolist() == possible
