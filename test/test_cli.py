@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from calibration_scenes import (
+    IMAGE_SIZE, make_good, mean_error_px, SENSOR_SIZE, write_bag)
 import cv2
 from epvlm_ros.bag import offline_sync
 from epvlm_ros.cli import main
@@ -191,21 +193,21 @@ def test_a_folder_that_is_no_recording(tmp_path):
 
 
 @pytest.mark.process
-def test_calibrate_writes_the_file_and_says_how_to_use_it(slider_depth, tmp_path):
-    shift = np.array([[1.0, 0.0, 6.0], [0.0, 1.0, -4.0], [0.0, 0.0, 1.0]])
-    bag = make_slider_depth_bag(
-        slider_depth, tmp_path / 'bag', end_ns=600_000_000, homography=shift)
+def test_calibrate_writes_the_file_and_says_how_to_use_it(tmp_path):
+    random = np.random.default_rng(6)
+    scene = make_good(random)
+    bag = write_bag(tmp_path / 'bag', scene, random)
     output, picture = tmp_path / 'found.yaml', tmp_path / 'found.png'
-    result = epvlm('calibrate', bag, '--output', output, '--picture', picture, '--frames', '8')
+    result = epvlm('calibrate', bag, '--output', output, '--picture', picture,
+                   '--window-length', '0.02')
     assert result.returncode == 0, result.stderr
     content = load_homography_file(output)
-    # In the middle of the sensor it takes the shift back.
-    u, v, w = content.homography @ (125.5, 85.5, 1.0)
-    assert (u / w, v / w) == pytest.approx((119.5, 89.5), abs=1.0)
-    assert (content.sensor_size, content.image_size) == ((180, 240), (180, 240))
-    assert content.num_frames == 6
+    assert mean_error_px(content.homography, scene.homography) < 0.5
+    assert (content.sensor_size, content.image_size) == (SENSOR_SIZE, IMAGE_SIZE)
+    assert content.num_frames == 8
     lines = result.stdout.splitlines()
     assert lines[0].startswith('residual') and f'{content.residual_px:.2f} px' in lines[0]
+    assert lines[1].startswith('standard error')
     assert f'registration:=file registration_file:={output}' in lines[-1]
     assert f'window_offset:={content.window_offset_s:.4f}' in lines[-1]
     assert lines[-4].endswith('give epvlm ask') and lines[-3].startswith('  -p registration:=file')

@@ -50,13 +50,14 @@ def calibrate_command(options: argparse.Namespace) -> None:
     for name, text in (
             ('residual', f'{result.residual_px:.2f} px, on {result.num_held_out} other frames '
                          f'in {result.num_blocks} parts of the image'),
+            ('standard error', f'{result.standard_error_px:.2f} px'),
             ('frames', f'{result.num_frames}'),
             ('correlation', f'{result.correlation:.2f}, was {result.correlation_before:.2f}'),
             ('window offset', f'{result.window_offset_s * 1e3:+.1f} ms'),
             ('homography', '\n'.join(
-                ('' if row is result.homography[0] else ' ' * 15)
+                ('' if row is result.homography[0] else ' ' * 16)
                 + ' '.join(f'{number:12.6g}' for number in row) for row in result.homography))):
-        print(f'{name:<15}{text}')
+        print(f'{name:<16}{text}')
     values = (f'registration:=file registration_file:={options.output.resolve()} '
               f'window_offset:={result.window_offset_s:.4f}')
     print(f'written to {options.output}; give epvlm ask\n  '

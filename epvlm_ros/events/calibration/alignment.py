@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-import itertools
-import math
 from typing import Sequence
 
 import cv2
-from epvlm_ros.events.calibration.alignment_frame import AlignmentFrame, WorkingSize
+from epvlm_ros.events.calibration.alignment_frame import AlignmentFrame
 import numpy as np
 
-_SEARCH_SIDE = 120  # maps are reduced to this width or less for the search
-_SEARCH_SCALES = tuple(1.04 ** power for power in range(-6, 7))
-_SEARCH_ANGLES = tuple(math.radians(angle) for angle in range(-8, 9, 2))
-MAX_SEARCH_OFFSET_S = 0.05
-_SEARCH_OFFSETS_S = tuple(share * MAX_SEARCH_OFFSET_S for share in (-1.0, -0.5, 0.0, 0.5, 1.0))
-_MAX_SEARCH_SHIFT = 0.25  # of the width
-_SEARCH_FRAMES = 6
 _MAX_STEPS = 15
 _MIN_STEP_PX = 0.01
 _JUDGING_BLUR_PX = 1.5
@@ -39,50 +30,11 @@ class Alignment:
 
     def warped(self, frame: AlignmentFrame, blur_px: float) -> np.ndarray:
         """Return the activity as float32 on the working image; NaN outside the sensor."""
-        return _warp(frame.activity(self.offset_s, blur_px), self.inverse, frame.expected.shape)
+        return warp(frame.activity(self.offset_s, blur_px), self.inverse, frame.expected.shape)
 
     def mean_correlation(self, frames: Sequence[AlignmentFrame]) -> float:
         """Return the mean over the frames of the correlation of activity and edges, -1 to 1."""
         return _objective(frames, self, _JUDGING_BLUR_PX)
-
-
-def search(frames: Sequence[AlignmentFrame], working: WorkingSize) -> Alignment:
-    """
-    Search shift, rotation, scale and time offset on a coarse grid, and return the best.
-
-    A Fourier transform tries all shifts of one combination at once. Needs at least one frame, all
-    of the size ``working``.
-    """
-    chosen = frames[::-(-len(frames) // _SEARCH_FRAMES)]
-    reduction = min(1.0, _SEARCH_SIDE / max(working.image_size))
-    blur_px = 1.5 / reduction
-    size = tuple(max(round(side * reduction), 1) for side in working.image_size)
-    padded = tuple(cv2.getOptimalDFTSize(2 * side) for side in size)
-    shrink = np.diag([1 / reduction, 1 / reduction, 1.0])
-    shrink[:2, 2] = 0.5 / reduction - 0.5
-    targets = [
-        np.conj(_spectrum(_warp(frame.target(blur_px), shrink, size), padded)) for frame in chosen]
-
-    def best_of(offset_s: float, step: int) -> tuple[float, Alignment]:
-        activities = [frame.activity(offset_s, blur_px) for frame in chosen]
-        best = (-math.inf, Alignment(np.eye(3), 0.0))
-        for scale, angle in itertools.product(_SEARCH_SCALES[::step], _SEARCH_ANGLES[::step]):
-            inverse = _similarity(working, scale, angle)
-            total = sum(
-                target * _spectrum(_warp(activity, inverse @ shrink, size), padded)
-                for target, activity in zip(targets, activities))
-            row, col, value = _peak(np.fft.irfft2(total, padded), size)
-            if value > best[0]:
-                # The activity lies (row, col) too far down and right in the reduced image.
-                shift = np.eye(3)
-                shift[:2, 2] = col / reduction, row / reduction
-                best = (value, Alignment(inverse @ shift, offset_s))
-        return best
-
-    # Every second scale and angle is enough to tell which offset is best.
-    _, rough = max((best_of(offset_s, 2) for offset_s in _SEARCH_OFFSETS_S),
-                   key=lambda found: found[0])
-    return best_of(rough.offset_s, 1)[1]
 
 
 def refine(
@@ -103,7 +55,7 @@ def refine(
         candidate = _moved(best, step, frames[0].expected.shape)
         value = _objective(frames, candidate, blur_px)
         if value > best_value:
-            moved_px = _mean_distance(best, candidate, frames[0].expected.shape)
+            moved_px = mean_distance(best, candidate, frames[0].expected.shape)
             best, best_value, damping = candidate, value, damping / 4
             if moved_px < _MIN_STEP_PX:
                 break
@@ -119,23 +71,16 @@ def _normal_equations(
     frames: Sequence[AlignmentFrame], alignment: Alignment, blur_px: float, num_parameters: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return Hessian and gradient of the mean correlation, by enhanced correlation."""
-    size = frames[0].expected.shape
-    normalise = _normalisation(size)
-    x, y = _normalised_grid(size)
     num = num_parameters + 1
     hessian, gradient = np.zeros((num, num)), np.zeros(num)
     for frame in frames:
         warped = alignment.warped(frame, blur_px)
-        inside = np.isfinite(warped)
+        inside = has_gradient(warped)
         if inside.sum() < 100:
             continue
-        along_y, along_x = np.gradient(warped)
-        inside &= np.isfinite(along_x) & np.isfinite(along_y)
-        columns = _derivatives(
-            along_x[inside], along_y[inside], x[inside], y[inside], frame.flow[inside],
-            normalise, num_parameters)
-        activity, norm = _unit(warped[inside])
-        target, _ = _unit(frame.target(blur_px)[inside])
+        columns = derivatives(warped, frame.flow, inside, num_parameters)
+        activity, norm = unit(warped[inside])
+        target, _ = unit(frame.target(blur_px)[inside])
         # Each column without its mean and without its part along the activity itself, which
         # change no correlation, and divided by the norm: written out, to make no large arrays.
         rows = np.concatenate([columns, activity[None], target[None]])
@@ -150,16 +95,25 @@ def _normal_equations(
     return hessian, gradient
 
 
-def _derivatives(
-    along_x: np.ndarray, along_y: np.ndarray, x: np.ndarray, y: np.ndarray, flow: np.ndarray,
-    normalise: np.ndarray, num_parameters: int,
+def has_gradient(picture: np.ndarray) -> np.ndarray:
+    """Return which pixels are finite with their four neighbours, bool (height, width)."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return cv2.erode(np.isfinite(picture).astype(np.uint8), cross) > 0
+
+
+def derivatives(
+    picture: np.ndarray, flow: np.ndarray, inside: np.ndarray, num_parameters: int,
 ) -> np.ndarray:
     """
-    Return how the warped activity changes with each parameter, float32 (parameters + 1, pixels).
+    Return how a picture changes with each parameter, float32 (parameters + 1, pixels ``inside``).
 
     The picture is warped by a small homography before the present one:
     x' = (x + p0 x + p1 y + p2) / (1 + p6 x + p7 y), likewise y', in coordinates of -1 to 1.
     """
+    normalise = normalisation(picture.shape)
+    x, y = (grid[inside] for grid in _normalised_grid(picture.shape))
+    along_y, along_x = (gradient[inside] for gradient in np.gradient(picture))
+    flow = flow[inside]
     # Plain numbers keep arrays in single precision.
     scale_x, scale_y = float(normalise[0, 0]), float(normalise[1, 1])
     along_x, along_y = along_x / scale_x, along_y / scale_y
@@ -177,7 +131,7 @@ def _moved(alignment: Alignment, step: np.ndarray, size: tuple[int, int]) -> Ali
     p = np.zeros(8)
     p[:step.size - 1] = step[:-1]
     change = np.array([[1 + p[0], p[1], p[2]], [p[3], 1 + p[4], p[5]], [p[6], p[7], 1.0]])
-    normalise = _normalisation(size)
+    normalise = normalisation(size)
     inverse = alignment.inverse @ np.linalg.inv(normalise) @ change @ normalise
     offset_s = alignment.offset_s + float(step[-1]) * _OFFSET_PRIOR_S
     return Alignment(inverse / inverse[2, 2], offset_s)
@@ -189,25 +143,26 @@ def _objective(frames: Sequence[AlignmentFrame], alignment: Alignment, blur_px: 
         warped = alignment.warped(frame, blur_px)
         inside = np.isfinite(warped)
         if inside.mean() > 0.25:
-            total += _unit(warped[inside])[0] @ _unit(frame.target(blur_px)[inside])[0]
+            total += unit(warped[inside])[0] @ unit(frame.target(blur_px)[inside])[0]
     prior = 0.5 * _PRIOR_WEIGHT * (alignment.offset_s / _OFFSET_PRIOR_S) ** 2
     return float(total) / len(frames) - prior
 
 
-def _unit(values: np.ndarray) -> tuple[np.ndarray, float]:
+def unit(values: np.ndarray) -> tuple[np.ndarray, float]:
     """Return values without their mean, of length 1, and what the length was."""
     values = values - values.mean()
     length = max(float(np.sqrt(values @ values)), 1e-6)
     return values / length, length
 
 
-def _warp(picture: np.ndarray, inverse: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def warp(picture: np.ndarray, inverse: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Return what a picture shows at ``inverse`` of every pixel of ``size``; NaN outside of it."""
     return cv2.warpPerspective(
         picture, inverse, size[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT, borderValue=float('nan'))
 
 
-def _normalisation(size: tuple[int, ...]) -> np.ndarray:
+def normalisation(size: tuple[int, ...]) -> np.ndarray:
     """Return the 3 x 3 map from pixels to coordinates of -1 to 1."""
     height, width = size
     return np.array([
@@ -216,40 +171,14 @@ def _normalisation(size: tuple[int, ...]) -> np.ndarray:
 
 
 def _normalised_grid(size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    normalise = _normalisation(size)
+    normalise = normalisation(size)
     y, x = np.mgrid[:size[0], :size[1]].astype(np.float32)
     return (x * float(normalise[0, 0]) + float(normalise[0, 2]),
             y * float(normalise[1, 1]) + float(normalise[1, 2]))
 
 
-def _similarity(working: WorkingSize, scale: float, angle: float) -> np.ndarray:
-    """Return the map from working image to working sensor, about the middle of both."""
-    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
-    to_middle, from_middle = np.eye(3), np.eye(3)
-    to_middle[:2, 2] = [-(side - 1) / 2 for side in working.image_size[::-1]]
-    from_middle[:2, 2] = [(side - 1) / 2 for side in working.sensor_size[::-1]]
-    turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-    return from_middle @ turn @ to_middle
-
-
-def _spectrum(picture: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
-    inside = np.isfinite(picture)
-    flat = np.zeros_like(picture)
-    if inside.any():
-        flat[inside] = _unit(picture[inside])[0]
-    return np.fft.rfft2(flat, padded)
-
-
-def _peak(surface: np.ndarray, size: tuple[int, ...]) -> tuple[int, int, float]:
-    """Return row and column shift of the highest value within the range of shifts."""
-    reach = max(int(_MAX_SEARCH_SHIFT * size[1]), 1)
-    rows = min(reach, size[0] - 1)
-    near = np.roll(surface, (rows, reach), (0, 1))[:2 * rows + 1, :2 * reach + 1]
-    row, col = np.unravel_index(np.argmax(near), near.shape)
-    return int(row) - rows, int(col) - reach, float(near[row, col])
-
-
-def _mean_distance(one: Alignment, other: Alignment, size: tuple[int, ...]) -> float:
+def mean_distance(one: Alignment, other: Alignment, size: tuple[int, ...]) -> float:
+    """Return how far apart two alignments look on the sensor, in pixels."""
     y, x = (np.linspace(0, side - 1, 5) for side in size)
     points = np.stack([*(grid.ravel() for grid in np.meshgrid(x, y)), np.ones(25)])
     ends = [alignment.inverse @ points for alignment in (one, other)]

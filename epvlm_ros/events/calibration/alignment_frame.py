@@ -62,13 +62,14 @@ class AlignmentFrame:
     ``expected`` is float32 (height, width): the rate of brightness change, 0 or more. ``flow`` is
     float32 (height, width, 2): motion along columns and rows, in pixels a second. ``pixels`` is
     int64 (num,): where on the working sensor events were, row by row; ``t_s`` their times after
-    the stamp, in seconds, ascending.
+    the stamp, in seconds, ascending. ``grey_level`` is the median of the frame, 0 to 255.
     """
 
     expected: np.ndarray
     flow: np.ndarray
     pixels: np.ndarray
     t_s: np.ndarray
+    grey_level: float
     sensor_size: tuple[int, int]
     window_length_s: float
 
@@ -116,7 +117,7 @@ def make_alignment_frame(
         return None
     return AlignmentFrame(
         _expected_activity(grey, flow), flow, y * width + x, np.asarray(frame.t_s),
-        working.sensor_size, window_length_s)
+        float(np.median(grey)), working.sensor_size, window_length_s)
 
 
 def _expected_activity(grey: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -15,19 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Iterable, Sequence
 
-from epvlm_ros.events.calibration.alignment import Alignment, MAX_SEARCH_OFFSET_S, refine, search
+from epvlm_ros.events.calibration.alignment import Alignment, refine
 from epvlm_ros.events.calibration.alignment_frame import (
     AlignmentFrame, make_alignment_frame, WorkingSize)
-from epvlm_ros.events.calibration.block_matching import match_blocks
 from epvlm_ros.events.calibration.frame import CalibrationFrame
+from epvlm_ros.events.calibration.judgement import judge
+from epvlm_ros.events.calibration.search import MAX_SEARCH_OFFSET_S, search
 import numpy as np
 
 MIN_FRAMES = 6  # of which some are held out
 MAX_OFFSET_S = MAX_SEARCH_OFFSET_S + 0.04  # of the event window; more events are of no use
 _HOLD_OUT_EVERY = 4
-_MIN_CORRELATION = 0.3
-_MIN_BLOCKS = 8
-_MAX_RESIDUAL_PX = 3.0  # working pixels: blocks are sought a little farther than that
 _STAGES = ((4.0, 6), (2.5, 8), (1.5, 8), (1.0, 8))  # blur in working pixels, parameters
 
 
@@ -41,23 +39,24 @@ class Calibration:
     window_offset_s : float
         Best centre of the event window after the stamp of the frame, in seconds.
     residual_px : float
-            Mean distance, in image pixels, by which blocks of the activity of held-out frames
-        still have
-        to be shifted to fit the edges best.
+        Mean distance, in image pixels, by which blocks of the activity of held-out frames still
+        have to be shifted to fit the edges best.
+    standard_error_px : float
+        How far off the homography may be, as a root mean square over the image, in image pixels.
     num_frames, num_held_out : int
         Frames that it was fitted to, and frames that the residual was measured on.
     num_blocks : int
         Blocks with enough texture to be measured.
     correlation, correlation_before : float
-            Mean correlation of activity and edges on the held-out frames, with the result, and
-        with the
-        sensor scaled to the image at the stamp.
+        Mean correlation of activity and edges on the held-out frames, with the result, and with
+        the sensor scaled to the image at the stamp.
 
     """
 
     homography: np.ndarray
     window_offset_s: float
     residual_px: float
+    standard_error_px: float
     num_frames: int
     num_held_out: int
     num_blocks: int
@@ -86,8 +85,9 @@ def calibrate(
     Raises
     ------
     ValueError
-        If there are too few frames with motion and events, or too little texture, or events and
-        edges do not fit; the text says what to record.
+        If there are too few frames with motion and events, events and edges do not fit, or the
+        scene does not determine the result to half a pixel of the coarser camera; the text says
+        what to record.
 
     """
     if not frames:
@@ -103,7 +103,12 @@ def calibrate(
     held_out = moving[_HOLD_OUT_EVERY // 2::_HOLD_OUT_EVERY]
     fitted = [frame for frame in moving if all(frame is not other for other in held_out)]
     alignment = _align(fitted, working, progress)
-    return _judge(alignment, fitted, held_out, working)
+    correlation, blocks, uncertainty = judge(alignment, fitted, held_out, working)
+    before = Alignment(working.initial_inverse(), 0.0)
+    return Calibration(
+        working.to_homography(alignment.inverse), alignment.offset_s,
+        blocks.mean_distance / working.image_scale, uncertainty.mean_px / working.image_scale,
+        len(fitted), len(held_out), len(blocks), correlation, before.mean_correlation(held_out))
 
 
 def _align(
@@ -118,29 +123,3 @@ def _align(
             alignment = refine(frames, alignment, *stage)
     assert alignment is not None
     return alignment
-
-
-def _judge(
-    alignment: Alignment, fitted: Sequence[AlignmentFrame], held_out: Sequence[AlignmentFrame],
-    working: WorkingSize,
-) -> Calibration:
-    correlation = alignment.mean_correlation(held_out)
-    if correlation < _MIN_CORRELATION:
-        raise ValueError(
-            f'events and edges do not fit (correlation {correlation:.2f}): do both cameras see '
-            'the same scene, and are their clocks less than 0.06 s apart?')
-    blocks = match_blocks(held_out, alignment)
-    if len(blocks) < _MIN_BLOCKS or not blocks.are_spread:
-        raise ValueError(
-            f'{len(blocks)} parts of the image have enough texture to measure: move the camera '
-            'in front of a scene that has edges in all directions and all parts of the image')
-    residual = blocks.mean_distance
-    if residual > _MAX_RESIDUAL_PX:
-        raise ValueError(
-            f'parts of the image are still {residual / working.image_scale:.1f} px off: record '
-            'a scene far away compared with the distance of the cameras, and both sharp')
-    before = Alignment(working.initial_inverse(), 0.0)
-    return Calibration(
-        working.to_homography(alignment.inverse), alignment.offset_s,
-        residual / working.image_scale, len(fitted), len(held_out), len(blocks), correlation,
-        before.mean_correlation(held_out))

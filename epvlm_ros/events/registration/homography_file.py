@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 import math
 from pathlib import Path
+import re
 from typing import Any, Sequence
 
 import numpy as np
 import yaml
 
+_EXPONENT_ONLY = re.compile(r'[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+')
 _REMEDY = 'write the file with epvlm calibrate'
 
 
@@ -95,7 +97,7 @@ def _value(path: str | Path, data: dict[Any, Any], key: str) -> Any:
 
 
 def _number(path: str | Path, data: dict[Any, Any], key: str, minimum: float) -> float:
-    value = _value(path, data, key)
+    value = _to_number(_value(path, data, key))
     if not _is_number(value) or value < minimum:
         raise ValueError(f'{path}: key {key} is {value!r}, which is no such number: {_REMEDY}')
     return float(value)
@@ -103,6 +105,8 @@ def _number(path: str | Path, data: dict[Any, Any], key: str, minimum: float) ->
 
 def _matrix(path: str | Path, data: dict[Any, Any]) -> np.ndarray:
     rows = _value(path, data, 'homography')
+    if isinstance(rows, list):
+        rows = [[*map(_to_number, row)] if isinstance(row, list) else row for row in rows]
     is_matrix = isinstance(rows, list) and len(rows) == 3 and all(
         isinstance(row, list) and len(row) == 3 and all(map(_is_number, row)) for row in rows)
     if not is_matrix:
@@ -120,6 +124,12 @@ def _size(path: str | Path, data: dict[Any, Any], key: str) -> tuple[int, int]:
         raise ValueError(
             f'{path}: key {key} is {size!r}, not a height and a width in pixels: {_REMEDY}')
     return height, width
+
+
+def _to_number(value: Any) -> Any:
+    """Return a number without a point, such as 1e-05, which YAML 1.1 takes to be text."""
+    is_text = isinstance(value, str) and _EXPONENT_ONLY.fullmatch(value)
+    return float(value) if is_text else value
 
 
 def _is_number(value: Any) -> bool:

@@ -6,10 +6,11 @@ import cv2
 
 from epvlm_ros.events.calibration import calibrate, CalibrationFrame
 from epvlm_ros.events.calibration.alignment import (
-    _moved, _normal_equations, _objective, Alignment, refine, search)
+    _moved, _normal_equations, _objective, Alignment, refine)
 from epvlm_ros.events.calibration.alignment_frame import make_alignment_frame, WorkingSize
 from epvlm_ros.events.calibration.block_matching import match_blocks
 from epvlm_ros.events.calibration.picture import draw_calibration
+from epvlm_ros.events.calibration.search import search
 from moving_texture import IMAGE_SIZE, make_frames, SENSOR_SIZE, true_homography
 import numpy as np
 import pytest
@@ -49,6 +50,7 @@ def test_homography_and_offset_are_found(frames):
     # Events are stamped at the end of a step of 2 ms.
     assert result.window_offset_s == pytest.approx(DELAY_S + 0.001, abs=0.0015)
     assert 0.0 < result.residual_px < 0.6
+    assert 0.02 < result.standard_error_px < 0.25
     assert (result.num_frames, result.num_held_out) == (6, 2)
     assert result.correlation > 0.9 > 0.8 > result.correlation_before > 0.0
     assert result.num_blocks >= 20
@@ -173,8 +175,8 @@ def with_noise(frame):
         y=random.integers(0, height, frame.x.size))
 
 
-def mirrored(frame):
-    return replace(frame, x=SENSOR_SIZE[1] - 1 - frame.x)
+def upside_down(frame):
+    return replace(frame, x=SENSOR_SIZE[1] - 1 - frame.x, y=SENSOR_SIZE[0] - 1 - frame.y)
 
 
 @pytest.mark.long
@@ -182,8 +184,8 @@ def mirrored(frame):
     (without_events, '0 of 8 frames have motion and events: move the camera'),
     (without_motion, '0 of 8 frames have motion'),
     (without_texture, '0 of 8 frames have motion'),
-    (with_noise, 'do not fit .*same scene'),
-    (mirrored, 'do not fit .*same scene')])
+    (with_noise, 'do not fit .*same scene.* turned by up to 8 degrees, 0.8 to 1.3 times'),
+    (upside_down, 'do not fit .*if the sensor were not upside down: turn its events')])
 def test_recordings_of_no_use(frames, change, message):
     with pytest.raises(ValueError, match=message):
         calibrate([change(frame) for frame in frames], SENSOR_SIZE, WINDOW_S)

@@ -81,3 +81,14 @@ def test_files_that_cannot_be_read_or_written(tmp_path):
         load_registration(tmp_path)
     with pytest.raises(ValueError, match='cannot write .*is its folder there'):
         save_registration(tmp_path / 'no' / 'folder.yaml', CONTENT)
+
+
+def test_numbers_without_a_point_are_read(path):
+    # YAML 1.1 takes 1e-05 to be text; other programs write it so.
+    text = path.read_text()
+    assert '1.0e-05' in text and '0.0075' in text
+    path.write_text(text.replace('1.0e-05', '1e-05').replace('0.0075', '7.5E-3').replace(
+        'residual_px: 0.31', 'residual_px: +31e-2'))
+    content = load_homography_file(path)
+    np.testing.assert_array_equal(content.homography, CONTENT.homography)
+    assert (content.window_offset_s, content.residual_px) == (0.0075, 0.31)
