@@ -11,7 +11,7 @@ from epvlm_ros.eval.answer_file import AnswerFile, ANSWERS_FILE
 from epvlm_ros.eval.policies import DENSE
 from epvlm_ros.eval.streams.conditions import CONDITIONS
 from epvlm_ros.eval.streams.plot import draw_streams
-from epvlm_ros.eval.streams.policies import POLICIES
+from epvlm_ros.eval.streams.policies import kind_of, POLICIES
 from epvlm_ros.eval.streams.report import format_streams
 from epvlm_ros.eval.streams.run import run_streams, StreamJob
 from epvlm_ros.eval.streams.summary import summarise
@@ -67,9 +67,9 @@ def evaluate_streams(
 def make_job(options: argparse.Namespace, config: VlmConfig) -> StreamJob:
     """Return what is to be run, checked; as ``evaluate_streams``."""
     conditions = options.conditions or list(CONDITIONS)
-    policies = options.policies or list(POLICIES)
+    policies = list(dict.fromkeys([*(options.policies or POLICIES), DENSE]))
+    policies.sort(key=lambda name: POLICIES.index(kind_of(name)))
     for option, chosen, possible in (('--conditions', conditions, CONDITIONS),
-                                     ('--policies', policies, POLICIES),
                                      ('--split', [options.split], SPLITS)):
         for name in chosen:
             if name not in possible:
@@ -79,6 +79,5 @@ def make_job(options: argparse.Namespace, config: VlmConfig) -> StreamJob:
         if getattr(options, name) < least:
             raise ValueError(f'--{name} is {getattr(options, name)}: give at least {least}')
     return StreamJob(
-        config, tuple(name for name in POLICIES if name in {*policies, DENSE}),
-        tuple(dict.fromkeys(conditions)), options.streams, options.split, options.first_scene,
-        options.updates)
+        config, tuple(policies), tuple(dict.fromkeys(conditions)), options.streams,
+        options.split, options.first_scene, options.updates)

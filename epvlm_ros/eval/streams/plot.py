@@ -9,7 +9,7 @@ from epvlm_ros.eval.plot import make_figure
 from epvlm_ros.eval.policies import DENSE
 from epvlm_ros.eval.streams.conditions import DRIFT, STILL
 from epvlm_ros.eval.streams.policies import (
-    BOTH, EVENTS, FIRST, GRADUAL, PAPER, PIXELS, STATELESS)
+    BOTH, EVENTS, FIRST, GRADUAL, kind_of, PAPER, PIXELS, STATELESS)
 from epvlm_ros.eval.streams.summary import POOLED, Summary
 
 # Colour-blind safe (after Okabe and Ito).
@@ -42,7 +42,7 @@ def _draw_costs(axes: Any, conditions: list[Summary]) -> None:
         items = [condition['policies'][policy] for condition in conditions]
         value, low, high = ([100 * item['accuracy'][key] for item in items]
                             for key in ('value', 'low', 'high'))
-        colour, marker = _STYLES[policy]
+        colour, marker = _STYLES[kind_of(policy)]
         axes.errorbar(
             [100 * item['flops_share'] for item in items], value,
             yerr=[[v - b for v, b in zip(value, low)], [b - v for v, b in zip(value, high)]],
@@ -56,7 +56,7 @@ def _draw_costs(axes: Any, conditions: list[Summary]) -> None:
 
 def _draw_course(flops: Any, right: Any, condition: Summary) -> None:
     for policy, item in condition['policies'].items():
-        colour, marker = _STYLES[policy]
+        colour, marker = _STYLES[kind_of(policy)]
         flops.plot([100 * share for share in item['flops_by_frame']], color=colour, linewidth=1.2)
         course = sorted((int(update), 100 * accuracy['value'])
                         for update, accuracy in item['accuracy_by_update'].items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -177,19 +176,49 @@ class MemoryPolicy:
 
 EVENTS, BOTH, PIXELS = 'memory_events', 'memory_both', 'memory_pixels'
 GRADUAL, STATELESS, PAPER, FIRST = 'memory_filled_gradually', 'stateless', 'paper', 'first_frame'
-_AT_ONCE = SceneOptions(budget=BUDGET, fills_at_once=True)
 # In this order: what comes first sets the FLOPs of those that are to spend as much.
-POLICIES: dict[str, Callable[[StreamModel, FrameCosts, int], StreamPolicy]] = {
-    EVENTS: lambda model, costs, margin_px: MemoryPolicy(
-        model, costs, replace(_AT_ONCE, change_margin_px=margin_px), True),
-    BOTH: lambda model, costs, margin_px: MemoryPolicy(
-        model, costs, replace(_AT_ONCE, change_margin_px=margin_px, checks_image=True), True),
-    PIXELS: lambda model, costs, _: MemoryPolicy(model, costs, _AT_ONCE, False, is_limited=True),
-    GRADUAL: lambda model, costs, margin_px: MemoryPolicy(model, costs, replace(
-        _AT_ONCE, budget=FILLING_BUDGET, fills_at_once=False, change_margin_px=margin_px,
-        checks_image=True), True),
-    DENSE: lambda model, costs, _: FramePolicy(model, costs, DENSE),
-    STATELESS: lambda model, costs, _: FramePolicy(model, costs, DEFAULT_SELECTION),
-    PAPER: lambda model, costs, _: FramePolicy(model, costs, PAPER_SELECTION),
-    FIRST: lambda model, costs, _: FramePolicy(model, costs, DENSE, is_first=True),
-}
+POLICIES = (EVENTS, BOTH, PIXELS, GRADUAL, DENSE, STATELESS, PAPER, FIRST)
+_OPTIONS = {
+    EVENTS: SceneOptions(BUDGET, fills_at_once=True),
+    BOTH: SceneOptions(BUDGET, fills_at_once=True, checks_image=True),
+    PIXELS: SceneOptions(BUDGET, fills_at_once=True),
+    GRADUAL: SceneOptions(FILLING_BUDGET, checks_image=True)}
+_SELECTIONS = {
+    DENSE: DENSE, STATELESS: DEFAULT_SELECTION, PAPER: PAPER_SELECTION, FIRST: DENSE}
+_THRESHOLDS = {EVENTS: 'change_threshold', PIXELS: 'image_threshold'}
+
+
+def kind_of(name: str) -> str:
+    """
+    Return which of ``POLICIES`` a name is about.
+
+    'memory_events:4' and 'memory_pixels:8' have a threshold of their own.
+
+    Raises
+    ------
+    ValueError
+        If there is no such policy, or it has no threshold.
+
+    """
+    kind, colon, threshold = name.partition(':')
+    if kind not in POLICIES or (colon and kind not in _THRESHOLDS):
+        raise ValueError(
+            f'--policies {name}: give some of {", ".join(POLICIES)}, or a threshold with '
+            f'{" or ".join(_THRESHOLDS)}, as in {EVENTS}:8')
+    if colon and not threshold.replace('.', '', 1).isdigit():
+        raise ValueError(f'--policies {name}: give a number after the colon')
+    return kind
+
+
+def make_policy(
+    name: str, model: StreamModel, costs: FrameCosts, margin_px: int = 0,
+) -> StreamPolicy:
+    """Return a policy by its name, see ``kind_of``; events may lie beside their cause."""
+    kind = kind_of(name)
+    if kind in _SELECTIONS:
+        return FramePolicy(model, costs, _SELECTIONS[kind], is_first=kind == FIRST)
+    options = replace(_OPTIONS[kind], change_margin_px=margin_px)
+    if kind != name:
+        threshold = float(name.partition(':')[2])
+        options = replace(options, **{_THRESHOLDS[kind]: threshold})  # type: ignore[arg-type]
+    return MemoryPolicy(model, costs, options, kind != PIXELS, is_limited=kind == PIXELS)

@@ -11,7 +11,8 @@ from epvlm_ros.eval.scoring import is_right
 from epvlm_ros.eval.streams.conditions import CONDITIONS
 from epvlm_ros.eval.streams.event_feed import EventFeed
 from epvlm_ros.eval.streams.model import FrameCosts, StreamModel
-from epvlm_ros.eval.streams.policies import BOTH, EVENTS, Look, POLICIES, Spent
+from epvlm_ros.eval.streams.policies import (
+    BOTH, EVENTS, kind_of, Look, make_policy, POLICIES, Spent)
 from epvlm_ros.eval.streams.token_pixels import differing_tokens
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import (
@@ -31,7 +32,7 @@ class StreamRunner:
     model : StreamModel
         Used for all streams, one after the other.
     policies : sequence of str
-        Of ``POLICIES``, dense among them.
+        Names of ``make_policy``, dense among them.
     split : str
         Of the scenes.
     num_updates : int
@@ -43,7 +44,7 @@ class StreamRunner:
         self, model: StreamModel, policies: list[str], split: str, num_updates: int = 0,
     ) -> None:
         self._model, self._split, self._num_updates = model, split, num_updates
-        self._policies = [name for name in POLICIES if name in policies]
+        self._policies = sorted(policies, key=lambda name: POLICIES.index(kind_of(name)))
 
     def run(self, condition_name: str, index: int, number: int) -> list[Record]:
         """
@@ -59,7 +60,7 @@ class StreamRunner:
         grid = self._model.patch_grid(config.image_height, config.image_width)
         costs = FrameCosts(self._model.shape, grid, self._model.num_text_tokens(grid))
         policies = {
-            name: POLICIES[name](self._model, costs, condition.margin_px)
+            name: make_policy(name, self._model, costs, condition.margin_px)
             for name in self._policies}
         feed = EventFeed(condition, index)
         spent: dict[str, list[Spent]] = defaultdict(list)

@@ -143,6 +143,8 @@ def evaluate(*arguments):
 
 @pytest.mark.parametrize('option, text', [
     (('--policies', 'best'), '--policies best: give some of'),
+    (('--policies', 'dense:8'), '--policies dense:8: give some of'),
+    (('--policies', 'memory_events:x'), 'memory_events:x: give a number after the colon'),
     (('--conditions', 'rain'), '--conditions rain: give some of'),
     (('--split', 'other'), '--split other: give some of'),
     (('--streams', 0), '--streams is 0: give at least 1'),
