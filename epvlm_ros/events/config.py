@@ -38,6 +38,11 @@ class EventSyncConfig(Validated):
     exposure_time: float = parameter(
         0.0, 'Exposure time of the camera, in seconds; 0 if unknown.',
         minimum=0.0, maximum=1.0, dynamic=True)
+    max_exposure: float = parameter(
+        0.04, 'How long before its stamp the exposure of a frame may have begun, in seconds, '
+        'where exposure_time is 0: what changes after that moment may not be in the frame. Too '
+        'short, and old parts of a scene pass for new; too long, and more is computed than has to.',
+        minimum=0.0, maximum=1.0, dynamic=True)
     stamped_at: str = parameter(
         'start', 'Part of the exposure that the stamp of a frame refers to.',
         choices=('start', 'middle', 'end'), dynamic=True)
@@ -126,7 +131,12 @@ class EventSyncConfig(Validated):
     @property
     def window_centre(self) -> float:
         """Return the centre of a window in seconds after the stamp of its frame."""
-        return self.window_offset + _TO_MIDDLE[self.stamped_at] * self.exposure_time
+        return self.window_offset + self.exposure_middle
+
+    @property
+    def exposure_middle(self) -> float:
+        """Return the middle of the exposure in seconds after the stamp of its frame."""
+        return _TO_MIDDLE[self.stamped_at] * self.exposure_time
 
     @property
     def warning(self) -> str:

@@ -15,6 +15,8 @@ import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+_NUM_UINT32 = 1 << 32
+
 
 def to_time(time_ns: int) -> Time:
     """Return a time message; before 1970, which messages cannot hold well, is 1970."""
@@ -51,6 +53,10 @@ def to_guided_frame_message(guided: GuidedFrame) -> EventGuidedFrame:
         cell_size=activity.cell_size_px, rows=rows, cols=cols,
         pixel_density=activity.pixel_density)
     message.activity = array.array('f', activity.counts.astype(np.float32).tobytes())
+    if guided.change is not None:
+        message.change_scores = array.array('H', guided.change.scores.tobytes())
+        message.change_epoch = guided.change.epoch
+        message.change_doubts = guided.change.num_doubts % _NUM_UINT32
     return message
 
 

@@ -24,6 +24,8 @@ _EVENT_FAULTS = {
     'num_dropped_packets': 'events come faster than they can be processed',
     'decoder_num_unknown_words': 'packets hold words of unknown meaning',
     'decoder_num_out_of_range': 'events lie outside the sensor',
+    'num_change_doubts': 'some of what changed is not known: events were lost or came too late, '
+                         'or a frame did',
 }
 _FRAME_FAULTS = {
     'num_late_frames': 'frames had to go without waiting for all of their events',

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from epvlm_ros.activity_grid import ActivityGrid, grid_shape
 from epvlm_ros.events.histogram.bin_kernels import (
-    add_separable, add_stretches, advance, BinRing, count_back, PixelCounter, STATE_DTYPE,
-    sum_window)
+    add_separable, add_stretches, advance, BinRing, count_back, NO_TIME_NS, PixelCounter,
+    STATE_DTYPE, sum_window)
+from epvlm_ros.events.histogram.change_kernels import sum_bins
 from epvlm_ros.events.histogram.grid_size import SPARE_ROWS
 from epvlm_ros.events.histogram.run_tables import (
     make_separable_table, make_stretch_table, SeparableTable, StretchTable)
@@ -59,6 +60,7 @@ class ActivityBins:
         self.bin_length_ns = int(bin_length_ns)
         # One more bin than the history: the newest one has only begun.
         num_bins = -(-int(history_length_ns) // self.bin_length_ns) + 1
+        self.history_length_ns = (num_bins - 1) * self.bin_length_ns
         self._lookup = np.ascontiguousarray(cell_lookup, np.int32)
         self._pixel_counter: PixelCounter | None = None
         self._tables: dict[bool, SeparableTable | StretchTable] = {}  # by direction of runs
@@ -68,6 +70,8 @@ class ActivityBins:
             np.zeros((num_bins, num_cells + SPARE_ROWS * self.shape[1]), np.uint16),
             np.zeros(num_bins, np.int64), np.zeros(1, STATE_DTYPE), self.bin_length_ns)
         self._state = self._ring.states
+        self._state['first_open_bin'] = NO_TIME_NS
+        self._sums = np.zeros(num_cells, np.uint16)
 
     @property
     def latest_ns(self) -> int | None:
@@ -98,11 +102,21 @@ class ActivityBins:
         """Return how many events were lost to the maximum of a count."""
         return int(self._state[0]['num_saturated'])
 
+    @property
+    def num_late(self) -> int:
+        """Return how many times events came for a bin that was closed; they are counted."""
+        return int(self._state[0]['num_late'])
+
     def reset(self) -> None:
         """Forget all events and times; the numbers of dropped events go on."""
         self._ring.counts.fill(0)
         self._ring.totals.fill(0)
         self._state['is_started'] = False
+        self.close_before(NO_TIME_NS)
+
+    def close_before(self, time_bin: int) -> None:
+        """Let events of bins before this one, a time divided by the length, be late."""
+        self._state['first_open_bin'] = time_bin
 
     def advance(self, sensor_time_ns: int) -> None:
         """Let time pass up to ``sensor_time_ns`` without events; a past time changes nothing."""
@@ -159,6 +173,15 @@ class ActivityBins:
         return ActivityGrid(
             total.reshape(self.shape), self.cell_size_px, self.image_height, self.image_width,
             start_ns, end_ns)
+
+    def sum_bins(self, first_bin: int, end_bin: int, total: np.ndarray) -> None:
+        """
+        Sum whole bins, by their times divided by the length of a bin, ``end_bin`` exclusive.
+
+        ``total`` is float32 of ``shape``, contiguous, and overwritten. Bins that are not
+        remembered count as silent.
+        """
+        sum_bins(self._ring, first_bin, end_bin, self._sums, total.reshape(-1))
 
     def count_back(
         self, end_ns: int, earliest_ns: int, num_events: int | None = None,

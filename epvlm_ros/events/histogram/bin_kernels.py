@@ -13,12 +13,14 @@ _MAX_COUNT = 65535
 
 STATE_DTYPE = np.dtype([
     ('newest_bin', np.int64),  # time divided by the length of a bin
+    ('first_open_bin', np.int64),  # events come too late for those before
     ('oldest_ns', np.int64),
     ('latest_ns', np.int64),
     ('is_started', np.bool_),
     ('num_too_old', np.int64),
     ('num_out_of_image', np.int64),
     ('num_saturated', np.int64),
+    ('num_late', np.int64),
 ])
 
 
@@ -56,6 +58,8 @@ def _open_bin(ring, t_ns):  # type: ignore[no-untyped-def]
     """Return the row of the counts for a time, cleared if it is new, or -1 if it is too old."""
     state, num_bins = ring.states[0], ring.counts.shape[0]
     time_bin = t_ns // ring.bin_length_ns
+    if time_bin < state.first_open_bin:
+        state.num_late += 1
     if not state.is_started:
         state.is_started = True
         state.newest_bin = time_bin

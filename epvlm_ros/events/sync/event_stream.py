@@ -7,9 +7,9 @@ Packets are decoded, filtered and counted into time bins as they arrive.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.events.filters import EventFilter, make_filters
 from epvlm_ros.events.histogram.activity_bins import ActivityBins
@@ -17,8 +17,10 @@ from epvlm_ros.events.histogram.grid_size import find_cell_size
 from epvlm_ros.events.packet import DecoderCounters, EventPacket, PacketTimes
 from epvlm_ros.events.packet_codecs import make_decoder, PacketDecoder
 from epvlm_ros.events.registration import find_pixel_density, make_cell_lookup, Registration
+from epvlm_ros.events.sync.change_tracker import ChangeTracker
 from epvlm_ros.events.sync.clock import SensorClock
 from epvlm_ros.events.sync.completeness import Missing, StreamCompleteness
+from epvlm_ros.events.sync.packet_order import PacketOrder, StreamCounters
 from epvlm_ros.events.sync.triggers import TriggerMatcher
 from epvlm_ros.time_units import is_set_back, SECOND
 
@@ -26,22 +28,6 @@ MAX_EARLY_PACKETS = 256  # about a second, kept until the size of the image is k
 # So many packets of another encoding or sensor size in a row are another camera's stream; some
 # among others are refused, since every change makes all tables anew.
 _MAX_FOREIGN_PACKETS = 8
-# A number further back than this is that of a driver that started again, not of a late packet.
-_MAX_REORDERED_PACKETS = 16
-
-
-@dataclass
-class StreamCounters:
-    """What happened to the packets of a stream since its start."""
-
-    num_packets: int = 0
-    num_bytes: int = 0  # of payload
-    num_events: int = 0  # before filters, and without those of shed packets
-    num_bad_packets: int = 0  # of unknown encoding or size, or of another than those before
-    num_lost_packets: int = 0  # by their numbers
-    num_reordered_packets: int = 0  # came after one of a higher number, counted as lost before
-    num_shed_packets: int = 0  # only their times were read
-    num_resets: int = 0  # the sensor or time itself started anew
 
 
 class EventStream:
@@ -71,9 +57,9 @@ class EventStream:
         self._bins: ActivityBins | None = None
         self._early: deque[tuple[EventPacket, bool]] = deque(maxlen=MAX_EARLY_PACKETS)
         self._completeness = StreamCompleteness()
-        self._last_seq: int | None = None
+        self._change: ChangeTracker | None = None  # of the bins
+        self._order = PacketOrder(counters)
         self._last_stamp_ns: int | None = None  # of the packets that were taken
-        self._after_loss = False
         self._num_foreign = 0  # packets in a row
 
     @property
@@ -143,7 +129,10 @@ class EventStream:
 
     def reconfigure(self, config: EventSyncConfig) -> None:
         """Take new values for what may change in a running node."""
+        is_moved = config.clock_offset != self._config.clock_offset
         self._config = config
+        if is_moved and self._is_common_clock:
+            self._begin_change()
 
     def restart(self) -> None:
         """Forget everything about time, as when it was set back; counters and grid stay."""
@@ -178,6 +167,10 @@ class EventStream:
         assert self._bins is not None
         return self._bins.window(start_ns, end_ns)
 
+    def score_until(self, sensor_ns: int) -> ChangeScore | None:
+        """Return the change up to a sensor time, as `ChangeTracker.score_until` does."""
+        return self._change.score_until(sensor_ns) if self._change is not None else None
+
     @property
     def _is_common_clock(self) -> bool:
         return self._config.sync_mode == 'common_clock'
@@ -202,11 +195,11 @@ class EventStream:
             new.num_removed = old.num_removed
         self.filters = filters
         self._early.clear()
-        self._bins = None
+        self._bins = self._change = None
         self._forget_times()
 
     def _start_bins(self) -> None:
-        self._bins = None
+        self._bins = self._change = None
         if self._image_size is not None and self._registration is not None:
             early, self._early = self._early, deque(maxlen=MAX_EARLY_PACKETS)
             try:
@@ -234,12 +227,24 @@ class EventStream:
             *self._image_size, cell_size_px, round(config.bin_length * SECOND),
             round(config.history_length * SECOND), lookup)
         self._completeness = StreamCompleteness()
+        self._begin_change()
         return self._bins
+
+    def _begin_change(self) -> None:
+        """Start the next epoch of the change score, if there are bins."""
+        self._change = None
+        if self._bins is not None:
+            self._change = ChangeTracker(
+                self._bins, self._completeness, self.pixel_density, self.counters)
 
     def _accumulate(self, packet: EventPacket, shed: bool) -> None:
         assert self.decoder is not None
         bins = self._bins if self._bins is not None else self._make_bins()
-        is_late = self._check_seq(packet.seq)
+        if self._order.has_restarted(packet.seq):
+            self._restart()
+        is_late = self._order.take(packet.seq)
+        assert self._change is not None
+        self._change.before_packet(packet.stamp_ns)
         latest_ns = bins.latest_ns if not is_late else None  # a late one may begin long before it
         if shed:
             self.counters.num_shed_packets += 1
@@ -270,11 +275,13 @@ class EventStream:
             # A few may be noise of the wire; of most of them the scene cannot be told.
             if times.num_discarded > times.num_events:
                 uncounted = Missing.EVENTS_DISCARDED
-            self._completeness.extend(first_ns, times.last_ns, self._after_loss, uncounted)
+            self._completeness.extend(first_ns, times.last_ns, self._order.after_loss, uncounted)
             if shed:  # time passed there as well
                 bins.advance(first_ns)
                 bins.advance(times.last_ns)
-        self._after_loss = False
+            assert self._change is not None
+            self._change.after_packet(first_ns)
+        self._order.after_loss = False
 
     def _has_jumped(self, first_ns: int, stamp_ns: int, latest_ns: int | None) -> bool:
         """Return whether time began anew; events were counted up to ``latest_ns`` before."""
@@ -291,25 +298,10 @@ class EventStream:
             self.decoder.reset()
         self._forget_times()
 
-    def _check_seq(self, seq: int) -> bool:
-        """Count lost packets, and return whether this one comes after one of a higher number."""
-        last = self._last_seq
-        if last is not None and seq > last + 1:
-            self.counters.num_lost_packets += seq - last - 1
-            self._after_loss = True
-        elif last is not None and seq < last - _MAX_REORDERED_PACKETS:
-            self._restart()
-        elif last is not None and seq < last:
-            self.counters.num_reordered_packets += 1
-            return True
-        self._last_seq = seq
-        return False
-
     def _forget_times(self) -> None:
         self.clock.reset()
         self._forget_sensor_time()
-        self._last_seq = None
-        self._after_loss = False
+        self._order.reset()
 
     def _forget_sensor_time(self) -> None:
         if self._bins is not None:
@@ -317,4 +309,5 @@ class EventStream:
         for event_filter in self.filters:
             event_filter.reset()
         self._completeness = StreamCompleteness()
+        self._begin_change()
         self.triggers.reset()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.events.sync.completeness import Missing
 
 
@@ -40,6 +41,8 @@ class GuidedFrame:
     sync_error_ns : int or None
         By how much the stamp, by the estimated clock, is later than the frame's trigger edge; None
         without an edge.
+    change : ChangeScore or None
+        Running change of each cell until the exposure began; None while there is no event stream.
 
     """
 
@@ -50,3 +53,4 @@ class GuidedFrame:
     wait_s: float
     sync_error_ns: int | None = None
     reason: str = ''
+    change: ChangeScore | None = None

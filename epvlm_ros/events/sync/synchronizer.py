@@ -16,6 +16,7 @@ from statistics import median_low
 from epvlm_ros.activity_grid import ActivityGrid, grid_shape
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.events.filters import EventFilter
+from epvlm_ros.events.histogram.change_accumulator import ChangeAccumulator
 from epvlm_ros.events.histogram.ego_motion import remove_ego_motion
 from epvlm_ros.events.histogram.grid_size import find_cell_size
 from epvlm_ros.events.packet import DecoderCounters, EventPacket
@@ -23,10 +24,11 @@ from epvlm_ros.events.packet_codecs import ENCODINGS, PacketDecoder
 from epvlm_ros.events.registration import IDENTITY, make_registration, Registration
 from epvlm_ros.events.sync.clock import SensorClock
 from epvlm_ros.events.sync.completeness import describe_missing, Missing
-from epvlm_ros.events.sync.event_stream import EventStream, StreamCounters
+from epvlm_ros.events.sync.event_stream import EventStream
 from epvlm_ros.events.sync.guided_frame import Frame, GuidedFrame
 from epvlm_ros.events.sync.image_size import ImageSize
-from epvlm_ros.events.sync.window import FrameTime, window_bounds
+from epvlm_ros.events.sync.packet_order import StreamCounters
+from epvlm_ros.events.sync.window import exposure_begin, FrameTime, window_bounds
 from epvlm_ros.time_units import is_set_back, SECOND
 import numpy as np
 
@@ -208,8 +210,9 @@ class FrameSynchronizer:
             return self._guide_foreign(waiting, waiting.right_size, now_s)
         time = self._find_time(waiting, must_be_settled=False)
         missing, completeness = Missing.NO_EVENT_STREAM, 0.0
-        activity = self._make_silence(frame)
+        activity, change = self._make_silence(frame), None
         if time is not None:
+            change = self._stream.score_until(time.sensor_ns + exposure_begin(config))
             start_ns, end_ns = (time.sensor_ns + bound for bound in window_bounds(config))
             start_ns = self._stream.find_start(start_ns, end_ns)
             missing, completeness = self._stream.judge(start_ns, end_ns)
@@ -231,7 +234,7 @@ class FrameSynchronizer:
         self.counters.num_incomplete_frames += missing != Missing.COMPLETE
         return GuidedFrame(
             frame, activity, missing, completeness, now_s - waiting.arrival_s, sync_error_ns,
-            self._find_reason(missing))
+            self._find_reason(missing), change)
 
     def _guide_foreign(
         self, waiting: _Waiting, right_size: tuple[int, int], now_s: float,
@@ -307,3 +310,8 @@ def warm_up(
             bins.advance(SECOND)
             bins.window(0, 2 * SECOND)
             bins.count_back(SECOND, 0, num_events=1)
+    counts, change = np.zeros(bins.shape, np.float32), ChangeAccumulator(bins.shape, 1.0)
+    for num_events in (0.0, 1000.0):
+        bins.sum_bins(0, 1, counts)
+        counts[0, 0] = num_events
+        change.add_interval(counts)

@@ -31,3 +31,16 @@ def window_bounds(config: EventSyncConfig) -> tuple[int, int]:
     centre_ns = round(config.window_centre * SECOND)
     half_ns = round(config.window_length * SECOND / 2)
     return centre_ns - half_ns, centre_ns + half_ns
+
+
+def exposure_begin(config: EventSyncConfig) -> int:
+    """
+    Return when the exposure of a frame begins, in ns after its stamp, mostly below 0.
+
+    Where the exposure is not known, it may have begun ``max_exposure`` before the stamp. A
+    ``window_offset`` below 0 says that stamps are late.
+    """
+    begin_s = -config.max_exposure
+    if config.exposure_time > 0.0:
+        begin_s = config.exposure_middle - config.exposure_time / 2
+    return round((begin_s + min(config.window_offset, 0.0)) * SECOND)

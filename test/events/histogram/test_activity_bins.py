@@ -261,3 +261,41 @@ def test_mistakes_of_the_caller():
         make_bins().window(5, 4)
     with pytest.raises(ValueError, match=r'\(2, 2\).*make \(2, 3\)'):
         ActivityGrid(np.zeros((2, 2), np.float32), 2, 4, 6, 0, 1)
+
+
+@pytest.mark.parametrize('num_bins', range(1, 10))
+def test_whole_bins_are_summed_whatever_their_number(num_bins):
+    random = np.random.default_rng(num_bins)
+    bins = make_bins()
+    times = np.sort(random.integers(100 * MS, 109 * MS, 300))
+    add(bins, *((time, *random.integers(0, (6, 4))) for time in times))
+    total = np.full(bins.shape, 7.0, np.float32)
+    for first in range(97, 110):
+        bins.sum_bins(first, first + num_bins, total)
+        np.testing.assert_array_equal(
+            total, bins.window(first * MS, (first + num_bins) * MS).counts)
+
+
+def test_sums_of_bins_may_be_larger_than_their_counts():
+    bins = make_bins()
+    for number, (time_bin, num_events) in enumerate([(3, 65_535), (4, 65_535), (5, 40_000)]):
+        add(bins, (time_bin * MS, 0, 0))
+        bins._ring.counts[time_bin % bins._ring.totals.size, 0] = num_events  # quicker
+        bins._ring.totals[time_bin % bins._ring.totals.size] = num_events + number  # saturated
+    total = np.zeros(bins.shape, np.float32)
+    bins.sum_bins(2, 8, total)
+    assert total.tolist() == [[171_070.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_events_of_closed_bins_are_late_and_counted():
+    bins = make_bins()
+    add(bins, (5 * MS, 0, 0), (8 * MS, 0, 0))
+    bins.close_before(7)
+    add(bins, (7 * MS, 0, 0), (8 * MS, 0, 0))
+    assert bins.num_late == 0
+    add(bins, (7 * MS, 0, 0), (7 * MS - 1, 0, 0), (8 * MS, 0, 0), (5 * MS, 0, 0))
+    assert bins.num_late == 2
+    assert bins.window(5 * MS, 7 * MS).num_events == 3
+    bins.reset()
+    add(bins, (5 * MS, 0, 0))
+    assert bins.num_late == 2

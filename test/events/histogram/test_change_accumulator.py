@@ -1,5 +1,6 @@
 """Events above the noise floor, whatever their pace."""
 
+from change_reference import ChangeReference
 from epvlm_ros.events.histogram.change_accumulator import ChangeAccumulator, INTERVAL_NS
 import numpy as np
 import pytest
@@ -82,3 +83,21 @@ def test_scores_wrap_around():
     accumulator.add_interval(counts)
     accumulator.add_interval(counts)
     assert accumulator.scores[0, 0] == pytest.approx(80000 - 65536, abs=20)
+
+
+@pytest.mark.parametrize('shape', [(30, 40), (9, 6), (4, 4), (1, 3)])
+def test_the_loops_do_what_whole_arrays_do(shape):
+    random = np.random.default_rng(4)
+    accumulator = ChangeAccumulator(shape, PIXELS_PER_CELL)
+    reference = ChangeReference(shape, PIXELS_PER_CELL)
+    rates = random.gamma(1.0, 0.4, shape)
+    for number in range(1300):  # three long intervals
+        counts = random.poisson(rates * (6.0 if number // 90 % 4 == 3 else 1.0))
+        if number % 50 < 3:
+            counts[-1, number % shape[1]] += 20000  # wraps around
+        accumulator.add_interval(counts.astype(np.float32))
+        reference.add_interval(counts)
+        if number % 20 == 0 or number % 400 in (399, 0, 1):
+            far = (reference.totals - accumulator.scores) % 65536
+            assert np.minimum(far, 65536 - far).max() < 1.0 + 1e-6  # rounded down
+    assert reference.totals.max() > 65536

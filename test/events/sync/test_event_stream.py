@@ -7,7 +7,8 @@ from epvlm_ros.events.packet import EventPacket, Events
 from epvlm_ros.events.packet_codecs import encode_evt3
 from epvlm_ros.events.registration import HomographyRegistration
 from epvlm_ros.events.sync.completeness import Missing
-from epvlm_ros.events.sync.event_stream import EventStream, StreamCounters
+from epvlm_ros.events.sync.event_stream import EventStream
+from epvlm_ros.events.sync.packet_order import StreamCounters
 import numpy as np
 import pytest
 
