@@ -41,7 +41,7 @@ class EventSyncConfig(Validated):
     max_exposure: float = parameter(
         0.04, 'How long before its stamp the exposure of a frame may have begun, in seconds, '
         'where exposure_time is 0: what changes after that moment may not be in the frame. Too '
-        'short, and old parts of a scene pass for new; too long, and more is computed than has to.',
+        'short, and old parts of a scene pass for new; too long, and more is computed.',
         minimum=0.0, maximum=1.0, dynamic=True)
     stamped_at: str = parameter(
         'start', 'Part of the exposure that the stamp of a frame refers to.',
