@@ -16,6 +16,7 @@ from copy import deepcopy
 import gc
 from itertools import combinations
 import json
+import logging
 from pathlib import Path
 import platform
 import time
@@ -30,6 +31,7 @@ from epvlm_ros.vlm.patch_grid import PatchGeometry
 from epvlm_ros.vlm.sparse_qwen import SparseBackend, SparseQwenVl, VisionInput
 from epvlm_ros.vlm.token_selection import select_for_frame
 import numpy as np
+from scene_times import measure_scene
 import torch
 import transformers
 from vlm_models import (
@@ -39,7 +41,7 @@ from vlm_report import draw_plot, print_table
 from vlm_times import Clock, measure_decoding, measure_prompt, NUM_NEW_TOKENS
 
 KEEP_RATIOS = (1.0, 0.5, 0.3, 0.25, 0.2, 0.1)
-PARTS = ('library', 'compiled', 'engine', 'agreement', 'memory', 'selection')
+PARTS = ('library', 'compiled', 'engine', 'agreement', 'memory', 'selection', 'scene')
 NUM_AGREEMENTS = 8  # pictures and prompts whose logits are compared
 NUM_TEXT_TOKENS = NUM_TEXT_BEFORE + NUM_TEXT_AFTER
 
@@ -268,6 +270,8 @@ def run_parts(options: argparse.Namespace, report: dict[str, Any]) -> None:
         'agreement': lambda: measure_agreement(
             library, options.images, options.keep_ratios, options.device),
         'selection': lambda: measure_selection(options.device, clock),
+        'scene': lambda: measure_scene(
+            library, options.images, options.device, clock, options.updates),
         'compiled': lambda: measure_compiled(library, options.images[-1], options.device)}
     for name, step in steps.items():
         if name in options.parts:
@@ -289,12 +293,15 @@ def main() -> None:
     parser.add_argument('--images', nargs='+', choices=list(GRIDS), default=list(GRIDS))
     parser.add_argument('--keep-ratios', nargs='+', type=float, default=list(KEEP_RATIOS))
     parser.add_argument('--repeats', type=int, default=50)
+    parser.add_argument('--updates', type=int, default=1000, help='of a scene, for each share')
+    parser.add_argument('--verbose', action='store_true', help='what is captured and chosen')
     parser.add_argument('--threads', type=int, default=0, help='of torch on the CPU')
     parser.add_argument('--json', type=Path, help='file for all numbers')
     parser.add_argument('--plot', type=Path, help='PNG for the times to the first token')
     options = parser.parse_args()
     if options.keep_ratios[0] != 1.0:
         parser.error('--keep-ratios: give 1.0 first, the others are compared with it')
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING)
     if options.threads:
         torch.set_num_threads(options.threads)
     is_gpu = options.device.startswith('cuda')

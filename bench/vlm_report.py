@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from scene_times import print_scene
+
 _BARS = (('encoder', '#0072B2'), ('prefill', '#E69F00'))
 
 
@@ -34,6 +36,8 @@ def print_table(report: dict[str, Any]) -> None:
         for keep_ratio, result in results.items():
             print(f'| {image} | agreement {keep_ratio} | {_named(result["largest"])} | '
                   f'{_named(result["error"])} |')
+    if 'scene' in report:
+        print_scene(report['scene'])
     for name in ('compiled', 'memory', 'selection'):
         if name in report:
             print(name, report[name])

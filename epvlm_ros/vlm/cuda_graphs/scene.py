@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import ref
 
@@ -153,6 +154,25 @@ class CudaGraphSceneForward:
             scene.buffers.language.take_features(old)
         self._rerun(scene)
 
+    def warm_up(
+        self, prompt_ids: Tensor, rows: int, cols: int, most_changed: int,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Fill a scene, and run updates of all sizes twice each: the second one captures."""
+        scene, num_tokens = self.begin(prompt_ids, rows, cols), rows * cols
+        if not isinstance(scene, CudaGraphScene):
+            return
+        values = self._encoder.weights.patches.weight.shape[1]
+        pixels = torch.zeros(num_tokens * self._encoder.weights.patches_per_token, values)
+        most_changed = min(most_changed, num_tokens)
+        sizes = {padded_update(number, num_tokens) for number in range(1, most_changed)}
+        # as long as some tokens are unknown; all of them; then the largest first, for its memory
+        for number in (most_changed, num_tokens, *sorted(sizes, reverse=True)):
+            for _ in range(2):
+                if should_stop():
+                    return
+                self.refresh(scene, VisionInput(pixels, rows, cols, np.arange(number)))
+
     def release_memory(self) -> None:
         """Let go of the memory of scenes that are gone."""
         for item in [item for item in self._buffers if item[0]() is None]:
@@ -199,7 +219,7 @@ class CudaGraphSceneForward:
         self, scene: CudaGraphScene, rows: np.ndarray, slots: np.ndarray, is_whole: bool,
     ) -> None:
         """Run some tokens, given their rows and slots as ``LanguageBuffers`` counts them."""
-        size = padded_size(len(rows), 16, 8)
+        size = padded_size(len(rows), 16, 16)
         function = self._pool.find(
             (scene.buffers, 'language model', size, is_whole),
             lambda: self._make_language_function(scene.buffers, size, is_whole))
@@ -224,7 +244,7 @@ class CudaGraphSceneForward:
         self, scene: CudaGraphScene, part: EncoderBuffers, vision: VisionInput, is_whole: bool,
     ) -> None:
         kept = vision.kept_indices
-        size = min(padded_size(len(kept), 16, 8), scene.num_tokens)
+        size = padded_update(len(kept), scene.num_tokens)
         function = self._pool.find(
             (scene.buffers, 'update', size, is_whole),
             lambda: self._make_update(scene.buffers, part, size, is_whole))
@@ -254,3 +274,8 @@ class CudaGraphSceneForward:
                 tokens + buffers.language.first, is_whole)
 
         return FixedShapeFunction(run, (tokens, patches))
+
+
+def padded_update(num_changed: int, num_tokens: int) -> int:
+    """Return how many tokens an update of so many is padded to, in a scene of ``num_tokens``."""
+    return min(padded_size(num_changed, 16, 16), num_tokens)

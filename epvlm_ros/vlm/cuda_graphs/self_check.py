@@ -16,12 +16,14 @@ _NUM_FIRST, _NUM_FURTHER, _NUM_STEPS, _CAPACITY = 16, 64, 3, 128  # least, most 
 
 def check_operations(weights: DecoderWeights, operations: Operations) -> None:
     """
-    Make sure that a prefill, a further question and some steps come out as with plain torch.
+    Make sure that prompts, steps and what scenes need come out as with plain torch.
 
     Raises a RuntimeError if they differ by more than rounding.
     """
     tolerance = _TOLERANCES.get(weights.embedding.dtype, _TOLERANCES[torch.bfloat16])
-    for what, run in (('language model', run_language_model), ('encoder', run_encoder_parts)):
+    for what, run in (
+            ('language model', run_language_model), ('encoder', run_encoder_parts),
+            ('scene', run_scene_parts)):
         found, expected = (run(weights, item) for item in (operations, Operations()))
         error = (found - expected).norm(dim=1) / expected.norm(dim=1)
         if not bool((error <= tolerance).all()):  # not a number is no agreement either
@@ -71,3 +73,25 @@ def run_encoder_parts(weights: DecoderWeights, operations: Operations) -> Tensor
     angles = draw(tokens, head_dim // 2)
     operations.apply_rope(rotated, angles.cos(), angles.sin())
     return torch.stack([item.float().flatten() for item in (hidden, normed, activated, rotated)])
+
+
+@torch.inference_mode()
+def run_scene_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
+    """Return what tokens here and there see of a cache with gaps, float32 (tokens, any)."""
+    device, dtype = weights.embedding.device, weights.embedding.dtype
+    random = torch.Generator().manual_seed(2)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(device, dtype)
+
+    cache = weights.make_cache(_CAPACITY)
+    cache.both.copy_(draw(*cache.both.shape))
+    places = torch.randperm(_CAPACITY, generator=random)[:_NUM_FIRST + 8].sort().values
+    visible = torch.rand(_CAPACITY, generator=random) < 0.5
+    visible[places] = True
+    places, visible = places.to(device), visible.to(device)
+    num_heads = weights.num_heads + 2 * weights.num_key_value_heads
+    queries = operations.apply_rope_and_store(
+        draw(len(places), num_heads * weights.head_dim), weights.cos[places],
+        weights.sin[places], cache, 0, places)
+    return operations.attend_to_cache(queries, cache, 0, places, _CAPACITY, visible).float()

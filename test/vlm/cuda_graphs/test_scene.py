@@ -147,9 +147,11 @@ def test_padding_is_seen_by_nobody(shape: str) -> None:
     for value in (1e4, float('nan')):
         other = part_of(replace(first, pixel_values=torch.full_like(
             first.pixel_values, value)), ALL[:16])
-        _, poisoned = follow(graphs, [first, other], prompt_ids)
+        poisoned = follow(graphs, [first, other], prompt_ids)[1]
         assert not (poisoned[1] - poisoned[0]).abs().max() <= TOLERANCE
-        _, found = follow(graphs, updates, prompt_ids)
+        found = follow(graphs, updates, prompt_ids)[1]
+        forward: Any = graphs.scene_forward()
+        assert len(forward._buffers) == 1  # each scene has the memory of the last
         assert (found[1] - expected[1]).abs().max() <= TOLERANCE
 
 
@@ -175,7 +177,7 @@ def test_updates_and_answers_do_not_disturb_each_other() -> None:
     _, graphs = make_backends('narrow')
     pieces, prompt_ids = pictures('narrow', 4), make_prompt(NUM_TOKENS)
     updates = [pieces[0], *(part_of(vision, ALL[::3]) for vision in pieces[1:])]
-    forward, quiet = graphs.scene_forward(), []
+    forward = graphs.scene_forward()
     scene = forward.begin(prompt_ids, ROWS, COLS)
     for vision in updates:
         forward.refresh(scene, vision)
@@ -261,6 +263,27 @@ def test_the_memory_of_a_scene_that_is_gone_is_used_again() -> None:
     assert not forward._buffers and not graphs._pool._functions
 
 
+def test_a_warm_up_makes_the_functions_that_updates_need() -> None:
+    eager, graphs = make_backends('narrow')
+    forward: Any = graphs.scene_forward()
+    functions = graphs._pool._functions
+    prompt_ids = make_prompt(NUM_TOKENS)
+    forward.warm_up(prompt_ids, ROWS, COLS, 20, lambda: True)
+    assert len(functions) == 1  # the text before the image
+    forward.warm_up(prompt_ids, ROWS, COLS, 20, lambda: False)
+    gc.collect()
+    # the text, 20 tokens of 32 while others are unknown, all tokens, and 16 and 32 of them
+    assert len(functions) == 5
+    known = set(functions)
+    first, second = pictures('narrow', 2)
+    updates = [part_of(first, ALL[:20]), first, part_of(second, ALL[3:20])]
+    _, found = follow(graphs, updates, prompt_ids)
+    assert {name for name in functions if 'update' in str(name)} <= known
+    _, expected = follow(eager, updates, prompt_ids)
+    for own, other in zip(found, expected):
+        assert (own - other).abs().max() <= TOLERANCE
+
+
 def test_what_does_not_fit_is_kept_by_the_eager_model() -> None:
     eager, graphs = make_backends('narrow', cache_tokens=32)
     first, second = pictures('narrow', 2)
@@ -305,6 +328,7 @@ def test_recordings_refresh_as_the_eager_model_does(
     updates = [part_of(vision, part) for vision, part in zip(pictures(shape, 8), parts)]
     _, expected = follow(eager, updates, prompt_ids)
     for _ in range(3):  # as it is, captured, replayed
+        scene: Any = None  # so that the next one has its functions
         scene, found = follow(graphs, updates, prompt_ids)
         for own, other in zip(found, expected):
             assert (own - other).abs().max() <= TOLERANCE
@@ -328,6 +352,6 @@ def test_low_precision_stays_within_the_eager_model_s_own_spread(shape: str) -> 
     _, rounded = follow(eager, updates, prompt_ids)
     graphs = CudaGraphQwenVl(eager, cache_tokens=512)
     for _ in range(3):
-        _, found = follow(graphs, updates, prompt_ids)
+        found = follow(graphs, updates, prompt_ids)[1]
     for own, other, truth in zip(found, rounded, expected):
         assert (own - truth).norm() <= 2.0 * (other - truth).norm()

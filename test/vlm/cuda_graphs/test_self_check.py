@@ -40,6 +40,23 @@ class NoNumber(Operations):
         return super().gated_linear(hidden, norm, mlp) * float('nan')
 
 
+class SeesGaps(Operations):
+
+    def attend_to_cache(
+        self, queries: Any, cache: Any, layer: Any, places: Any, bound: Any, visible: Any = None,
+    ) -> Any:
+        return super().attend_to_cache(queries, cache, layer, places, bound)
+
+
+class StoresInARow(Operations):
+
+    def apply_rope_and_store(
+        self, qkv: Any, cos: Any, sin: Any, cache: Any, layer: Any, places: Any,
+    ) -> Any:
+        in_a_row = places[:1] + torch.arange(len(places))
+        return super().apply_rope_and_store(qkv, cos, sin, cache, layer, in_a_row)
+
+
 class InParts(Operations):
     """Products split in three, as a fused kernel returns them for a few tokens."""
 
@@ -57,7 +74,7 @@ def test_plain_torch_agrees_with_itself(weights: DecoderWeights) -> None:
 
 @pytest.mark.parametrize('operations, part', [
     (WrongRotation(), 'encoder|language model'), (WrongSum(), 'language model'),
-    (NoNumber(), 'language model')])
+    (NoNumber(), 'language model'), (SeesGaps(), 'scene'), (StoresInARow(), 'scene')])
 def test_wrong_kernels_are_refused(
     weights: DecoderWeights, operations: Operations, part: str,
 ) -> None:

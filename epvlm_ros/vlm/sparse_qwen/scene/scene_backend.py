@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from epvlm_ros.vlm.sparse_qwen.decoding_state import PromptPrefix
@@ -101,6 +102,24 @@ class SceneBackend(Protocol):
             Changed in place.
         prompt_ids : torch.Tensor
             As in ``begin``.
+
+        """
+
+    def warm_up(
+        self, prompt_ids: Tensor, rows: int, cols: int, most_changed: int,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """
+        Get ready for scenes of one size, so that the first updates are fast.
+
+        Parameters
+        ----------
+        prompt_ids, rows, cols
+            As in ``begin``.
+        most_changed : int
+            Tokens of the largest update, beside that of a whole scene.
+        should_stop : callable
+            Tells whether to leave out the rest.
 
         """
 

@@ -9,6 +9,7 @@ is what is saved. Runs through the library's own layers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from epvlm_ros.vlm.sparse_qwen.scene.encoder_attention import EncoderRefresh, scene_attention
@@ -68,6 +69,12 @@ class SceneForward:
         scene.language_model = []
         if scene.known.any():
             self._run_language_model(scene, np.flatnonzero(scene.known))
+
+    def warm_up(
+        self, prompt_ids: Tensor, rows: int, cols: int, most_changed: int,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Do nothing: the size of a scene makes no difference to its first update."""
 
     def release_memory(self) -> None:
         """Do nothing: nothing is kept."""
