@@ -75,24 +75,16 @@ class FramePolicy:
     ----------
     policy : str
         Of ``epvlm eval``.
-    is_first : bool
-        Whether it stays with the first frame.
 
     """
 
-    def __init__(
-        self, model: StreamModel, costs: FrameCosts, policy: str, is_first: bool = False,
-    ) -> None:
-        self._model, self._costs = model, costs
-        self._policy, self._is_first = policy, is_first
+    def __init__(self, model: StreamModel, costs: FrameCosts, policy: str) -> None:
+        self._model, self._costs, self._policy = model, costs, policy
         self._look: Look | None = None
         self._num_tokens = 0
 
     def take(self, look: Look) -> Spent:
         """Take the next frame, with as many tokens as the memories could afford."""
-        if self._is_first and self._look is not None:
-            differs = differing_tokens(self._look.frame.picture, look.frame.picture, look.grid)
-            return Spent(0, 0, int(differs.sum()), is_alone=False)
         self._look = look
         self._num_tokens = (
             look.grid.num_tokens if self._policy == DENSE
@@ -106,6 +98,32 @@ class FramePolicy:
         return self._model.ask_frame(
             look.frame.rgb, look.activity, self._policy,
             self._num_tokens / look.grid.num_tokens, texts)
+
+
+class FirstFramePolicy:
+    """Stays with the first frame."""
+
+    def __init__(self, model: StreamModel, costs: FrameCosts) -> None:
+        self._model, self._costs = model, costs
+        self._first: Look | None = None
+        self._memory = model.make_memory()
+
+    def take(self, look: Look) -> Spent:
+        """Take the first frame, and none after it."""
+        if self._first is not None:
+            differs = differing_tokens(self._first.frame.picture, look.frame.picture, look.grid)
+            return Spent(0, 0, int(differs.sum()), is_alone=False)
+        self._first = look
+        update = self._memory.update(
+            look.frame.rgb, look.grid, look.frame.time_ns, SceneOptions(fills_at_once=True))
+        return Spent(
+            self._costs.of_update(update.refreshed, update.known, begins=True),
+            len(update.refreshed), is_alone=False)
+
+    def answer(self, texts: list[str]) -> list[str]:
+        """Answer questions about the first frame."""
+        assert self._first is not None
+        return self._model.ask_scene(self._memory.snapshot(), self._first.grid, texts)
 
 
 class MemoryPolicy:
@@ -183,8 +201,7 @@ _OPTIONS = {
     BOTH: SceneOptions(BUDGET, fills_at_once=True, checks_image=True),
     PIXELS: SceneOptions(BUDGET, fills_at_once=True),
     GRADUAL: SceneOptions(FILLING_BUDGET, checks_image=True)}
-_SELECTIONS = {
-    DENSE: DENSE, STATELESS: DEFAULT_SELECTION, PAPER: PAPER_SELECTION, FIRST: DENSE}
+_SELECTIONS = {DENSE: DENSE, STATELESS: DEFAULT_SELECTION, PAPER: PAPER_SELECTION}
 _THRESHOLDS = {EVENTS: 'change_threshold', PIXELS: 'image_threshold'}
 
 
@@ -215,8 +232,10 @@ def make_policy(
 ) -> StreamPolicy:
     """Return a policy by its name, see ``kind_of``; events may lie beside their cause."""
     kind = kind_of(name)
+    if kind == FIRST:
+        return FirstFramePolicy(model, costs)
     if kind in _SELECTIONS:
-        return FramePolicy(model, costs, _SELECTIONS[kind], is_first=kind == FIRST)
+        return FramePolicy(model, costs, _SELECTIONS[kind])
     options = replace(_OPTIONS[kind], change_margin_px=margin_px)
     if kind != name:
         threshold = float(name.partition(':')[2])
