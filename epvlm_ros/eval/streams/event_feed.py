@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from epvlm_ros.activity_grid import ActivityGrid, grid_shape
+from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.eval.streams.conditions import Condition
 from epvlm_ros.events.config import EventSyncConfig
-from epvlm_ros.events.histogram.change_accumulator import ChangeAccumulator, INTERVAL_NS
 from epvlm_ros.events.packet import EventPacket, Events
 from epvlm_ros.events.packet_codecs import encode_evt3
 from epvlm_ros.events.registration import make_registration
@@ -42,30 +41,18 @@ class EventFeed:
             homography=(1.0, 0.0, shift[0], 0.0, 1.0, shift[1], 0.0, 0.0, 1.0))
         self._events = EventStream(
             config, condition.filters, make_registration(config), StreamCounters())
-        self._image_size = (stream.image_height, stream.image_width)
-        self._events.set_image_size(self._image_size)
-        self._accumulator: ChangeAccumulator | None = None
-        self._cell_size_px = 0
+        self._events.set_image_size((stream.image_height, stream.image_width))
         self._seq = 0
         self._now_ns = 0
-        self._scored_ns = 0
 
     def follow(self, frame: StreamFrame) -> tuple[ActivityGrid, ChangeScore]:
         """Return the activity since the last frame, and the running score of change."""
         start_ns = self._now_ns
         self._send(frame.events, frame.time_ns)
         activity = self._events.window(min(start_ns, frame.time_ns - 1), frame.time_ns)
-        if self._accumulator is None:
-            self._cell_size_px = activity.cell_size_px
-            per_cell = activity.cell_size_px ** 2 * self._events.pixel_density
-            self._accumulator = ChangeAccumulator(
-                grid_shape(*self._image_size, activity.cell_size_px), per_cell)
-        while self._scored_ns + INTERVAL_NS <= frame.time_ns:
-            end_ns = self._scored_ns + INTERVAL_NS
-            self._accumulator.add_interval(self._events.window(self._scored_ns, end_ns).counts)
-            self._scored_ns = end_ns
-        return activity, ChangeScore(
-            self._accumulator.scores, self._cell_size_px, *self._image_size, epoch=1)
+        score = self._events.score_until(frame.time_ns)  # its exposure begins then
+        assert score is not None
+        return activity, score
 
     def _send(self, events: Events, end_ns: int) -> None:
         """Send packets of 10 ms up to the exposure of a frame, and one that says it is reached."""

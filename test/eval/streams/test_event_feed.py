@@ -4,8 +4,11 @@ from dataclasses import replace
 
 from epvlm_ros.eval.streams.conditions import Condition
 from epvlm_ros.eval.streams.event_feed import EventFeed
-from epvlm_ros.events.config import FilterConfig
-from epvlm_ros.events.packet import Events
+from epvlm_ros.events.config import EventSyncConfig, FilterConfig
+from epvlm_ros.events.packet import EventPacket, Events
+from epvlm_ros.events.packet_codecs import encode_evt3
+from epvlm_ros.events.sync.guided_frame import Frame
+from epvlm_ros.events.sync.synchronizer import FrameSynchronizer
 from epvlm_ros.sim.rearrangement import StreamConfig, StreamFrame
 import numpy as np
 import pytest
@@ -82,3 +85,35 @@ def test_filters_are_in_the_way():
         counts.append(feed.follow(make_frame(400, events))[0].counts.sum())
     assert counts[0] == len(times)
     assert counts[1] < len(times) / 3
+
+
+def test_scores_are_those_of_a_synchronizer():
+    random = np.random.default_rng(0)
+    parts = []
+    for start_ms in (0, 400, 800):
+        num_events = int(random.integers(2000, 4000))
+        times = np.sort(random.integers(start_ms * MS + 1, (start_ms + 400) * MS, num_events))
+        is_object = random.random(num_events) < 0.3
+        x = np.where(is_object, 20 + start_ms // 100, random.integers(60, size=num_events))
+        y = np.where(is_object, 8, random.integers(40, size=num_events))
+        parts.append(Events(
+            x.astype(np.uint16), y.astype(np.uint16),
+            random.integers(2, size=num_events).astype(np.uint8), times))
+    feed, found = EventFeed(Condition(CONFIG), 0), []
+    synchronizer = FrameSynchronizer(EventSyncConfig(
+        sync_mode='common_clock', exposure_time=0.004, stamped_at='start', max_wait=0.0))
+    expected = []
+    for number, part in enumerate([NO_EVENTS, *parts]):
+        time_ns, last_ns = 400 * number * MS, 400 * max(0, number - 1) * MS
+        found.append(feed.follow(make_frame(400 * number, part))[1])
+        for start_ns, events in ((last_ns, part), (time_ns, NO_EVENTS)):
+            synchronizer.add_packet(EventPacket(
+                start_ns, 60, 40, 2 * number + (events is NO_EVENTS), 0, 'evt3',
+                encode_evt3(events, start_ns=start_ns)), 0.0)
+        synchronizer.add_frame(Frame(time_ns, 80, 120), 0.0)
+        expected += synchronizer.poll(1.0)
+    for number in (1, 2, 3):
+        change = found[number].since(found[number - 1])
+        assert change.sum() > 100
+        np.testing.assert_array_equal(
+            change, expected[number].change.since(expected[number - 1].change))
