@@ -172,16 +172,12 @@ def test_ask_names_the_stamps_of_clocks_that_differ(shared_cases, capsys, monkey
         'UTC), 1699987655.001 s or 53.9 years later: record both with stamps of one clock\n')
 
 
-@pytest.mark.parametrize(('name', 'words'), [
-    ('dvs_msgs_ros2', 'convert dvs_msgs/msg/EventArray with'),
-    ('evt21_encoding', "packets of /event_camera/events cannot be decoded: encoding 'evt21;")])
 @pytest.mark.parametrize('command', ['ask', 'calibrate'])
-def test_events_that_have_to_be_converted_are_refused_in_a_line(
-        shared_cases, command, name, words, capsys):
+def test_events_that_have_to_be_converted_are_refused_in_a_line(shared_cases, command, capsys):
     arguments = ['--question', 'what?'] if command == 'ask' else ['--output', '/no/such.yaml']
     with pytest.raises(SystemExit) as end:
-        main([command, str(shared_cases / name), *arguments])
-    assert words in end.value.code and '"epvlm convert"' in end.value.code
+        main([command, str(shared_cases / 'dvs_msgs_ros2'), *arguments])
+    assert 'convert dvs_msgs/msg/EventArray with "epvlm convert"' in end.value.code
     assert '\n' not in end.value.code and not capsys.readouterr().err
 
 

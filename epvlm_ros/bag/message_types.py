@@ -10,7 +10,6 @@ from rosbags.typesys.store import Typestore
 EVENT_PACKET_TYPE = 'event_camera_msgs/msg/EventPacket'
 # What event_camera_msgs was called at first; the same on the wire.
 EVENT_ARRAY_TYPE = 'event_array_msgs/msg/EventArray'
-CONVERTIBLE_ENCODINGS = ('evt2', 'evt21')  # of packets
 EVENT_TYPES = (EVENT_PACKET_TYPE, EVENT_ARRAY_TYPE)
 # Types of other drivers and simulators: an object for each event.
 FOREIGN_EVENT_TYPES = ('dvs_msgs/msg/EventArray', 'prophesee_event_msgs/msg/EventArray')

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
 
 from epvlm_ros.bag.message_types import (
-    COMPRESSED_IMAGE_TYPE, CONVERTIBLE_ENCODINGS, EVENT_TYPES, FOREIGN_EVENT_TYPES, IMAGE_TYPES,
+    COMPRESSED_IMAGE_TYPE, EVENT_TYPES, FOREIGN_EVENT_TYPES, IMAGE_TYPES,
     make_typestore)
 from epvlm_ros.bag.messages import BagMessage, BagTopic
 from epvlm_ros.bag.storage import find_storage, STORAGES
@@ -42,10 +42,8 @@ class BagImage(NamedTuple):
 
 def explain_encoding(encoding: str) -> str:
     """Say why event packets cannot be decoded, and what to do."""
-    remedy = ('"epvlm convert" makes a recording that can be read'
-              if encoding.partition(';')[0] in CONVERTIBLE_ENCODINGS else
-              f'convert them to one of {", ".join(ENCODINGS)}')
-    return f'encoding {clean_text(repr(encoding))} is unknown: {remedy}'
+    return (f'encoding {clean_text(repr(encoding))} is unknown: record one of '
+            f'{", ".join(ENCODINGS)}')
 
 
 class BagReader:

@@ -154,7 +154,7 @@ class Fuzzer:
         """Expect packets of another size or encoding to be refused, with nothing done."""
         before = vars(decoder.counters).copy()
         width, encoding = packet.width, packet.encoding
-        wrong = [(width + 1, encoding), (-1, encoding), (width, 'evt2'), (width, '')]
+        wrong = [(width + 1, encoding), (-1, encoding), (width, 'evt4'), (width, '')]
         wrong_width, wrong_encoding = wrong[packet.events.size % 4]
         packet = EventPacket(
             0, wrong_width, packet.height, 0, 0, wrong_encoding, packet.events.tobytes())
@@ -171,6 +171,8 @@ class Fuzzer:
         if not decoder.width or not decoder.height:
             return
         words, word_type = {
+            'evt2': ([0x80000040, 0x10800000, 0x00800000], '<u4'),
+            'evt21': ([0x80000040 << 32, 0x10800000 << 32 | 1, 0x00800000 << 32 | 1], '<u8'),
             'evt3': ([0x8001, 0x6002, 0x0000, 0x2800, 0x3000, 0x5001], '<u2'),
             'libcaer_cmp': ([0x0001, 0x1002, 0x2000, 0x3800, 0x4000, 0x5001], '<u2'),
             'libcaer': ([4098 << 32 | 3, 4098 << 32 | 1], '<u8'),
@@ -186,8 +188,9 @@ class Fuzzer:
         else:
             assert events.x.tolist() == events.y.tolist() == [0, 0]
             assert events.polarity.tolist() == [1, 0]
-            # The garbage before may have moved an evt3 stream on by whole wraps of its time.
-            wrap_ns = 2 ** 24 * 1000 if self.encoding == 'evt3' else 1 << 62
+            # The garbage before may have moved a stream on by whole wraps of its time.
+            wrap_ns = {'evt2': 2 ** 34 * 1000, 'evt21': 2 ** 34 * 1000,
+                       'evt3': 2 ** 24 * 1000}.get(self.encoding, 1 << 62)
             assert (events.t_ns % wrap_ns).tolist() == [4_098_000] * 2
             assert decoder.accumulate(packet, bins).num_events == 2
 

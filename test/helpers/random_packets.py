@@ -20,7 +20,8 @@ def random_packets(
     """
     random = np.random.default_rng(seed)
     make_words = {
-        'evt3': _Evt3Words, 'libcaer_cmp': _LibcaerCmpWords, 'libcaer': _LibcaerWords,
+        'evt2': _Evt2Words, 'evt21': _Evt21Words, 'evt3': _Evt3Words,
+        'libcaer_cmp': _LibcaerCmpWords, 'libcaer': _LibcaerWords,
         'mono': _MonoWords, 'trigger': _MonoWords}[encoding](random, is_dense)
     packets = []
     for seq in range(num_packets):
@@ -28,7 +29,7 @@ def random_packets(
         words = make_words(num_words)
         payload = words.astype(words.dtype.newbyteorder('>' if is_bigendian else '<')).tobytes()
         if random.random() < 0.1:
-            payload += b'\xA5' * int(random.integers(1, 2 if words.dtype.itemsize == 2 else 4))
+            payload += b'\xA5' * int(random.integers(1, min(words.dtype.itemsize, 4)))
         time_base = seq * 2_000_000 if is_dense else int(random.integers(0, 1 << 60))
         packets.append(EventPacket(
             seq, WIDTH, HEIGHT, seq, time_base, encoding, payload, is_bigendian))
@@ -40,6 +41,37 @@ class _Words:
 
     def __init__(self, random: np.random.Generator, is_dense: bool) -> None:
         self.random, self.is_dense = random, is_dense
+
+
+class _Evt2Words(_Words):
+    """Words in the proportions of a stream, with steps back, wraps and garbage."""
+
+    time_high = 2 ** 28 - 40
+
+    def __call__(self, num_words: int) -> np.ndarray:
+        codes = self.random.choice(
+            [0, 1, 8, 10, 14, 15, 2, 9], num_words,
+            p=[.35, .35, .18, .06, .01, .01, .02, .02])
+        return np.array([code << 28 | self.value(code) for code in codes.tolist()], np.uint32)
+
+    def value(self, code: int) -> int:
+        random = self.random
+        if code == 8:
+            steps = [0, 1, 1, 2] if self.is_dense else [0, 1, 1, 7, -1, -3, 2 ** 27 + 9, 3000]
+            self.time_high = (self.time_high + int(random.choice(steps))) % 2 ** 28
+            return self.time_high
+        x, y = random.integers(0, 48, 2).tolist()
+        return int(random.integers(0, 64)) << 22 | x << 11 | y
+
+
+class _Evt21Words(_Evt2Words):
+    """The same with a mask of 32 pixels."""
+
+    def __call__(self, num_words: int) -> np.ndarray:
+        upper = super().__call__(num_words).astype(np.uint64)
+        mask = self.random.integers(0, 2 ** 32, num_words, np.uint64)
+        return upper << np.uint64(32) | mask & self.random.integers(
+            0, 2 ** 32, num_words, np.uint64)
 
 
 class _Evt3Words(_Words):

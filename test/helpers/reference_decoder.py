@@ -100,6 +100,56 @@ class Evt3:
             output.add(x, self.y, polarity, self.time_ns())
 
 
+class Evt2:
+    """Evt2: words of 32 bits; ``high`` is None until the stream has told it."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.size = width, height
+        self.high: int | None = None
+        self.wraps = 0
+
+    def decode(self, payload: bytes, time_base: int = 0) -> Output:
+        output = Output(*self.size)
+        for word, in struct.iter_unpack('<I', payload[:len(payload) // 4 * 4]):
+            self.step(word, [0], output)
+        return output
+
+    def step(self, word: int, pixels: list[int], output: Output) -> None:
+        code = word >> 28
+        if code == 8:
+            self.set_high(word % 2 ** 28)
+        elif code in (0, 1, 10) and self.high is None:
+            output.tally['num_before_time'] += 1
+        elif code in (0, 1, 10):
+            assert self.high is not None
+            t_ns = ((self.wraps * 2 ** 28 + self.high) * 64 + (word >> 22) % 64) * 1000
+            if code == 10:
+                output.triggers.append((t_ns, word % 2, (word >> 8) % 32))
+            else:
+                for pixel in pixels:
+                    output.add((word >> 11) % 2048 + pixel, word % 2048, code, t_ns)
+        elif code not in (14, 15):
+            output.tally['num_unknown_words'] += 1
+
+    def set_high(self, value: int) -> None:
+        if self.high is not None:
+            if self.high - value > 2 ** 27:
+                self.wraps += 1
+            elif self.wraps and value - self.high > 2 ** 27:
+                self.wraps -= 1
+        self.high = value
+
+
+class Evt21(Evt2):
+    """Evt2.1: words of 64 bits, the upper half as in Evt2, then a bit for each of 32 pixels."""
+
+    def decode(self, payload: bytes, time_base: int = 0) -> Output:
+        output = Output(*self.size)
+        for word, in struct.iter_unpack('<Q', payload[:len(payload) // 8 * 8]):
+            self.step(word >> 32, [bit for bit in range(32) if word >> bit & 1], output)
+        return output
+
+
 class LibcaerCmp:
     """libcaer_cmp; each packet stands alone."""
 
@@ -198,6 +248,6 @@ class Trigger64:
 
 
 REFERENCES = {
-    'evt3': Evt3, 'libcaer_cmp': LibcaerCmp, 'libcaer': Libcaer, 'mono': Mono,
-    'trigger': Trigger64,
+    'evt2': Evt2, 'evt21': Evt21, 'evt3': Evt3, 'libcaer_cmp': LibcaerCmp, 'libcaer': Libcaer,
+    'mono': Mono, 'trigger': Trigger64,
 }

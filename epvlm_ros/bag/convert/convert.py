@@ -42,8 +42,8 @@ def convert(
     """
     Convert a recording to a new rosbag2 folder in MCAP.
 
-    Events become packets of encoding ``mono``, which keeps every time to the ns, but for a .raw
-    of EVT3, whose words are kept. ``progress`` wraps the messages, and is given their number, 0
+    Events become packets of encoding ``mono``, which keeps every time to the ns, but for a .raw,
+    whose words are kept. ``progress`` wraps the messages, and is given their number, 0
     where it is not known. ``size`` (width, height) and ``time_unit`` are for files that do not
     say them.
 
@@ -118,8 +118,8 @@ class _Writer:
         num_on = int(batch.events.polarity.sum(dtype=np.int64))
         counts[0] += batch.events.polarity.size - num_on
         counts[1] += num_on
-        if batch.evt3:
-            self._write_packet(batch, batch.stamp_ns, 0, 'evt3', batch.evt3)
+        if batch.payload:
+            self._write_packet(batch, batch.stamp_ns, 0, batch.encoding, batch.payload)
             return
         for start_ns, events in _split(batch.events):
             first_ns = int(batch.events.t_ns[0]) if batch.events.t_ns.size else start_ns

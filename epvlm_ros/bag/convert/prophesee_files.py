@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, Iterator
 
-from epvlm_ros.bag.convert.evt2 import WORD_DECODERS
 from epvlm_ros.bag.convert.sources import EventBatch, split_in_time
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.packet import EventPacket, Events
@@ -13,8 +12,6 @@ from epvlm_ros.events.packet_codecs import make_decoder
 import numpy as np
 
 TOPIC, FRAME_ID = '/event_camera/events', 'event_camera'
-_EVT3_PACKET_SIZE = 8192  # bytes, of the order of what drivers send
-_STEP_SIZE = 1 << 20
 _ENCODINGS = {'EVT2': 'evt2', 'EVT21': 'evt21', 'EVT3': 'evt3',
               '2.0': 'evt2', '2.1': 'evt21', '3.0': 'evt3'}
 _DAT_RECORD = np.dtype([('t_us', '<u4'), ('word', '<u4')])
@@ -23,6 +20,8 @@ _DAT_CD_EVENTS = (0, 12)  # types
 
 class _PropheseeFile:
     """The header of a file, and its size from there or as it was given."""
+
+    _step_size: int  # bytes that are read at once
 
     def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
         self.problems: list[str] = []
@@ -33,7 +32,7 @@ class _PropheseeFile:
         self._path = path
         self._fields = self._read_header()
         self.size = size or self._find_size()  # width, height
-        self.num_steps = -(-path.stat().st_size // _STEP_SIZE)
+        self.num_steps = -(-path.stat().st_size // self._step_size)
 
     def close(self) -> None:
         """Close the file."""
@@ -69,7 +68,9 @@ class _PropheseeFile:
 
 
 class RawFile(_PropheseeFile):
-    """A .raw file; EVT3 is kept word by word, with its triggers."""
+    """A .raw file, whose words are kept, with its triggers."""
+
+    _step_size = 8192  # of the order of what drivers send in a packet
 
     def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
         super().__init__(path, size)
@@ -85,33 +86,27 @@ class RawFile(_PropheseeFile):
         self._encoding = encoding
 
     def __iter__(self) -> Iterator[EventBatch]:
-        return self._read_evt3() if self._encoding == 'evt3' else self._read_words()
-
-    def _read_evt3(self) -> Iterator[EventBatch]:
-        decoder = make_decoder('evt3', *self.size)
+        decoder = make_decoder(self._encoding, *self.size)
         last_ns = 0
-        while data := self._file.read(_EVT3_PACKET_SIZE):
+        while data := self._file.read(self._step_size):
             packet = EventPacket(
-                0, *self.size, 0, 0, 'evt3', np.frombuffer(data, np.uint8))
+                0, *self.size, 0, 0, self._encoding, np.frombuffer(data, np.uint8))
             events = decoder.decode(packet).events
             first_ns = int(events.t_ns[0]) if events.t_ns.size else last_ns
             last_ns = int(events.t_ns[-1]) if events.t_ns.size else last_ns
-            yield EventBatch(TOPIC, last_ns, first_ns, FRAME_ID, *self.size, events, data)
+            yield EventBatch(TOPIC, last_ns, first_ns, FRAME_ID, *self.size, events,
+                             self._encoding, data)
         if outside := decoder.counters.num_out_of_range:
             self.problems.append(
                 f'{outside} events are outside of {self.size[0]} x {self.size[1]} pixels')
-
-    def _read_words(self) -> Iterator[EventBatch]:
-        decoder = WORD_DECODERS[self._encoding]()
-        while data := self._file.read(_STEP_SIZE):
-            for part in split_in_time(decoder.decode(data)):
-                yield _to_batch(part, self.size)
-        if decoder.num_triggers:
-            self.problems.append(f'{decoder.num_triggers} trigger edges are left out')
+        if decoder.counters.num_truncated_bytes:
+            self.problems.append(f'{self._path} ends within a word')
 
 
 class DatFile(_PropheseeFile):
     """A .dat file of events of 8 bytes."""
+
+    _step_size = 1 << 20
 
     def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
         super().__init__(path, size)
@@ -121,7 +116,7 @@ class DatFile(_PropheseeFile):
             raise ValueError(f'{path} does not hold events of 8 bytes: give a .dat of CD events')
 
     def __iter__(self) -> Iterator[EventBatch]:
-        while data := self._file.read(_STEP_SIZE):
+        while data := self._file.read(self._step_size):
             size = _DAT_RECORD.itemsize
             records = np.frombuffer(data, _DAT_RECORD, len(data) // size)
             if len(data) % size:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Iterator, NamedTuple
 
 from epvlm_ros.bag.convert.event_arrays import (
     EventArray, parse_cdr_event_array, parse_ros1_event_array)
-from epvlm_ros.bag.convert.evt2 import WORD_DECODERS
-from epvlm_ros.bag.message_types import EVENT_TYPES, FOREIGN_EVENT_TYPES, make_typestore
+from epvlm_ros.bag.message_types import FOREIGN_EVENT_TYPES, make_typestore
 from epvlm_ros.bag.messages import BagMessage
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.events.packet import Events
@@ -22,7 +21,7 @@ class EventBatch(NamedTuple):
     """
     Events of one sensor; ``stamp_ns`` is the ROS time of the first one.
 
-    ``evt3`` are the words that they were decoded from, where these can be kept.
+    ``payload`` is what they were decoded from, of ``encoding``, where it can be kept.
     """
 
     topic: str
@@ -32,7 +31,8 @@ class EventBatch(NamedTuple):
     width: int
     height: int
     events: Events
-    evt3: bytes = b''
+    encoding: str = ''
+    payload: bytes = b''
 
 
 def split_in_time(events: Events) -> Iterator[Events]:
@@ -45,22 +45,19 @@ def split_in_time(events: Events) -> Iterator[Events]:
 
 class BagSource:
     """
-    A rosbag2: event arrays of other drivers and packets of EVT2 and EVT2.1 become batches.
+    A rosbag2: event arrays of other drivers become batches.
 
     What cannot be used is in ``problems``. Raises a ValueError if the recording cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self._bag = BagReader(path)
-        self._decoders: dict[str, Any] = {}
         self.num_steps = self._bag.num_messages
 
     @property
     def problems(self) -> list[str]:
         """Return a line for whatever could not be read so far."""
-        num_triggers = sum(decoder.num_triggers for decoder in self._decoders.values())
-        return [*self._bag.problems,
-                *([f'{num_triggers} trigger edges are left out'] if num_triggers else [])]
+        return self._bag.problems
 
     def close(self) -> None:
         """Close the recording."""
@@ -74,17 +71,7 @@ class BagSource:
         if message.type_name in FOREIGN_EVENT_TYPES:
             return _to_batch(message.topic, message.record_time_ns,
                              parse_cdr_event_array(message.data))
-        if message.type_name not in EVENT_TYPES:
-            return message
-        packet = self._bag.packet(message)
-        encoding = packet.encoding.partition(';')[0]
-        if encoding not in WORD_DECODERS:
-            return message
-        decoder = self._decoders.setdefault(message.topic, WORD_DECODERS[encoding]())
-        header = self._bag.deserialize(message.data, message.type_name).header
-        return EventBatch(
-            message.topic, message.record_time_ns, packet.stamp_ns, header.frame_id,
-            packet.width, packet.height, decoder.decode(packet.events))
+        return message
 
 
 class Ros1BagSource:

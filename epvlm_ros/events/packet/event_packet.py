@@ -135,9 +135,14 @@ def as_payload(data: Any) -> np.ndarray:
 
 
 def packet_from_message(message: Any) -> EventPacket:
-    """Make a packet of an EventPacket message of rclpy or rosbags; its payload is not copied."""
+    """
+    Make a packet of an EventPacket message of rclpy or rosbags; its payload is not copied.
+
+    Some drivers publish the whole format of Prophesee, 'evt21;height=720;width=1280': the encoding
+    is its name.
+    """
     return EventPacket(
         stamp_ns=stamp_to_ns(message.header.stamp),
         width=int(message.width), height=int(message.height), seq=int(message.seq),
-        time_base=int(message.time_base), encoding=str(message.encoding),
+        time_base=int(message.time_base), encoding=str(message.encoding).partition(';')[0],
         events=message.events, is_bigendian=bool(message.is_bigendian))

@@ -6,6 +6,7 @@ A decoder returns all events (``decode``) or counts them into activity bins (``a
 
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.packet_codecs.decoder import PacketDecoder
+from epvlm_ros.events.packet_codecs.evt2 import Evt21Decoder, Evt2Decoder
 from epvlm_ros.events.packet_codecs.evt3 import Evt3Decoder
 from epvlm_ros.events.packet_codecs.evt3_encoder import encode_evt3
 from epvlm_ros.events.packet_codecs.libcaer import LibcaerDecoder
@@ -15,7 +16,8 @@ from epvlm_ros.events.packet_codecs.trigger import TriggerDecoder
 
 _DECODERS: dict[str, type[PacketDecoder]] = {
     decoder.encoding: decoder for decoder in (
-        Evt3Decoder, LibcaerDecoder, LibcaerCmpDecoder, MonoDecoder, TriggerDecoder)
+        Evt2Decoder, Evt21Decoder, Evt3Decoder, LibcaerDecoder, LibcaerCmpDecoder, MonoDecoder,
+        TriggerDecoder)
 }
 ENCODINGS: tuple[str, ...] = tuple(_DECODERS)
 
@@ -31,6 +33,6 @@ def make_decoder(encoding: str, width: int, height: int) -> PacketDecoder:
     if encoding not in _DECODERS:
         raise ValueError(
             f'encoding {clean_text(encoding)!r} cannot be read, only {", ".join(ENCODINGS)}: set '
-            'the driver of the event camera to one of these; epvlm convert makes them of '
+            'the driver of the event camera to one of these; epvlm convert makes them of other '
             'recordings')
     return _DECODERS[encoding](width, height)

@@ -57,6 +57,7 @@ class PacketDecoder(ABC):
     _is_vertical: ClassVar[bool] = False
     _counts_pixels: ClassVar[bool] = False  # whether `_count_words` is there
     _uses_time_base: ClassVar[bool] = True
+    _runs_per_word: ClassVar[int] = 1  # at most
 
     def __init__(self, width: int, height: int) -> None:
         if not (0 <= width <= MAX_SENSOR_SIDE and 0 <= height <= MAX_SENSOR_SIDE):
@@ -198,8 +199,8 @@ class PacketDecoder(ABC):
         if not 0 <= time_base <= _MAX_TIME_BASE_NS:
             self.counters.num_invalid += words.size
             words, time_base = words[:0], 0
-        if self._runs.size < words.size:
-            self._runs = np.empty(words.size, RUN_DTYPE)
+        if self._runs.size < words.size * self._runs_per_word:
+            self._runs = np.empty(words.size * self._runs_per_word, RUN_DTYPE)
             self._triggers = np.empty(words.size, TRIGGER_DTYPE)
         return words, time_base
 

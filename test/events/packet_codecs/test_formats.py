@@ -236,6 +236,51 @@ def test_aligned_payloads_are_read_in_place_and_others_copied_once(encoding):
         assert words.flags.aligned and not words.flags.writeable
 
 
+def test_evt2_words():
+    event = 1 << 28 | 2 << 22 | 5 << 11 | 6  # on at (5, 6), 2 us after the upper part
+    words = [event, 8 << 28 | 3, event, 10 << 28 | 3 << 22 | 4 << 8 | 1, 640 << 11, 14 << 28,
+             9 << 28, 8 << 28 | 3]
+    decoder = make_decoder('evt2', 640, 480)
+    decoded = decoder.decode(packet('evt2', struct.pack('<8I', *words) + b'ab', 2 ** 64 - 1))
+    assert tuples(decoded) == [(5, 6, 1, 194 * US)]
+    assert [values.tolist() for values in decoded.triggers] == [[195 * US], [1], [4]]
+    counters = decoder.counters
+    assert (counters.num_before_time, counters.num_out_of_range) == (1, 1)
+    assert (counters.num_unknown_words, counters.num_truncated_bytes) == (1, 2)
+    # The last event was at 192 us, outside; the time before it is not taken back.
+    assert (decoder.first_time_ns, decoder.last_time_ns) == (192 * US, 192 * US)
+    # The upper part is kept, and wraps after 2 ** 28.
+    later = struct.pack('<4I', event, 8 << 28 | 2 ** 28 - 1, 8 << 28 | 0, event)
+    assert [t for *_, t in tuples(decoder.decode(packet('evt2', later)))] == [
+        194 * US, (2 ** 34 + 2) * US]
+    decoder.reset()
+    assert tuples(decoder.decode(packet('evt2', struct.pack('<I', event)))) == []
+
+
+def test_evt21_words():
+    event = (0 << 28 | 2 << 22 | 5 << 11 | 6) << 32 | 1 << 31 | 0b101
+    words = [event, (8 << 28 | 3) << 32, event, (10 << 28 | 3 << 22 | 4 << 8 | 1) << 32]
+    decoder = make_decoder('evt21', 36, 480)
+    decoded = decoder.decode(packet('evt21', struct.pack('<4Q', *words), width=36))
+    assert tuples(decoded) == [(5, 6, 0, 194 * US), (7, 6, 0, 194 * US)]
+    assert [values.tolist() for values in decoded.triggers] == [[195 * US], [1], [4]]
+    assert decoder.counters.num_out_of_range == 1  # column 36
+    # Packets of 32 pixels in every word.
+    full = struct.pack('<9Q', *[(2 << 22) << 32 | 0xFFFFFFFF] * 9)
+    assert len(tuples(decoder.decode(packet('evt21', full, width=36)))) == 9 * 32
+
+
+def test_the_format_of_a_driver_with_its_size_is_an_encoding():
+    class Message:
+        class header:
+            class stamp:
+                sec, nanosec = 1, 2
+        width, height, seq, time_base, is_bigendian = 240, 180, 3, 0, False
+        encoding, events = 'evt21;height=180;width=240', b''
+
+    assert packet_from_message(Message).encoding == 'evt21'
+
+
 def test_libcaer_cmp_words():
     base = 1_700_000_000_000_000_000
     decoder = make_decoder('libcaer_cmp', 640, 480)
@@ -328,8 +373,8 @@ def test_evt3_does_not_use_the_time_base():
 
 
 def test_mistakes_of_the_caller():
-    with pytest.raises(ValueError, match="'evt2' cannot be read, only evt3, libcaer, .*convert"):
-        make_decoder('evt2', 1, 1)
+    with pytest.raises(ValueError, match="'evt4' cannot be read, only evt2, evt21, .*convert"):
+        make_decoder('evt4', 1, 1)
     with pytest.raises(ValueError, match='-1 x 5'):
         make_decoder('evt3', -1, 5)
     decoder = make_decoder('evt3', 640, 480)

@@ -50,12 +50,13 @@ def test_large_random_payloads(encoding):
     for num_bytes in (1 << 20, 65_537, 3):
         payload = random.integers(0, 256, num_bytes).astype(np.uint8)
         events, _ = decoder.decode(EventPacket(0, 2048, 2048, 0, 0, encoding, payload))
-        # No word of 16 bits holds more than 12 events.
+        # No word of 16 bits holds more than 12 events, none of 64 more than 32.
         assert events.x.size <= num_bytes // 2 * 12
         assert np.all(events.x < 2048) and np.all(events.y < 2048)
     assert decoder.counters.num_packets == 3
-    is_words = encoding in ('evt3', 'libcaer_cmp')
-    assert decoder.counters.num_truncated_bytes == (1 + 1 if is_words else 1 + 3)
+    # Of 65,537 and 3 bytes.
+    assert decoder.counters.num_truncated_bytes == (
+        1 + 1 if encoding in ('evt3', 'libcaer_cmp') else 1 + 3)
 
 
 @pytest.mark.parametrize('encoding', ENCODINGS)

@@ -40,6 +40,10 @@ def test_decode_equals_the_reference(encoding):
     check_counters(decoder, totals, NUM_PACKETS)
     # The random streams have to reach what they are for.
     reached = {
+        'evt2': ('num_events', 'num_triggers', 'num_out_of_range', 'num_before_time',
+                 'num_unknown_words', 'num_truncated_bytes'),
+        'evt21': ('num_events', 'num_triggers', 'num_out_of_range', 'num_before_time',
+                  'num_unknown_words', 'num_truncated_bytes'),
         'evt3': ('num_events', 'num_triggers', 'num_out_of_range', 'num_before_time',
                  'num_unknown_words', 'num_truncated_bytes'),
         'libcaer_cmp': ('num_events', 'num_out_of_range', 'num_before_time',
@@ -53,7 +57,7 @@ def add_totals(totals, encoding, packet, expected):
     totals.update(expected.tally)
     totals['num_events'] += len(expected.events)
     totals['num_triggers'] += len(expected.triggers)
-    word_size = 2 if encoding in ('evt3', 'libcaer_cmp') else 8
+    word_size = {'evt2': 4, 'evt3': 2, 'libcaer_cmp': 2}.get(encoding, 8)
     totals['num_truncated_bytes'] += packet.events.size % word_size
 
 
