@@ -10,6 +10,7 @@ import os
 import signal
 from typing import Any
 
+import cv2
 from epvlm_ros.eval.answer_file import AnswerFile, Record
 from epvlm_ros.eval.streams.conditions import CONDITIONS
 from epvlm_ros.eval.streams.model import StreamModel
@@ -119,6 +120,7 @@ _runners: list[StreamRunner] = []  # of this process
 
 def _start_process(job: StreamJob, num_threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends all others
+    cv2.setNumThreads(num_threads)
     _runners.append(job.make_runner(num_threads))
 
 
