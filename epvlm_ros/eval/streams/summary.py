@@ -39,7 +39,7 @@ def summarise(streams: list[list[Record]], description: dict[str, Any]) -> Summa
         dense accuracy and differences, with 95% intervals of a paired bootstrap over scenes, for
         all questions and ``by_group``; FLOPs and tokens a frame as shares of dense ones, with and
         without the first frame; tokens that show what is no longer there; and the course of
-        accuracy and FLOPs over the stream.
+        all three over the stream.
 
     """
     names = list(dict.fromkeys(records[0]['condition'] for records in streams))
@@ -106,16 +106,22 @@ def _count_costs(name: str, heads: list[Record]) -> Summary:
     kept: Callable[[str], float] = lambda key: float(np.mean([
         value for item in spent for value, alone in zip(item[key][1:], item['is_alone'][1:])
         if not alone] or [0.0]))
-    longest = max(len(item['flops']) for item in spent)
+    flops = [np.divide(head['spent'][name]['flops'], head['flops_dense']) for head in heads]
     return {
         'flops_share': mean('flops', 'flops_dense', 0),
         'flops_share_after_first': mean('flops', 'flops_dense', 1),
         'tokens_share_after_first': mean('num_tokens', 'tokens', 1),
         'frames_alone': float(np.mean([alone for item in spent for alone in item['is_alone']])),
         'outdated_tokens': kept('num_outdated'), 'admitted_tokens': kept('num_admitted'),
-        'flops_by_frame': [float(np.mean([
-            head['spent'][name]['flops'][frame] / head['flops_dense'] for head in heads
-            if frame < len(head['spent'][name]['flops'])])) for frame in range(longest)]}
+        'flops_by_frame': _mean_by_frame(flops),
+        'outdated_by_frame': _mean_by_frame([np.array(item['num_outdated']) for item in spent])}
+
+
+def _mean_by_frame(streams: list[np.ndarray]) -> list[float]:
+    """Return the mean over streams, which may end early, frame by frame."""
+    longest = max(map(len, streams))
+    return [float(np.mean([values[frame] for values in streams if frame < len(values)]))
+            for frame in range(longest)]
 
 
 def _follow(right: np.ndarray, updates: np.ndarray, bootstrap: PairedBootstrap) -> Summary:

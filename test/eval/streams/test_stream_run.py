@@ -92,6 +92,7 @@ def test_a_summary_by_hand():
     assert memory['tokens_share_after_first'] == 0.25
     assert memory['flops_by_frame'][:2] == [0.5, 0.05]
     assert memory['outdated_tokens'] == 3.0
+    assert memory['outdated_by_frame'] == [0.0] + 8 * [3.0]
     assert memory['accuracy_by_update'][4]['value'] == 1.0
     assert memory['accuracy_by_update'][8]['value'] == 0.5
     assert memory['drift'] is None
