@@ -45,7 +45,10 @@ setup(
         ('share/' + package_name + '/config', glob('config/*.yaml')),
     ],
     install_requires=['setuptools'],
-    extras_require={'test': ['pytest']},  # by this, colcon test takes pytest
+    extras_require={
+        'test': ['pytest'],  # by this, colcon test takes pytest
+        'convert': ['aedat', 'h5py', 'hdf5plugin'],
+    },
     zip_safe=False,
     maintainer='epvlm_ros maintainers',
     maintainer_email='maintainers@epvlm-ros.org',

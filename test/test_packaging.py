@@ -56,7 +56,8 @@ def test_other_builds_go_on(set_up, words, tmp_path):
         (packages / 'epvlm_interfaces').touch()
     result = set_up(words, AMENT_PREFIX_PATH=f'/nowhere{os.pathsep}{tmp_path / "prefix"}')
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "built {'test': ['pytest']}\n"
+    assert result.stdout == (
+        "built {'test': ['pytest'], 'convert': ['aedat', 'h5py', 'hdf5plugin']}\n")
 
 
 def test_interfaces_on_the_path_of_python_are_found(set_up, tmp_path):

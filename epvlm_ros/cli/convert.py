@@ -11,8 +11,9 @@ def add_convert_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument(
         'source', type=Path, help='rosbag2 (folder, .db3 or .mcap) or .bag of ROS 1 with '
-        'dvs_msgs/EventArray or prophesee_event_msgs/EventArray, .raw or .dat of Prophesee, or '
-        '.npz, text or (with h5py) HDF5 of time, x, y, polarity')
+        'dvs_msgs/EventArray or prophesee_event_msgs/EventArray, .raw or .dat of Prophesee, '
+        '.npz, text or (with h5py) HDF5 of time, x, y, polarity, a folder of DSEC, or (with '
+        'aedat) .aedat4')
     parser.add_argument('target', type=Path, help='folder to make')
     parser.add_argument('--size', type=_parse_size, metavar='WIDTHxHEIGHT',
                         help='of the sensor in pixels, for files that do not say it')

@@ -9,9 +9,11 @@ from pathlib import Path
 import shutil
 from typing import Any, Callable, Iterable, Iterator
 
+from epvlm_ros.bag.convert.aedat_file import AedatFile
+from epvlm_ros.bag.convert.dsec import DsecSequence, is_dsec
 from epvlm_ros.bag.convert.event_tables import EventTable, HDF5_SUFFIXES
 from epvlm_ros.bag.convert.prophesee_files import DatFile, RawFile
-from epvlm_ros.bag.convert.sources import BagSource, EventBatch, Ros1BagSource
+from epvlm_ros.bag.convert.sources import BagSource, EventBatch, ImageFrame, Ros1BagSource
 from epvlm_ros.bag.message_types import make_typestore
 from epvlm_ros.bag.writer import BagWriter
 from epvlm_ros.clean_text import clean_text
@@ -76,9 +78,9 @@ def _open(source: Path, size: tuple[int, int] | None, time_unit: str) -> Any:
     if source.suffix == '.dat':
         return DatFile(source, size)
     if source.suffix == '.aedat4':
-        raise ValueError(
-            f'{source} is AEDAT 4, which is not read: save it as .npz or text of time, x, y and '
-            'polarity, for example with dv-processing or the package aedat')
+        return AedatFile(source)
+    if is_dsec(source):
+        return DsecSequence(source, size)
     if source.suffix in _TABLES:
         return EventTable(source, size, time_unit)
     if source.suffix == '.bag':
@@ -102,6 +104,11 @@ class _Writer:
         for content in contents:
             if isinstance(content, EventBatch):
                 self._write_events(content)
+            elif isinstance(content, ImageFrame):
+                self._writer.write_image(
+                    content.topic, content.stamp_ns, content.pixels, content.record_time_ns,
+                    content.frame_id, content.encoding)
+                self._result.num_copied[content.topic] += 1
             elif content.type_name in known:
                 self._writer.write_raw(*content)
                 self._result.num_copied[content.topic] += 1

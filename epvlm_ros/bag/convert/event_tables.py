@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 import warnings
@@ -10,6 +10,7 @@ import zipfile
 
 from epvlm_ros.bag.convert.prophesee_files import FRAME_ID, TOPIC
 from epvlm_ros.bag.convert.sources import EventBatch, split_in_time
+from epvlm_ros.bag.convert.text_rows import parse_text_rows
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.packet import Events
 import numpy as np
@@ -17,7 +18,8 @@ import numpy as np
 _NAMES = {'x': ('x', 'xs'), 'y': ('y', 'ys'), 'polarity': ('p', 'ps', 'pol', 'polarity'),
           't': ('t', 'ts', 'time', 'timestamp', 'timestamps')}
 _NS = {'s': 10 ** 9, 'ms': 10 ** 6, 'us': 1000, 'ns': 1}
-_NUM_LINES, _NUM_ROWS = 100_000, 1_000_000  # at once
+_TEXT_SIZE, _NUM_ROWS = 1 << 19, 1_000_000  # bytes and rows at once
+_MAX_WHOLE = 2 ** 63
 HDF5_SUFFIXES = ('.h5', '.hdf5')
 
 
@@ -70,30 +72,15 @@ class EventTable:
         yield [self._find(found, column) for column in ('t', 'x', 'y', 'polarity')]
 
     def _read_hdf5(self) -> Iterator[list[np.ndarray]]:
-        try:
-            import h5py
-        except ImportError:
-            raise ValueError(
-                f'{self._path} needs h5py: run pip install h5py, and hdf5plugin for files that '
-                'are compressed by Blosc as those of DSEC') from None
-        try:
-            import hdf5plugin  # noqa: F401  adds compressions to h5py
-        except ImportError:
-            pass
-        try:
-            with h5py.File(self._path, 'r') as file:
-                group = file['events'] if 'events' in file else file
-                found = {name.lower(): item for name, item in group.items()
-                         if isinstance(item, h5py.Dataset)}
-                offset = int(file['t_offset'][()]) if 't_offset' in file else 0
-                columns = [self._find(found, column) for column in ('t', 'x', 'y', 'polarity')]
-                for start in range(0, len(columns[0]), _NUM_ROWS):
-                    t, *others = (column[start:start + _NUM_ROWS] for column in columns)
-                    yield [t.astype(np.int64) + offset if offset else t, *others]
-        except (OSError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'{self._path} cannot be read as HDF5 of events: {error} (files that are '
-                'compressed by Blosc need hdf5plugin)') from None
+        with open_hdf5(self._path) as file:
+            group = file['events'] if 'events' in file else file
+            found = {name.lower(): item for name, item in group.items()
+                     if hasattr(item, 'dtype')}
+            offset = int(file['t_offset'][()]) if 't_offset' in file else 0
+            columns = [self._find(found, column) for column in ('t', 'x', 'y', 'polarity')]
+            for start in range(0, len(columns[0]), _NUM_ROWS):
+                t, *others = (column[start:start + _NUM_ROWS] for column in columns)
+                yield [t.astype(np.int64) + offset if offset else t, *others]
 
     def _find(self, arrays: dict[str, Any], column: str) -> Any:
         for name in _NAMES[column]:
@@ -104,23 +91,35 @@ class EventTable:
             f'{clean_text(", ".join(sorted(arrays)))}')
 
     def _read_text(self) -> Iterator[list[np.ndarray]]:
-        with self._path.open() as lines:
-            while part := list(itertools.islice(lines, _NUM_LINES)):
-                part = [line for line in part if line.strip() and line[0] not in '#%']
-                if not part:
-                    continue
-                columns = self._parse_lines(part)
+        with self._path.open('rb') as file:
+            while block := file.read(_TEXT_SIZE):
+                columns, has_points = self._parse_block(block + file.readline())
                 t = columns[0]
-                # 16 digits and more are no exact float.
-                if not (t % 1.0).any() and t.max() < 1e15:
+                if not t.size:
+                    continue
+                if not (t % 1).any() and t.max() < _MAX_WHOLE:
                     # '10.0' is whole, but its unit is not that of '10'.
-                    if self._unit or not _have_points(part):
+                    if self._unit or not has_points:
                         columns[0] = t.astype(np.int64)
                 elif self._has_default_us:
                     raise ValueError(
                         f'{self._path} has whole numbers as times first and other ones later: '
                         'give --time-unit')
                 yield columns
+
+    def _parse_block(self, block: bytes) -> tuple[list[np.ndarray], bool]:
+        """Return the columns, and whether a time has a point."""
+        rows = parse_text_rows(block)
+        if rows is not None:
+            has_points = bool((rows.places >= 0).any())
+            t = rows.mantissa
+            if has_points:  # 64 bits of digits, where the machine has them
+                t = t / np.longdouble(10) ** np.maximum(rows.places, 0)
+            return [t, *rows.others.T], has_points
+        lines = [line for line in block.decode(errors='replace').splitlines()
+                 if line.strip() and line[0] not in '#%']
+        return self._parse_lines(lines), any(
+            '.' in line.replace(',', ' ').split()[0] for line in lines)
 
     def _parse_lines(self, lines: list[str]) -> list[np.ndarray]:
         text = ' '.join(lines).replace(',', ' ')
@@ -158,5 +157,23 @@ class EventTable:
                       t_ns)
 
 
-def _have_points(lines: list[str]) -> bool:
-    return any('.' in line.replace(',', ' ').split()[0] for line in lines)
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """Open a file for reading; a ValueError where h5py is missing or it cannot be read."""
+    try:
+        import h5py
+    except ImportError:
+        raise ValueError(
+            f'{path} needs h5py: run pip install h5py, and hdf5plugin for files that are '
+            'compressed by Blosc as those of DSEC') from None
+    try:
+        import hdf5plugin  # noqa: F401  adds compressions to h5py
+    except ImportError:
+        pass
+    try:
+        with h5py.File(path, 'r') as file:
+            yield file
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{path} cannot be read as HDF5 of events: {error} (files that are compressed by '
+            'Blosc need hdf5plugin)') from None

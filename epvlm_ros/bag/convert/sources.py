@@ -35,6 +35,17 @@ class EventBatch(NamedTuple):
     payload: bytes = b''
 
 
+class ImageFrame(NamedTuple):
+    """A picture of a camera, uint8; ``encoding`` is mono8, rgb8 or bgr8."""
+
+    topic: str
+    record_time_ns: int
+    stamp_ns: int
+    frame_id: str
+    pixels: np.ndarray
+    encoding: str
+
+
 def split_in_time(events: Events) -> Iterator[Events]:
     """Iterate over packets of events: what follows each other in the same 4 ms."""
     ends = np.flatnonzero(np.diff(events.t_ns // _PACKET_NS)) + 1
