@@ -168,20 +168,30 @@ class ActivityBins:
         """
         if end_ns < start_ns:
             raise ValueError(f'the window ends at {end_ns} ns, before its start at {start_ns} ns')
-        total = np.zeros(self._num_cells, np.float32)
-        sum_window(self._ring, start_ns, end_ns, total)
+        first, end = -(-start_ns // self.bin_length_ns), end_ns // self.bin_length_ns
+        if first < end:  # whole bins are quicker
+            total = self.sum_bins(first, end).astype(np.float32).reshape(-1)
+            sum_window(self._ring, start_ns, first * self.bin_length_ns, total)
+            sum_window(self._ring, end * self.bin_length_ns, end_ns, total)
+        else:
+            total = np.zeros(self._num_cells, np.float32)
+            sum_window(self._ring, start_ns, end_ns, total)
         return ActivityGrid(
             total.reshape(self.shape), self.cell_size_px, self.image_height, self.image_width,
             start_ns, end_ns)
 
-    def sum_bins(self, first_bin: int, end_bin: int, total: np.ndarray) -> None:
+    def sum_bins(self, first_bin: int, end_bin: int) -> np.ndarray:
         """
         Sum whole bins, by their times divided by the length of a bin, ``end_bin`` exclusive.
 
-        ``total`` is float32 of ``shape``, contiguous, and overwritten. Bins that are not
-        remembered count as silent.
+        Returns uint16, or float32 where that is not enough, of ``shape``, valid until the next
+        call. Bins that are not remembered count as silent.
         """
-        sum_bins(self._ring, first_bin, end_bin, self._sums, total.reshape(-1))
+        sums = self._sums
+        if not sum_bins(self._ring, first_bin, end_bin, sums):
+            sums = np.zeros(sums.size, np.float32)
+            sum_bins(self._ring, first_bin, end_bin, sums)
+        return sums.reshape(self.shape)
 
     def count_back(
         self, end_ns: int, earliest_ns: int, num_events: int | None = None,

@@ -11,7 +11,7 @@ noise of a minute would hide it.
 from __future__ import annotations
 
 from epvlm_ros.events.histogram.change_kernels import (
-    add_to, BLOCK, credit, find_excess, learn_floor, sum_blocks)
+    add_to, BLOCK, credit, find_excess, learn_floor, read_scores, sum_blocks)
 from epvlm_ros.time_units import SECOND
 import numpy as np
 
@@ -66,7 +66,9 @@ class ChangeAccumulator:
     @property
     def scores(self) -> np.ndarray:
         """Return the running score of each cell, uint16, (rows, cols), modulo 65536."""
-        return self._totals.astype(np.int64).astype(np.uint16)
+        scores = np.empty(self._totals.shape, np.uint16)
+        read_scores(self._totals, scores)
+        return scores
 
     def add_interval(self, counts: np.ndarray) -> None:
         """
@@ -75,7 +77,7 @@ class ChangeAccumulator:
         Parameters
         ----------
         counts : numpy.ndarray
-            float32, shape (rows, cols), C-contiguous, its events; not changed.
+            uint16 or float32, shape (rows, cols), C-contiguous, its events; not changed.
 
         """
         sum_blocks(counts, self._in_blocks)

@@ -13,17 +13,18 @@ _TAIL = (_SIGNIFICANCE ** 2 - 1.0) / 6.0
 
 
 @compiled
-def sum_bins(ring, first_bin, end_bin, sums, total):  # type: ignore[no-untyped-def]
+def sum_bins(ring, first_bin, end_bin, sums):  # type: ignore[no-untyped-def]
     """
-    Sum the counts of bins [first_bin, end_bin) into ``total``; those not remembered are silent.
+    Sum the counts of bins [first_bin, end_bin) into ``sums``; those not remembered are silent.
 
-    ``sums`` is uint16 of the size of ``total``, float32, for the way there.
+    ``sums`` is uint16 or float32 of shape (num_cells,). Returns whether they hold all events: a
+    sum in uint16 may have wrapped around, or a count is saturated.
     """
     state, num_bins = ring.states[0], ring.counts.shape[0]
     first_bin = max(first_bin, state.newest_bin - num_bins + 1)
     end_bin = min(end_bin, state.newest_bin + 1)
     sums[:] = 0
-    num_events = 0
+    num_events, num_summed = 0, 0
     # Four bins at once: the sums are read and written as often as the counts otherwise.
     for four in range(first_bin, end_bin - 3, 4):
         row_0, row_1 = four % num_bins, (four + 1) % num_bins
@@ -40,17 +41,9 @@ def sum_bins(ring, first_bin, end_bin, sums, total):  # type: ignore[no-untyped-
         num_events += ring.totals[row]
         for cell in range(sums.size):
             sums[cell] += ring.counts[row, cell]
-    num_summed = np.int64(0)
     for cell in range(sums.size):
-        num_summed += sums[cell]
-        total[cell] = sums[cell]
-    if num_summed == num_events:
-        return
-    total[:] = 0.0  # a sum has wrapped around, or a count is saturated
-    for time_bin in range(first_bin, end_bin):
-        row = time_bin % num_bins
-        for cell in range(total.size):
-            total[cell] += ring.counts[row, cell]
+        num_summed += np.int64(sums[cell])
+    return num_summed == num_events
 
 
 @compiled
@@ -127,3 +120,11 @@ def learn_floor(in_blocks, excess, rate, largest, floors):  # type: ignore[no-un
         if excess[block] == 0.0:
             floors[block] += rate * (in_blocks[block] - floors[block])
         floors[block] = min(floors[block], largest)
+
+
+@compiled
+def read_scores(totals, scores):  # type: ignore[no-untyped-def]
+    """Round totals down to ``scores``, uint16 of the same shape, modulo 65536."""
+    totals, scores = totals.reshape(-1), scores.reshape(-1)
+    for cell in range(scores.size):
+        scores[cell] = np.int64(totals[cell]) & 0xFFFF

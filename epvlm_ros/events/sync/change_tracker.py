@@ -10,7 +10,6 @@ from epvlm_ros.events.histogram.bin_kernels import NO_TIME_NS
 from epvlm_ros.events.histogram.change_accumulator import ChangeAccumulator, INTERVAL_NS
 from epvlm_ros.events.sync.completeness import Missing, StreamCompleteness
 from epvlm_ros.events.sync.packet_order import StreamCounters
-import numpy as np
 
 _KEPT_SHARE = 0.75  # of the history: bins that wait for a frame; the rest is for the next packet
 _MAX_SILENCE = 400  # intervals that are scored of a long silence; more of it teaches nothing
@@ -51,7 +50,6 @@ class ChangeTracker:
         self._kept_ns = round(_KEPT_SHARE * bins.history_length_ns)
         self._accumulator = ChangeAccumulator(
             bins.shape, pixel_density * bins.cell_size_px ** 2, self._interval_ns)
-        self._counts = np.zeros(bins.shape, np.float32)
         self._next: int | None = None  # interval, time divided by its length
         self._stamp_ns: int | None = None  # of the last packet
         self._is_silent = False  # all was scored before a long silence
@@ -66,7 +64,10 @@ class ChangeTracker:
         Where a later score was returned before, or the epoch began later, it is the present one,
         and what comes after ``end_ns`` is doubtful for the next. None before any event.
         """
-        self._advance(end_ns)
+        latest_ns = self._completeness.latest_ns
+        if latest_ns is None:
+            return None
+        self._score_up_to(min(end_ns, latest_ns) // self._interval_ns)
         if self._next is None:
             return None
         bins = self._bins
@@ -84,42 +85,40 @@ class ChangeTracker:
         if latest_ns is None or pause_ns <= 0:
             return
         keep_ns = latest_ns + pause_ns - self._kept_ns
-        self._advance(keep_ns)
-        if keep_ns > latest_ns and self._next is not None:
-            # The last interval is cut short by the silence.
-            self._advance(latest_ns + self._interval_ns, latest_ns + self._interval_ns)
-            self._is_silent = True
+        if keep_ns <= latest_ns:
+            self._score_up_to(keep_ns // self._interval_ns)
+        else:  # all of it, and an interval that silence ends
+            self._score_up_to(latest_ns // self._interval_ns + 1)
+            self._is_silent = self._next is not None
 
     def after_packet(self, first_ns: int) -> None:
         """Take the first time of the packet that was counted; score what is about to go."""
         if self._is_silent:
             self._silent_until_ns, self._is_silent = first_ns, False
-        assert self._completeness.latest_ns is not None
-        self._advance(self._completeness.latest_ns - self._kept_ns)
-
-    def _advance(self, end_ns: int, latest_ns: int | None = None) -> None:
-        """Score all whole intervals up to a time, but not beyond ``latest_ns``, that of events."""
-        completeness, interval_ns = self._completeness, self._interval_ns
-        if completeness.latest_ns is None or completeness.begin_ns is None:
-            return
-        end = min(end_ns, latest_ns or completeness.latest_ns) // interval_ns
-        if self._next is None:
-            if self._bins.oldest_ns is None:
-                return
-            self._next = -(-max(completeness.begin_ns, self._bins.oldest_ns) // interval_ns)
-            self._bins.close_before(self._next * self._bins_per_interval)
         self._notice_losses()
+        latest_ns = self._completeness.latest_ns
+        if latest_ns is not None:
+            self._score_up_to((latest_ns - self._kept_ns) // self._interval_ns)
+
+    def _score_up_to(self, end: int) -> None:
+        """Score all intervals before one, a time divided by their length."""
+        if self._next is None:
+            begin_ns, oldest_ns = self._completeness.begin_ns, self._bins.oldest_ns
+            if begin_ns is None or oldest_ns is None:
+                return
+            self._next = -(-max(begin_ns, oldest_ns) // self._interval_ns)
+            self._bins.close_before(self._next * self._bins_per_interval)
         if end <= self._next:
             return
-        longest = max(_MAX_SILENCE, self._bins.history_length_ns // interval_ns + 1)
+        longest = max(_MAX_SILENCE, self._bins.history_length_ns // self._interval_ns + 1)
         if end - self._next > longest:
             self._doubt(self._is_doubtful(self._next, end - longest))
             self._next = end - longest
         for interval in range(self._next, end):
             self._doubt(self._is_doubtful(interval, interval + 1))
             first_bin = interval * self._bins_per_interval
-            self._bins.sum_bins(first_bin, first_bin + self._bins_per_interval, self._counts)
-            self._accumulator.add_interval(self._counts)
+            self._accumulator.add_interval(
+                self._bins.sum_bins(first_bin, first_bin + self._bins_per_interval))
         self._next = end
         self._bins.close_before(end * self._bins_per_interval)
 

@@ -310,8 +310,9 @@ def warm_up(
             bins.advance(SECOND)
             bins.window(0, 2 * SECOND)
             bins.count_back(SECOND, 0, num_events=1)
-    counts, change = np.zeros(bins.shape, np.float32), ChangeAccumulator(bins.shape, 1.0)
-    for num_events in (0.0, 1000.0):
-        bins.sum_bins(0, 1, counts)
-        counts[0, 0] = num_events
-        change.add_interval(counts)
+    change = ChangeAccumulator(bins.shape, 1.0)
+    for counts in (bins.sum_bins(0, 1), np.zeros(bins.shape, np.float32)):
+        for num_events in (0, 1000):
+            counts[0, 0] = num_events
+            change.add_interval(counts)
+    assert change.scores.size == counts.size
