@@ -5,8 +5,8 @@ import numpy as np
 BLOCK = 4
 SIGNIFICANCE = 5.5
 TAIL = (SIGNIFICANCE ** 2 - 1) / 6
-MIDDLE, LONG = 25, 400  # intervals of 20 ms
-FLOOR_INTERVALS = 500
+LONGER = (25, 200, 800)  # intervals of 20 ms
+FLOOR_INTERVALS = 1500
 LARGEST_FLOOR_HZ = 20.0
 INTERVAL_S = 0.02
 
@@ -27,21 +27,22 @@ class ChangeReference:
         if self.floor is None:
             first = min(np.quantile(in_blocks, 0.25), self.largest_floor)
             self.floor = np.full(in_blocks.shape, first)
-            self.floors_at_start = {MIDDLE: self.floor.copy(), LONG: self.floor.copy()}
+            self.floors_at_start = {length: self.floor.copy() for length in LONGER}
             self.number = 0
         self.number += 1
-        num_learned = min(self.number, FLOOR_INTERVALS)
-        excess = find_excess(in_blocks, self.floor, 1, num_learned)
+        excess = find_excess(
+            in_blocks, self.floor, 1, min(self.number, 2 * FLOOR_INTERVALS))
         self.credit(counts, in_blocks, excess)
         quiet = np.where(excess > 0, self.floor, in_blocks)
         self.floor = np.minimum(
-            self.floor + (quiet - self.floor) / num_learned, self.largest_floor)
+            self.floor + (quiet - self.floor) / min(self.number, FLOOR_INTERVALS),
+            self.largest_floor)
         self.history.append(counts.astype(float))
         self.credited.append(excess)
-        for length in (MIDDLE, LONG):
+        for length in LONGER:
             if self.number % length == 0:
                 self.credited[-1] = self.credited[-1] + self.score_longer(length)
-        self.history, self.credited = self.history[-LONG:], self.credited[-LONG:]
+        self.history, self.credited = self.history[-LONGER[-1]:], self.credited[-LONGER[-1]:]
 
     def score_longer(self, length):
         more = np.zeros(self.floor.shape)
@@ -49,7 +50,7 @@ class ChangeReference:
             counts = sum(self.history[-length:])
             in_blocks, before = sum_blocks(counts), self.floors_at_start[length]
             excess = find_excess(
-                in_blocks, before, length, min(self.number - length, FLOOR_INTERVALS))
+                in_blocks, before, length, min(self.number - length, 2 * FLOOR_INTERVALS))
             more = np.maximum(excess - sum(self.credited[-length:]), 0)
             self.credit(counts, in_blocks, more)
             lasting = np.minimum(before + 0.1 * (in_blocks / length - before), self.largest_floor)

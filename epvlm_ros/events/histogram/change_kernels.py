@@ -24,7 +24,7 @@ def sum_bins(ring, first_bin, end_bin, sums):  # type: ignore[no-untyped-def]
     first_bin = max(first_bin, state.newest_bin - num_bins + 1)
     end_bin = min(end_bin, state.newest_bin + 1)
     sums[:] = 0
-    num_events, num_summed = 0, 0
+    num_events, num_summed = np.int64(0), np.int64(0)
     # Four bins at once: the sums are read and written as often as the counts otherwise.
     for four in range(first_bin, end_bin - 3, 4):
         row_0, row_1 = four % num_bins, (four + 1) % num_bins
