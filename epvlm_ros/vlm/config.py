@@ -81,7 +81,7 @@ class VlmConfig(Validated):
         'at least so often, spread over frames; 0 is never.', minimum=0.0, maximum=86400.0,
         dynamic=True)
     memory_motion_share: float = parameter(
-        0.6, 'Fraction of the tokens that change at once when the camera moves: the scene is '
+        0.3, 'Fraction of the tokens that change at once when the camera moves: the scene is '
         'forgotten, and frames are computed by themselves until it rests.', minimum=0.01,
         maximum=1.0, dynamic=True)
     change_threshold: float = parameter(

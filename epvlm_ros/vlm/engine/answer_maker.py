@@ -97,6 +97,8 @@ class AnswerMaker:
             self._prompts.prompt_ids('?', grid.num_tokens), grid.rows, grid.cols,
             (token_budget(config.keep_ratio, grid.num_tokens), grid.num_tokens),
             self._sampling(config), should_stop)
+        if config.scene_memory:
+            self._scene.warm_up(grid, config, should_stop)
 
     def _decode(
         self, selected: SelectedMoments, prefix: PromptPrefix | None,

@@ -18,7 +18,7 @@ from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.prompt import PromptBuilder
 from epvlm_ros.vlm.scene_memory import SceneMemory, SceneOptions, SceneUpdate
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix, VisionInput
-from epvlm_ros.vlm.token_selection import select_for_frame, Selection
+from epvlm_ros.vlm.token_selection import select_for_frame, Selection, token_budget
 import numpy as np
 
 SEVERAL_MOMENTS = 'several moments'
@@ -68,7 +68,7 @@ class LivingScene:
     def forget(self) -> None:
         """Begin anew with the next frame, and let go of the memory."""
         if self._memory is not None:
-            self._memory.forget()
+            self._memory.release()
         self._last: SceneUpdate | None = None
         self._last_moment: Moment | None = None
         self._prefix: PromptPrefix | None = None
@@ -78,6 +78,13 @@ class LivingScene:
     def status(self) -> SceneStatus:
         """Return what there is and what was done so far; any thread may ask."""
         return self._status
+
+    def warm_up(
+        self, grid: PatchGrid, config: VlmConfig, should_stop: Callable[[], bool],
+    ) -> None:
+        """Get ready for frames of this size, so that the first updates are fast."""
+        self._memory = self._memory or self._make_memory()
+        self._memory.warm_up(grid, token_budget(config.keep_ratio, grid.num_tokens), should_stop)
 
     def update(
         self, moment: Moment, config: VlmConfig,

@@ -76,9 +76,11 @@ class ChangeEvidence:
         Returns
         -------
         numpy.ndarray
-            bool, shape (tokens,): what changed.
+            bool, shape (tokens,): where the picture changed in any way, beside what was known
+            to have changed before; of most tokens, when the camera moves.
 
         """
+        was_waiting = plan.is_stale | plan.is_doubtful
         change = self._change_of_tokens(score, options.change_margin_px)
         plan.add_change(change, now_ns)
         if score is not None and self._score is not None \
@@ -89,10 +91,10 @@ class ChangeEvidence:
         if score is None or options.checks_image:
             certainly, possibly = find_differing(
                 samples, self._composite, options.image_threshold)
-            is_changed = certainly | (is_changed & possibly)
             plan.mark_changed(certainly & plan.is_known, now_ns)
             plan.clear(~possibly)
-        return is_changed
+            is_changed = possibly  # events of a light that is switched are no motion
+        return is_changed & ~was_waiting
 
     def note_computed(self, tokens: np.ndarray, samples: np.ndarray) -> None:
         """Note the samples that tokens, int64 indices, were computed from."""

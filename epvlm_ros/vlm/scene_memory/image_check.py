@@ -8,6 +8,7 @@ it was computed from.
 from __future__ import annotations
 
 import cv2
+from epvlm_ros.compiled import compiled
 from epvlm_ros.vlm.patch_grid import PatchGrid
 import numpy as np
 
@@ -19,6 +20,7 @@ _DARK = 12.0  # grey levels up to which a ratio is noise
 _CERTAIN_NOISE, _POSSIBLE_NOISE = 6.0, 3.0
 _POSSIBLE_SHARE = 1 / 3  # of the levels that a certain difference has
 _QUIET_SHARE = 0.25  # of the tokens have not changed, if the camera stands still
+_MEAN_TO_DEVIATION = (np.pi / 2) ** 0.5  # of absolute values of a normal distribution
 _LARGEST_NOISE = 12.0  # grey levels, as a mean of many pixels
 MAX_CHANGE_OF_EXPOSURE = 2.5  # beyond it, what was clipped or dark is too much
 
@@ -42,8 +44,12 @@ def sample_tokens(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
     """
     grid.check_image(image_rgb)
     side = SAMPLES_PER_SIDE
-    small = cv2.resize(
-        image_rgb, (grid.cols * side, grid.rows * side), interpolation=cv2.INTER_AREA)
+    height, width = grid.rows * side, grid.cols * side
+    while min(image_rgb.shape[0] // height, image_rgb.shape[1] // width) >= 2:
+        # by halves is several times faster than at once
+        halved = (image_rgb.shape[1] // 2, image_rgb.shape[0] // 2)
+        image_rgb = cv2.resize(image_rgb, halved, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
     by_token = small.reshape(grid.rows, side, grid.cols, side, 3).transpose(0, 2, 1, 3, 4)
     return by_token.reshape(grid.num_tokens, side * side, 3).astype(np.float32)
 
@@ -65,10 +71,11 @@ def find_gain(samples: np.ndarray, reference: np.ndarray, is_unchanged: np.ndarr
     Returns
     -------
     float
-        The median ratio over samples that are neither dark nor clipped; 1.0 without any.
+        The median ratio over colours of tokens that are neither dark nor clipped; 1.0 without
+        any.
 
     """
-    new, old = samples[is_unchanged], reference[is_unchanged]
+    new, old = _mean_colours(samples)[is_unchanged], _mean_colours(reference)[is_unchanged]
     usable = (old > _DARK) & (new > _DARK) & (old < _CLIPPED) & (new < _CLIPPED)
     if not usable.any():
         return 1.0
@@ -104,10 +111,34 @@ def find_differing(
         events came, it is enough that it is not within it.
 
     """
-    difference = np.abs(samples - reference)
-    quiet = float(np.quantile(np.median(difference, axis=(1, 2)), _QUIET_SHARE))
-    noise = min(quiet * 1.4826, _LARGEST_NOISE)  # from the median of a normal distribution
-    largest = difference.max(axis=(1, 2))
+    num_tokens = len(samples)
+    largest, mean = _compare(samples.reshape(num_tokens, -1), reference.reshape(num_tokens, -1))
+    noise = min(float(np.quantile(mean, _QUIET_SHARE)) * _MEAN_TO_DEVIATION, _LARGEST_NOISE)
     certainly = largest > max(levels, _CERTAIN_NOISE * noise)
     possibly = largest > max(_POSSIBLE_SHARE * levels, _POSSIBLE_NOISE * noise)
     return certainly, possibly
+
+
+@compiled
+def _mean_colours(samples: np.ndarray) -> np.ndarray:
+    """Return the mean of the samples of each token, float32, (tokens, 3)."""
+    colours = np.zeros((samples.shape[0], samples.shape[2]), np.float32)
+    for token in range(samples.shape[0]):
+        for place in range(samples.shape[1]):
+            for channel in range(samples.shape[2]):
+                colours[token, channel] += samples[token, place, channel]
+    return colours / np.float32(samples.shape[1])
+
+
+@compiled
+def _compare(samples: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest and the mean difference of each row."""
+    largest, mean = np.zeros(len(samples), np.float32), np.zeros(len(samples), np.float32)
+    for token in range(len(samples)):
+        total = most = np.float32(0.0)
+        for place in range(samples.shape[1]):
+            difference = abs(samples[token, place] - reference[token, place])
+            total += difference
+            most = max(most, difference)
+        largest[token], mean[token] = most, total / np.float32(samples.shape[1])
+    return largest, mean

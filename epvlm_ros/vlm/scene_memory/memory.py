@@ -9,12 +9,14 @@ from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.scene_memory.evidence import ChangeEvidence
 from epvlm_ros.vlm.scene_memory.image_check import (
-    MAX_CHANGE_OF_EXPOSURE, sample_tokens, scale_exposure)
+    find_differing, find_gain, MAX_CHANGE_OF_EXPOSURE, sample_tokens, SAMPLES_PER_SIDE, scale_exposure)
 from epvlm_ros.vlm.scene_memory.refresh_plan import RefreshPlan
 from epvlm_ros.vlm.scene_memory.scene_update import SceneOptions, SceneUpdate
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix, SceneBackend, SceneStates, VisionInput
 import numpy as np
 from torch import Tensor
+
+MOVING = 'the camera moves'
 
 
 class SceneMemory:
@@ -51,6 +53,21 @@ class SceneMemory:
         self._plan = RefreshPlan(0, 0.0)
         self._evidence: ChangeEvidence | None = None
         self._now_ns = 0
+
+    def release(self) -> None:
+        """Forget the scene, and let go of the memory that a new one would take over."""
+        self.forget()
+        self._forward.release_memory()
+
+    def warm_up(
+        self, grid: PatchGrid, most_changed: int, should_stop: Callable[[], bool],
+    ) -> None:
+        """Get ready for scenes of one size, of which ``most_changed`` tokens change at once."""
+        blank = np.zeros((1, SAMPLES_PER_SIDE ** 2, 3), np.float32)
+        find_differing(blank, blank)  # compiled, or read from the cache
+        find_gain(blank, blank, np.ones(1, np.bool_))
+        self._forward.warm_up(
+            self._make_prompt(grid.num_tokens), grid.rows, grid.cols, most_changed, should_stop)
 
     @property
     def num_text_tokens(self) -> int:
@@ -109,6 +126,8 @@ class SceneMemory:
 
         """
         restarted = self._why_restart(grid, now_ns, score)
+        if not restarted and self._states is None and now_ns == self._now_ns:
+            return self._report(np.zeros(0, np.int64), MOVING)  # the same frame once more
         samples = sample_tokens(image_rgb, grid)
         if restarted:
             self._begin(samples, grid, options)
@@ -121,7 +140,7 @@ class SceneMemory:
         self._now_ns = now_ns
         if is_changed.mean() > options.motion_share:
             self._let_go(samples / gain, options)
-            return self._report(np.zeros(0, np.int64), 'the camera moves', gain)
+            return self._report(np.zeros(0, np.int64), MOVING, gain)
         is_new = self._states is None
         if is_new:
             gain = 1.0  # a new scene has the exposure of its frame
@@ -180,7 +199,9 @@ class SceneMemory:
             raise
         self._plan.mark_computed(tokens, self._now_ns)
 
-    def _report(self, refreshed: np.ndarray, restarted: str, gain: float) -> SceneUpdate:
+    def _report(
+        self, refreshed: np.ndarray, restarted: str, gain: float = 1.0,
+    ) -> SceneUpdate:
         plan = self._plan
         return SceneUpdate(
             refreshed, plan.is_known, int(plan.is_stale.sum()),

@@ -40,7 +40,7 @@ class SceneOptions:
     change_margin_px: int = 0
     max_age_ns: int = 0
     checks_image: bool = False
-    motion_share: float = 0.6
+    motion_share: float = 0.3
     image_threshold: float = 12.0
 
 

@@ -160,6 +160,8 @@ def test_a_moving_camera_is_answered_by_the_frame_alone(engine):
     everywhere = range(NUM_TOKENS)
     moving = ask(engine, 2, picture(1), score(*everywhere))
     assert moving.scene.use == 'the camera moves' and moving.num_tokens_kept == NUM_TOKENS // 2
+    again = ask(engine, 2, picture(1), score(*everywhere))  # a frame does not come to rest
+    assert again.scene.use == 'the camera moves' and again.num_tokens_kept == NUM_TOKENS // 2
     engine.reconfigure(replace(engine.config, scene_memory=False))
     assert ask(engine, 2, picture(1), score()).text == moving.text
 
