@@ -26,12 +26,13 @@ from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import Moment, VlmEngine
 from epvlm_ros.vlm.engine.answer import SceneReport
-from epvlm_ros.vlm.scene_memory.image_check import find_differing, find_gain, sample_tokens
+from epvlm_ros.vlm.scene_memory.image_check import find_differences, find_gain, sample_tokens
 import numpy as np
 from tqdm import tqdm
 
 QUESTIONS = ('What do you see?', 'How many objects are there?', 'Is anything red?')
 ASK_EVERY = 5  # frames
+LEVELS, DEVIATIONS = 12.0, 6.0  # of a difference that is no noise
 
 
 class Footage:
@@ -71,8 +72,8 @@ class Footage:
         samples = sample_tokens(moment.image_rgb, grid)
         sources = sample_tokens(self._sources, grid)
         gain = find_gain(samples, sources, np.ones(grid.num_tokens, np.bool_))
-        certainly, _ = find_differing(samples / gain, sources)
-        return int((certainly & (scene.ages_ns >= 0)).sum())
+        differs = find_differences(samples / gain, sources).exceed(LEVELS, DEVIATIONS)
+        return int((differs & (scene.ages_ns >= 0)).sum())
 
     def _ask(self, moment: Moment, in_memory: bool) -> None:
         kind = 'in memory' if in_memory else 'moving'

@@ -6,11 +6,16 @@ import cv2
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.vlm.patch_grid import PatchGrid, token_activity
-from epvlm_ros.vlm.scene_memory.image_check import find_differing, find_gain
+from epvlm_ros.vlm.scene_memory.image_check import find_differences, find_gain
 from epvlm_ros.vlm.scene_memory.refresh_plan import RefreshPlan
 from epvlm_ros.vlm.scene_memory.scene_update import SceneOptions
 import numpy as np
 
+# Standard deviations of the noise of a sample. By itself a token has changed if its pixels differ
+# by more than the first; where events came, and it is asked whether they mean anything, the second
+# is enough; the third is exceeded in most tokens only when the camera moves.
+_CERTAIN, _POSSIBLE, _MOVING = 6.0, 3.0, 4.5
+_FAINT_SHARE = 1 / 3  # of image_threshold: less is no difference, whatever the noise
 _SETTLED_SHARE = 0.25  # of the tokens, which is enough to tell the exposure by
 
 
@@ -89,11 +94,13 @@ class ChangeEvidence:
         self._score = score
         is_changed = change > options.change_threshold
         if score is None or options.checks_image:
-            certainly, possibly = find_differing(
-                samples, self._composite, options.image_threshold)
+            differences = find_differences(samples, self._composite)
+            levels = options.image_threshold
+            certainly = differences.exceed(levels, _CERTAIN)
             plan.mark_changed(certainly & plan.is_known, now_ns)
-            plan.clear(~possibly)
-            is_changed = possibly  # events of a light that is switched are no motion
+            plan.clear(~differences.exceed(levels * _FAINT_SHARE, _POSSIBLE))
+            # events of a light that is switched are no motion
+            is_changed = differences.exceed(levels * _FAINT_SHARE, _MOVING)
         return is_changed & ~was_waiting
 
     def note_computed(self, tokens: np.ndarray, samples: np.ndarray) -> None:

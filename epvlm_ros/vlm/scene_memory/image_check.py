@@ -7,6 +7,8 @@ it was computed from.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 from epvlm_ros.compiled import compiled
 from epvlm_ros.vlm.patch_grid import PatchGrid
@@ -15,10 +17,6 @@ import numpy as np
 SAMPLES_PER_SIDE = 4  # of a token: finer ones see noise
 _CLIPPED = 250.0  # grey levels from which on a sample says nothing about the exposure
 _DARK = 12.0  # grey levels up to which a ratio is noise
-# A difference of a sample, in standard deviations of its noise, above which a token has changed
-# certainly, and below which it has not changed.
-_CERTAIN_NOISE, _POSSIBLE_NOISE = 6.0, 3.0
-_POSSIBLE_SHARE = 1 / 3  # of the levels that a certain difference has
 _QUIET_SHARE = 0.25  # of the tokens have not changed, if the camera stands still
 _MEAN_TO_DEVIATION = (np.pi / 2) ** 0.5  # of absolute values of a normal distribution
 _LARGEST_NOISE = 12.0  # grey levels, as a mean of many pixels
@@ -89,9 +87,29 @@ def scale_exposure(image_rgb: np.ndarray, gain: float) -> np.ndarray:
     return cv2.convertScaleAbs(image_rgb, alpha=1.0 / gain)
 
 
-def find_differing(
-    samples: np.ndarray, reference: np.ndarray, levels: float = 12.0,
-) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """
+    How far the pixels of tokens are from those that they were computed from.
+
+    Attributes
+    ----------
+    largest : numpy.ndarray
+        float32, shape (tokens,), grey levels of the sample that differs most.
+    noise : float
+        Standard deviation of a difference without a change, grey levels.
+
+    """
+
+    largest: np.ndarray
+    noise: float
+
+    def exceed(self, levels: float, deviations: float) -> np.ndarray:
+        """Return which tokens, bool, differ by more than both."""
+        return np.asarray(self.largest > max(levels, deviations * self.noise))
+
+
+def find_differences(samples: np.ndarray, reference: np.ndarray) -> Differences:
     """
     Compare the pixels of tokens with those that they were computed from.
 
@@ -101,22 +119,12 @@ def find_differing(
     ----------
     samples, reference : numpy.ndarray
         float32, shape (tokens, samples, 3), of one exposure.
-    levels : float
-        Least difference that counts by itself.
-
-    Returns
-    -------
-    certainly, possibly : numpy.ndarray
-        bool, shape (tokens,). By itself a difference counts if it is far above the noise; where
-        events came, it is enough that it is not within it.
 
     """
     num_tokens = len(samples)
     largest, mean = _compare(samples.reshape(num_tokens, -1), reference.reshape(num_tokens, -1))
-    noise = min(float(np.quantile(mean, _QUIET_SHARE)) * _MEAN_TO_DEVIATION, _LARGEST_NOISE)
-    certainly = largest > max(levels, _CERTAIN_NOISE * noise)
-    possibly = largest > max(_POSSIBLE_SHARE * levels, _POSSIBLE_NOISE * noise)
-    return certainly, possibly
+    noise = float(np.quantile(mean, _QUIET_SHARE)) * _MEAN_TO_DEVIATION
+    return Differences(largest, min(noise, _LARGEST_NOISE))
 
 
 @compiled

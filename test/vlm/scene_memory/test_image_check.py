@@ -1,8 +1,10 @@
 """What pixels say about a scene: exposure and differences."""
 
+from dataclasses import replace
+
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.scene_memory.image_check import (
-    find_differing, find_gain, sample_tokens, scale_exposure)
+    find_differences, find_gain, sample_tokens, scale_exposure)
 import numpy as np
 import pytest
 
@@ -50,26 +52,20 @@ def test_a_changed_token_is_found_and_noise_is_not(noise):
     before = sample_tokens(picture(), GRID)
     after = before + random.normal(0.0, noise, before.shape).astype(np.float32)
     after[7, 2] += 13.0 + 10.0 * noise
-    certainly, _ = find_differing(after, before)
-    assert certainly.nonzero()[0].tolist() == [7]
+    differences = find_differences(after, before)
+    assert differences.exceed(12.0, 6.0).nonzero()[0].tolist() == [7]
+    # of a difference without a change: the noise was added once
+    assert differences.noise == pytest.approx(noise, rel=0.25)
 
 
-def test_a_faint_difference_is_possible_and_not_certain():
+def test_differences_exceed_levels_and_deviations():
     before = sample_tokens(picture(), GRID)
     after = before.copy()
-    after[4, 1, 2] -= 5.0
-    after[6, 1, 2] += 3.0
-    certainly, possibly = find_differing(after, before)
-    assert not certainly.any()
-    assert possibly.nonzero()[0].tolist() == [4]
-
-
-def test_the_threshold_is_that_of_the_caller():
-    before = sample_tokens(picture(), GRID)
-    after = before.copy()
-    for token, levels in ((2, 25.0), (5, 15.0), (6, 7.0)):
+    for token, levels in ((2, 25.0), (5, -15.0), (6, 7.0)):
         after[token, 3, 1] += levels
-    for threshold, certain, possible in ((20.0, [2], [2, 5, 6]), (24.0, [2], [2, 5])):
-        certainly, possibly = find_differing(after, before, threshold)
-        assert certainly.nonzero()[0].tolist() == certain
-        assert possibly.nonzero()[0].tolist() == possible
+    differences = find_differences(after, before)
+    assert differences.largest[[2, 5, 6, 7]].tolist() == [25.0, 15.0, 7.0, 0.0]
+    for levels, tokens in ((20.0, [2]), (8.0, [2, 5]), (4.0, [2, 5, 6])):
+        assert differences.exceed(levels, 3.0).nonzero()[0].tolist() == tokens
+    noisy = replace(differences, noise=4.0)
+    assert noisy.exceed(1.0, 3.0).nonzero()[0].tolist() == [2, 5]
