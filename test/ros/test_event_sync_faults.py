@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.events.packet import Events
 from epvlm_ros.events.packet_codecs import encode_evt3
-from epvlm_ros.ros.conversions import to_activity
+from epvlm_ros.ros.conversions import to_activity, to_change_score
 from epvlm_ros.ros.event_sync_node import EventSyncNode
 from epvlm_ros.ros.qos import EVENTS, FRAMES
 from epvlm_ros.time_units import stamp_to_ns
@@ -37,17 +37,20 @@ def graph(tmp_path):
 class Cameras:
     """An event camera and a camera on the topics of the node, and what the node says."""
 
-    def __init__(self, graph, **parameters):
+    def __init__(self, graph, namespace='', **parameters):
         node = graph.node
         self.frames, self.status = [], {}
-        node.create_subscription(EventGuidedFrame, 'event_guided_frame', self.frames.append, DEEP)
+        node.create_subscription(
+            EventGuidedFrame, f'{namespace}/event_guided_frame', self.frames.append, DEEP)
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
-        self._events = node.create_publisher(EventPacket, 'events', EVENTS)
-        self._images = node.create_publisher(Image, 'image', FRAMES)
-        self.process = graph.start('event_sync_node', parameters=parameters)
+        self._events = node.create_publisher(EventPacket, f'{namespace}/events', EVENTS)
+        self._images = node.create_publisher(Image, f'{namespace}/image', FRAMES)
+        self.process = graph.start(
+            'event_sync_node', parameters=parameters,
+            remappings={'__ns': namespace} if namespace else None)
         wait_for_start(self.process, self._is_matched, 'the node')
         self._seq = 0
-        self._random = np.random.default_rng(1)
+        self.random = np.random.default_rng(1)
 
     def _is_matched(self):
         return self._events.get_subscription_count() and self._images.get_subscription_count() \
@@ -72,10 +75,10 @@ class Cameras:
     def make_packet(self, start_ns, num_events=200, events=None):
         if events is None:
             events = Events(
-                self._random.integers(0, WIDTH, num_events).astype(np.uint16),
-                self._random.integers(0, HEIGHT, num_events).astype(np.uint16),
+                self.random.integers(0, WIDTH, num_events).astype(np.uint16),
+                self.random.integers(0, HEIGHT, num_events).astype(np.uint16),
                 np.ones(num_events, np.uint8),
-                np.sort(start_ns + self._random.integers(0, PACKET_NS, num_events)))
+                np.sort(start_ns + self.random.integers(0, PACKET_NS, num_events)))
         payload = encode_evt3(events, start_ns=start_ns)
         return EventPacket(
             header=Header(stamp=Time(sec=start_ns // 10 ** 9, nanosec=start_ns % 10 ** 9)),
@@ -123,6 +126,31 @@ def test_diagnostics_tell_rates_clock_and_what_was_lost(graph):
     # A loss is a warning of its period, not for ever.
     assert cameras.status['events'][0].message == 'good'
     assert cameras.value('events', 'num_lost_packets') == 5
+
+
+def test_frames_under_a_namespace_carry_what_changed(graph):
+    cameras = Cameras(graph, namespace='/front', max_wait=0.5)
+    end_ns = cameras.stream(50 * 10 ** 9, 2.0)  # four events of noise a second and pixel
+    busy = np.zeros((24, 32))  # cells
+    for number in range(25):  # a tenth of a second
+        x, y = cameras.random.integers((40, 20), (56, 36), (100, 2)).T
+        np.add.at(busy, (y // 4, x // 4), 1)
+        cameras.send_packet(end_ns, events=Events(
+            x.astype(np.uint16), y.astype(np.uint16), np.ones(100, np.uint8),
+            np.full(100, end_ns + number)))
+        end_ns += PACKET_NS
+    last_ns = cameras.stream(end_ns, 1.0) - 10 * PACKET_NS
+    before, after = (to_change_score(wait_until(lambda: next(
+        (frame for frame in cameras.frames if stamp_to_ns(frame.header.stamp) == stamp_ns),
+        None), 10, 'the frame')) for stamp_ns in (51_960_000_000, last_ns))
+    assert after.continues(before) and after.epoch > 0
+    assert after.num_doubts == before.num_doubts
+    change = after.since(before)
+    assert np.count_nonzero(busy) == 16 and 2500 * 0.7 < change[busy > 0].sum() < 2500 * 1.3
+    assert change[busy == 0].sum() < 100
+    wait_until(lambda: cameras.value('events', 'num_change_epochs') == 1, 5, 'the epoch')
+    # Of the first frames: their exposures may have begun before the events did.
+    assert cameras.value('events', 'num_change_doubts') == before.num_doubts
 
 
 def test_events_that_come_too_fast_are_shed_and_the_node_recovers(graph):

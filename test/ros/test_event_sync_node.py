@@ -8,7 +8,7 @@ from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.bag.offline_sync import guided_frames
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.events.config import EventSyncConfig
-from epvlm_ros.ros.conversions import to_activity
+from epvlm_ros.ros.conversions import to_activity, to_change_score
 from epvlm_ros.time_units import stamp_to_ns
 import numpy as np
 import pytest
@@ -69,6 +69,9 @@ def test_every_frame_of_a_recording_comes_out_once_with_its_events(graph, slider
     for message, guided in list(zip(received, expected))[1:]:
         np.testing.assert_allclose(
             to_activity(message).counts, guided.activity.counts, atol=1e-3)
+        change = to_change_score(message)
+        np.testing.assert_array_equal(change.scores, guided.change.scores)
+        assert change.num_doubts == guided.change.num_doubts
         assert message.pixel_density == pytest.approx(1.0)
         assert message.coverage == 1.0
         assert message.num_events == pytest.approx(guided.activity.num_events, abs=0.51)
