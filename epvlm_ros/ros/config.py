@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from epvlm_ros.config_fields import parameter, Validated
 
+EVENT_PACKET_MESSAGE = 'event_camera_msgs/msg/EventPacket'
+
 
 @dataclass(frozen=True)
 class EventSyncNodeConfig(Validated):
@@ -13,6 +15,11 @@ class EventSyncNodeConfig(Validated):
 
     autostart: bool = parameter(
         True, 'Whether the node configures and activates itself when it starts.')
+    event_message: str = parameter(
+        EVENT_PACKET_MESSAGE, 'Type of the messages of events: packets, or the event arrays of '
+        'other drivers where their package is installed.',
+        choices=(EVENT_PACKET_MESSAGE, 'dvs_msgs/msg/EventArray',
+                 'prophesee_event_msgs/msg/EventArray'))
 
 
 @dataclass(frozen=True)

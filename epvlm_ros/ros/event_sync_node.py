@@ -15,8 +15,9 @@ from epvlm_ros.images import (
     check_image_encoding, check_image_size, compressed_to_rgb, image_to_rgb, WhiteLevel)
 from epvlm_ros.ros.autostart_node import AutostartNode
 from epvlm_ros.ros.calibration_source import CalibrationSource
-from epvlm_ros.ros.config import EventSyncNodeConfig
+from epvlm_ros.ros.config import EVENT_PACKET_MESSAGE, EventSyncNodeConfig
 from epvlm_ros.ros.conversions import rgb_to_image
+from epvlm_ros.ros.event_messages import event_array_to_packets, load_message_type
 from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.qos import EVENTS, FRAMES, publisher_options, subscription_options
 from epvlm_ros.ros.sync_worker import LOG_PERIOD_S, SyncWorker
@@ -34,12 +35,12 @@ class EventSyncNode(AutostartNode):
     """
     Publishes an EventGuidedFrame for every frame.
 
-    Subscribes while it is active to ``events`` (event_camera_msgs/EventPacket) and ``image``
-    (sensor_msgs/Image, or CompressedImage with the parameter ``compressed``), and with
-    registration ``camera_info`` to what `CalibrationSource` needs; publishes
-    ``event_guided_frame`` and ``/diagnostics``. Parameters are the fields of `EventSyncConfig`,
-    `FilterConfig` and `EventSyncNodeConfig`. ``should_stop`` cuts the warm-up short. Callbacks
-    only hand over to a `SyncWorker`, whose thread owns everything else.
+    Subscribes while it is active to ``events`` (event_camera_msgs/EventPacket, or what the
+    parameter ``event_message`` says) and ``image`` (sensor_msgs/Image, or CompressedImage with the
+    parameter ``compressed``), and with registration ``camera_info`` to what `CalibrationSource`
+    needs; publishes ``event_guided_frame`` and ``/diagnostics``. Parameters are the fields of
+    `EventSyncConfig`, `FilterConfig` and `EventSyncNodeConfig`. ``should_stop`` cuts the warm-up
+    short. Callbacks only hand over to a `SyncWorker`, whose thread owns everything else.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class EventSyncNode(AutostartNode):
             warm_up(self._settings.get(FilterConfig), self._should_stop)
             image_to_rgb(Image(height=1, width=1, encoding='mono8', step=1, data=b'0'))
             self._make_synchronizer()
+            load_message_type(self._event_message)
         except Exception as error:  # of files and compilers
             return self._fail('configured', error)
         self._frames = self.create_publisher(
@@ -92,8 +94,11 @@ class EventSyncNode(AutostartNode):
             self._calibration = CalibrationSource(
                 self, config.scene_depth, worker.set_registration)
             self._while_active.append(self._calibration.destroy)
+        self._num_array_packets = 0
+        is_packet = self._event_message == EVENT_PACKET_MESSAGE
         self._watch_events = self._subscribe(
-            EventPacketMessage, 'events', EVENTS, self._on_packet)
+            load_message_type(self._event_message), 'events', EVENTS,
+            self._on_packet if is_packet else self._on_event_array, raw=not is_packet)
         self._watch_image = self._subscribe(
             CompressedImage if config.compressed else Image, 'image', FRAMES,
             self._on_compressed if config.compressed else self._on_image)
@@ -123,14 +128,20 @@ class EventSyncNode(AutostartNode):
         self._release()
         super().destroy_node()
 
+    @property
+    def _event_message(self) -> str:
+        return self._settings.get(EventSyncNodeConfig).event_message
+
     def _make_synchronizer(self) -> FrameSynchronizer:
         config = self._settings.get(EventSyncConfig)
         return FrameSynchronizer(
             config, self._settings.get(FilterConfig), make_registration(config))
 
-    def _subscribe(self, message_type: Any, topic: str, qos: Any, callback: Any) -> TopicWatch:
+    def _subscribe(
+        self, message_type: Any, topic: str, qos: Any, callback: Any, raw: bool = False,
+    ) -> TopicWatch:
         subscription = self.create_subscription(
-            message_type, topic, callback, **subscription_options(self, topic, qos))
+            message_type, topic, callback, raw=raw, **subscription_options(self, topic, qos))
         watch = TopicWatch(self, topic, message_type)
         self._while_active += [lambda: self.destroy_subscription(subscription), watch.destroy]
         return watch
@@ -153,6 +164,20 @@ class EventSyncNode(AutostartNode):
         self._watch_events.note_message()
         if self._worker is not None:
             self._worker.put_packet(packet_from_message(message))
+
+    def _on_event_array(self, data: bytes) -> None:
+        self._watch_events.note_message()
+        try:
+            packets = list(event_array_to_packets(data, self._num_array_packets))
+        except ValueError as error:
+            self.get_logger().error(
+                f'message of {self.resolve_topic_name("events")} dropped: {error}',
+                throttle_duration_sec=LOG_PERIOD_S)
+            return
+        self._num_array_packets += len(packets)
+        if self._worker is not None:
+            for packet in packets:
+                self._worker.put_packet(packet)
 
     def _on_compressed(self, message: CompressedImage) -> None:
         self._watch_image.note_message()

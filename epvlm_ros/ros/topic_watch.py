@@ -14,14 +14,14 @@ REPEAT_PERIOD_S = 30.0
 MAX_NAMED = 3
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 LAUNCH_TOPICS = ('events', 'image')
-DRIVER = ('use a driver that publishes event_camera_msgs/msg/EventPacket, or epvlm convert for a '
-          'recording')
+ARRAYS = ('set the parameter event_message to that type where its package is installed, or use '
+          'epvlm convert for a recording')
 # By the type that a node expects: other types of the same content, and the remedy.
 REMEDIES = {
     IMAGE: {COMPRESSED: 'set compressed:=true'},
     COMPRESSED: {IMAGE: 'set compressed:=false'},
     'event_camera_msgs/msg/EventPacket': {
-        'dvs_msgs/msg/EventArray': DRIVER, 'prophesee_event_msgs/msg/EventArray': DRIVER},
+        'dvs_msgs/msg/EventArray': ARRAYS, 'prophesee_event_msgs/msg/EventArray': ARRAYS},
 }
 
 

@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image
 class SpunSyncNode:
     """A sync node and a client in one executor that is spun by hand."""
 
-    def __init__(self, context, image_type=Image, **parameters):
+    def __init__(self, context, image_type=Image, event_type=EventPacket, **parameters):
         self.node = EventSyncNode(context=context, cli_args=['--ros-args', *(
             word for name, value in parameters.items() for word in ('-p', f'{name}:={value}'))])
         self.client = rclpy.create_node('client', context=context)
@@ -32,7 +32,7 @@ class SpunSyncNode:
             EventGuidedFrame, 'event_guided_frame', self.frames.append, FRAMES)
         self.client.create_subscription(DiagnosticArray, '/diagnostics', self.reports.append, 10)
         self.images = self.client.create_publisher(image_type, 'image', FRAMES)
-        self._events = self.client.create_publisher(EventPacket, 'events', EVENTS)
+        self.events = self.client.create_publisher(event_type, 'events', EVENTS)
 
     def until(self, condition, what):
         def spin():
@@ -42,7 +42,7 @@ class SpunSyncNode:
 
     def until_connected(self):
         self.until(lambda: self.images.get_subscription_count()
-                   and self._events.get_subscription_count()
+                   and self.events.get_subscription_count()
                    and self.client.count_publishers('event_guided_frame'), 'the connections')
 
     def send_image(self, stamp_ns=0, **changes):
@@ -62,7 +62,7 @@ class SpunSyncNode:
             'height': 28, 'width': 28, 'encoding': 'evt3', 'seq': self._seq,
             'events': array.array('B', encode_evt3(one, start_ns=start_ns).tobytes()), **changes})
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(start_ns, 10 ** 9)
-        self._events.publish(message)
+        self.events.publish(message)
 
     def until_frame(self):
         """Send images until a frame comes, and return it."""

@@ -7,21 +7,20 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 import shutil
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable
 
 from epvlm_ros.bag.convert.aedat_file import AedatFile
 from epvlm_ros.bag.convert.dsec import DsecSequence, is_dsec
 from epvlm_ros.bag.convert.event_tables import EventTable, HDF5_SUFFIXES
+from epvlm_ros.bag.convert.mono_packets import encode_mono, split_for_packets
 from epvlm_ros.bag.convert.prophesee_files import DatFile, RawFile
 from epvlm_ros.bag.convert.sources import BagSource, EventBatch, ImageFrame, Ros1BagSource
 from epvlm_ros.bag.message_types import make_typestore
 from epvlm_ros.bag.writer import BagWriter
 from epvlm_ros.clean_text import clean_text
-from epvlm_ros.events.packet import EventPacket, Events
+from epvlm_ros.events.packet import EventPacket
 import numpy as np
 
-_MAX_SPAN_NS = 2 ** 32  # of a packet: its events have times of 32 bits
-_NUM_ROWS = 2 ** 15
 _TABLES = ('.npz', '.txt', '.csv', *HDF5_SUFFIXES)
 
 Progress = Callable[[Iterable, int], Iterable]
@@ -128,10 +127,10 @@ class _Writer:
         if batch.payload:
             self._write_packet(batch, batch.stamp_ns, 0, batch.encoding, batch.payload)
             return
-        for start_ns, events in _split(batch.events):
+        for start_ns, events in split_for_packets(batch.events):
             first_ns = int(batch.events.t_ns[0]) if batch.events.t_ns.size else start_ns
             stamp_ns = batch.stamp_ns + max(start_ns - first_ns, 0)
-            self._write_packet(batch, stamp_ns, start_ns, 'mono', _encode(events, start_ns))
+            self._write_packet(batch, stamp_ns, start_ns, 'mono', encode_mono(events, start_ns))
 
     def _write_packet(
         self, batch: EventBatch, stamp_ns: int, time_base: int, encoding: str, payload: Any,
@@ -143,29 +142,3 @@ class _Writer:
         self._seq[batch.topic] += 1
         self._writer.write_event_packet(
             batch.topic, packet, batch.record_time_ns, batch.frame_id)
-
-
-def _split(events: Events) -> Iterator[tuple[int, Events]]:
-    """Iterate over parts that fit into a packet, with the time of their earliest event."""
-    if not events.t_ns.size:
-        yield 0, events
-        return
-    first_ns, last_ns = int(events.t_ns.min()), int(events.t_ns.max())
-    if last_ns - first_ns < _MAX_SPAN_NS:
-        yield first_ns, events
-        return
-    part = (events.t_ns - first_ns) // _MAX_SPAN_NS
-    for number in np.unique(part).tolist():
-        inside = part == number
-        yield from _split(Events(*(values[inside] for values in events)))
-
-
-def _encode(events: Events, start_ns: int) -> np.ndarray:
-    if events.y.size and int(events.y.max()) >= _NUM_ROWS:
-        raise ValueError(
-            f'there is an event in row {events.y.max()}: a packet has at most {_NUM_ROWS} rows')
-    words = np.empty((events.x.size, 2), '<u4')
-    words[:, 0] = events.t_ns - start_ns
-    words[:, 1] = (events.polarity.astype(np.uint32) << 31) | (
-        events.y.astype(np.uint32) << 16) | events.x
-    return words.view(np.uint8).reshape(-1)
