@@ -20,7 +20,7 @@ TOPICS = {'events': '/event_camera/events', 'image': '/camera/image_raw'}
 def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp('bags') / 'recording'
     truth = record_simulation(
-        path, seed=14, duration_s=2.0, camera_moves=False, image_height=336, image_width=448)
+        path, seed=14, duration_s=1.0, camera_moves=False, image_height=336, image_width=448)
     return path, choose_questions(truth)
 
 
@@ -49,7 +49,7 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
         answers = []
         with BagReader(path) as bag:
             stamps = [image.stamp_ns for image in bag.images()]
-        while len(frames) < 2.5 * len(stamps):
+        while len(frames) < 3.5 * len(stamps):
             item = truth[len(answers) % len(truth)]
             answers.append((item, asker.ask(item.question)))
 

@@ -69,15 +69,16 @@ def test_a_further_question_gives_what_its_whole_prompt_gives(
 ) -> None:
     scene = Scene(shape, keep_ratio)
     whole = scene.prefill(scene.texts[0])
+    expected_states = [scene.prefill(text_ids) for text_ids in scene.texts]
+    expected_answers = [scene.answer(scene.prefill(text_ids)) for text_ids in scene.texts]
     for prefix in (whole.prefix, scene.prefix()):  # cut from a whole prompt, and computed alone
         assert prefix.num_tokens_kept == 3 + len(scene.vision.kept_indices)
         assert prefix.next_position == 3 + 7  # by hand: the image starts at 3, its side is 7
-        for text_ids in scene.texts:
-            expected = scene.prefill(text_ids)
+        for text_ids, expected, answer in zip(scene.texts, expected_states, expected_answers):
             state = scene.model.extend(prefix, text_ids)
             assert (state.logits - expected.logits).abs().max() <= TOLERANCE
             assert state.next_position == expected.next_position == 10 + len(text_ids)
-            assert scene.answer(state) == scene.answer(expected)
+            assert scene.answer(state) == answer
 
 
 @pytest.mark.parametrize('shape', MODELS)
