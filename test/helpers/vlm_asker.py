@@ -8,13 +8,14 @@ import time
 from epvlm_interfaces.action import AnswerQuery
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_interfaces.srv import Ask
-from epvlm_ros.ros.qos import FRAMES, QUERIES, query_calls
+from epvlm_ros.ros.qos import FRAMES, QUERIES
 import numpy as np
 from qwen_checkpoints import make_model, save_checkpoint, write_json
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.action import ActionClient
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_services_default
 from ros_graph import wait_for_start, wait_until
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -29,13 +30,11 @@ def save_endless_model(folder: Path) -> Path:
     return folder
 
 
-def make_clients(node):
-    """Return clients of service and action whose queues take a burst of 40 calls."""
-    qos = query_calls()
+def make_clients(node, qos=qos_profile_services_default):
+    """Return clients of service and action; by default as most people make them."""
     return node.create_client(Ask, 'ask', qos_profile=qos), ActionClient(
         node, AnswerQuery, 'answer_query', goal_service_qos_profile=qos,
-        result_service_qos_profile=qos, cancel_service_qos_profile=qos,
-        feedback_sub_qos_profile=qos)
+        result_service_qos_profile=qos, cancel_service_qos_profile=qos)
 
 
 class Asker:
