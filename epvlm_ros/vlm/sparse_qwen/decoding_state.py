@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-KeysValues = tuple[tuple[Tensor, Tensor], ...]
+KeysValues = Iterable[tuple[Tensor, Tensor]]  # any number of times
 
 
 def keys_values_of(cache: Cache, num_tokens: int) -> KeysValues:
