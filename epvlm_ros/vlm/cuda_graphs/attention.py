@@ -1,4 +1,4 @@
-"""Attention of torch: the fastest kernel for a shape, and attention within sequences."""
+"""Attention of torch: the fastest way for a shape, and attention within sequences."""
 
 from __future__ import annotations
 
@@ -12,55 +12,139 @@ from torch.nn import functional
 from torch.nn.attention import sdpa_kernel, SDPBackend
 
 _log = logging.getLogger(__name__)
-_CANDIDATES = (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION)
+_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION)
+_NUMS_PARTS = (2, 3, 4, 6, 8, 9)  # of the keys
 _NUM_RUNS = 5
+_HEAD_START_CYCLES = 1_000_000  # of the device, in which all kernels of a run are launched
+_TOLERANCE = 0.02  # largest ||difference|| / ||result||; of bfloat16 about 0.003, of a bug 1
+
+# From query, key and value (any, heads, tokens, head_dim) to the mixed values, of the shape of the
+# query, and the logarithms of the sums of exponentials, float32 (any, heads, tokens).
+AttentionWithSums = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class FastestAttention:
     """
-    ``scaled_dot_product_attention`` by the kernel that is the fastest for its shape.
+    ``scaled_dot_product_attention`` in the way that is the fastest for its shape.
 
     Measured on the first call with a shape. On a CPU and in float32 it is left to torch.
+
+    Parameters
+    ----------
+    merge : callable, optional
+        ``Operations.merge_parts``, where there are few queries and many keys: then the keys may
+        be divided, so that there is work for all processors.
+
     """
 
-    def __init__(self) -> None:
-        self._choices: dict[Any, SDPBackend | None] = {}
+    def __init__(self, merge: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+        self._merge = merge
+        self._choices: dict[Any, tuple[SDPBackend, int] | None] = {}
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
         """Take and return (1, heads, tokens, head_dim)."""
-        def attend() -> Tensor:
-            return functional.scaled_dot_product_attention(query, key, value, **options)
+        inputs = (query, key, value)
         if not query.is_cuda or query.dtype == torch.float32:
-            return attend()
+            return functional.scaled_dot_product_attention(*inputs, **options)
         shape = (query.shape, key.shape, tuple(options.items()))
         if shape not in self._choices:
-            self._choices[shape] = self._choose(attend, shape)
-        backend = self._choices[shape]
-        if backend is None:
-            return attend()
-        with sdpa_kernel(backend):
-            return attend()
+            if torch.cuda.is_current_stream_capturing():
+                return functional.scaled_dot_product_attention(*inputs, **options)
+            self._choices[shape] = self._choose(inputs, options)
+        choice = self._choices[shape]
+        if choice is None:
+            return functional.scaled_dot_product_attention(*inputs, **options)
+        return self._attend(choice, inputs, options)
 
-    def _choose(self, attend: Callable[[], Tensor], shape: Any) -> SDPBackend | None:
-        if torch.cuda.is_current_stream_capturing():
-            return None
-        times_ms = {}
-        for backend in _CANDIDATES:
+    def _attend(
+        self, choice: tuple[SDPBackend, int], inputs: tuple[Tensor, Tensor, Tensor],
+        options: dict[str, Any],
+    ) -> Tensor:
+        backend, num_parts = choice
+        if num_parts > 1:
+            assert self._merge is not None
+            return attend_in_parts(*inputs, num_parts, _WITH_SUMS[backend], self._merge)
+        with sdpa_kernel(backend):
+            return functional.scaled_dot_product_attention(*inputs, **options)
+
+    def _choose(
+        self, inputs: tuple[Tensor, Tensor, Tensor], options: dict[str, Any],
+    ) -> tuple[SDPBackend, int] | None:
+        times_ms: dict[tuple[SDPBackend, int], float] = {}
+
+        def measure(choice: tuple[SDPBackend, int], expected: Tensor | None) -> None:
             try:
-                with sdpa_kernel(backend):
-                    times_ms[backend] = _shortest_ms(attend)
-            except RuntimeError:  # there is no such kernel for this shape or on this card
-                continue
-        chosen = min(times_ms, key=lambda backend: times_ms[backend], default=None)
-        _log.info('attention of %s: %s of %s ms', shape, chosen, times_ms)
+                found = self._attend(choice, inputs, options)
+                if expected is None or _agree(found, expected):
+                    times_ms[choice] = _shortest_ms(
+                        lambda: self._attend(choice, inputs, options))
+                else:
+                    _log.warning('attention by %s is wrong here and not used', choice)
+            except RuntimeError as error:  # there is no such kernel for this shape or this card
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                _log.debug('no attention by %s: %s', choice, error)
+
+        def fastest() -> tuple[SDPBackend, int] | None:
+            return min(times_ms, key=lambda choice: times_ms[choice], default=None)
+
+        for backend in _BACKENDS:
+            measure((backend, 1), None)
+        whole = fastest()
+        num_queries, num_keys = inputs[0].shape[2], inputs[1].shape[2]
+        if whole and self._merge and not options and 2 * num_queries <= num_keys:
+            expected = self._attend(whole, inputs, options)
+            for num_parts in _NUMS_PARTS:
+                if num_keys % num_parts == 0:
+                    measure((whole[0], num_parts), expected)
+        chosen = fastest()
+        _log.info('attention of %s to %s: %s of %s ms', tuple(inputs[0].shape), num_keys, chosen, {
+            f'{backend.name} {num_parts}': round(time_ms, 4)
+            for (backend, num_parts), time_ms in times_ms.items()})
         return chosen
 
 
+def attend_in_parts(
+    query: Tensor, key: Tensor, value: Tensor, num_parts: int, attend: AttentionWithSums,
+    merge: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """
+    Attend to equal parts of the keys side by side, and merge what comes of them.
+
+    Takes and returns (1, heads, tokens, head_dim); the number of keys is a multiple of
+    ``num_parts``, and no key is copied.
+    """
+    parts = [states[0].unflatten(1, (num_parts, -1)).transpose(0, 1) for states in (key, value)]
+    mixed, sums = attend(query.expand(num_parts, -1, -1, -1), *parts)
+    return merge(mixed, sums.view(mixed.shape[:3])).transpose(0, 1)[None]
+
+
+def _flash_with_sums(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    mixed, sums, *_ = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)
+    return mixed, sums
+
+
+def _cudnn_with_sums(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    mixed, sums, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(
+        query, key, value, None, True)
+    return mixed, sums
+
+
+_WITH_SUMS: dict[SDPBackend, AttentionWithSums] = {
+    SDPBackend.FLASH_ATTENTION: _flash_with_sums, SDPBackend.CUDNN_ATTENTION: _cudnn_with_sums}
+
+
+def _agree(found: Tensor, expected: Tensor) -> bool:
+    difference = (found.float() - expected.float()).norm()
+    return bool(difference <= _TOLERANCE * expected.float().norm())
+
+
 def _shortest_ms(run: Callable[[], Any]) -> float:
-    run()
+    """Return the time on the device, as in a CUDA graph: without waiting for the host."""
     times_ms = []
     for _ in range(_NUM_RUNS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(_HEAD_START_CYCLES)
         start.record()
         run()
         end.record()

@@ -113,6 +113,16 @@ class Operations:
         mixed = mixed.reshape(cache.num_heads, tokens, group, dim)
         return mixed.permute(1, 0, 2, 3).reshape(tokens, heads * dim)
 
+    def merge_parts(self, mixed: Tensor, sums: Tensor) -> Tensor:
+        """
+        Return what attention to all keys gives, (tokens, heads, head_dim), from parts of them.
+
+        Takes the values mixed by each part alone, (parts, heads, tokens, head_dim), and the
+        logarithms of its sums of exponentials, float32 (parts, heads, tokens).
+        """
+        merged = (mixed.float() * sums.softmax(dim=0)[..., None]).sum(dim=0)
+        return merged.transpose(0, 1).to(mixed.dtype, memory_format=torch.contiguous_format)
+
     # What follows is for a single token.
 
     def linear(self, hidden: Tensor, norm: Norm | None, linear: Linear) -> Tensor:

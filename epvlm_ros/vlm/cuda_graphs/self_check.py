@@ -23,7 +23,7 @@ def check_operations(weights: DecoderWeights, operations: Operations) -> None:
     tolerance = _TOLERANCES.get(weights.embedding.dtype, _TOLERANCES[torch.bfloat16])
     for what, run in (
             ('language model', run_language_model), ('encoder', run_encoder_parts),
-            ('scene', run_scene_parts)):
+            ('scene', run_scene_parts), ('parts of keys', run_merge)):
         found, expected = (run(weights, item) for item in (operations, Operations()))
         error = (found - expected).norm(dim=1) / expected.norm(dim=1)
         if not bool((error <= tolerance).all()):  # not a number is no agreement either
@@ -95,3 +95,15 @@ def run_scene_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
         draw(len(places), num_heads * weights.head_dim), weights.cos[places],
         weights.sin[places], cache, 0, places)
     return operations.attend_to_cache(queries, cache, 0, places, _CAPACITY, visible).float()
+
+
+@torch.inference_mode()
+def run_merge(weights: DecoderWeights, operations: Operations) -> Tensor:
+    """Return what parts of the keys give together, float32 (tokens, heads * head_dim)."""
+    random = torch.Generator().manual_seed(3)
+    parts, tokens, heads, head_dim = 3, 24, 4, 80
+    mixed = torch.randn(parts, tokens, heads, head_dim, generator=random)
+    sums = 3.0 * torch.randn(parts, heads, tokens, generator=random)
+    return operations.merge_parts(
+        mixed.to(weights.embedding.device, weights.embedding.dtype).transpose(1, 2),
+        sums.to(weights.embedding.device)).float().flatten(1)

@@ -57,6 +57,12 @@ class StoresInARow(Operations):
         return super().apply_rope_and_store(qkv, cos, sin, cache, layer, in_a_row)
 
 
+class MergesEvenly(Operations):
+
+    def merge_parts(self, mixed: Any, sums: Any) -> Any:
+        return super().merge_parts(mixed, 0.0 * sums)
+
+
 class InParts(Operations):
     """Products split in three, as a fused kernel returns them for a few tokens."""
 
@@ -74,7 +80,8 @@ def test_plain_torch_agrees_with_itself(weights: DecoderWeights) -> None:
 
 @pytest.mark.parametrize('operations, part', [
     (WrongRotation(), 'encoder|language model'), (WrongSum(), 'language model'),
-    (NoNumber(), 'language model'), (SeesGaps(), 'scene'), (StoresInARow(), 'scene')])
+    (NoNumber(), 'language model'), (SeesGaps(), 'scene'), (StoresInARow(), 'scene'),
+    (MergesEvenly(), 'parts of keys')])
 def test_wrong_kernels_are_refused(
     weights: DecoderWeights, operations: Operations, part: str,
 ) -> None:

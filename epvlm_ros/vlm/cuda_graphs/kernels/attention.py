@@ -209,3 +209,32 @@ def _combine(
             cache_modifier='.cg')
     combined = (mixed / total[:, None]).to(result.dtype.element_ty)
     tl.store(result + rows.to(tl.int64)[:, None] * dim + columns, combined, mask=inside)
+
+
+@triton.jit
+def merge_parts_kernel(
+    parts, sums, result, part_stride, head_stride, token_stride, num_tokens, num_values,
+    PARTS: tl.constexpr, HEADS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr,
+):
+    """Weigh attention to parts of the keys against each other: some values a program."""
+    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = places < num_values
+    column = places % DIM
+    head = places // DIM % HEADS
+    token = places // (DIM * HEADS)
+    rows = head * num_tokens + token
+    sources = (parts + head.to(tl.int64) * head_stride + token.to(tl.int64) * token_stride
+               + column)
+    top = tl.full((BLOCK,), float('-inf'), dtype=tl.float32)
+    for part in tl.static_range(PARTS):
+        top = tl.maximum(top, tl.load(
+            sums + part * HEADS * num_tokens + rows, mask=inside, other=0.0))
+    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    mixed = tl.zeros((BLOCK,), dtype=tl.float32)
+    for part in tl.static_range(PARTS):
+        share = tl.exp(tl.load(
+            sums + part * HEADS * num_tokens + rows, mask=inside, other=0.0) - top)
+        total += share
+        mixed += share * tl.load(
+            sources + part * part_stride, mask=inside, other=0.0).to(tl.float32)
+    tl.store(result + places, (mixed / total).to(result.dtype.element_ty), mask=inside)

@@ -140,6 +140,16 @@ class FusedOperations(Operations):
             BLOCK=triton.next_power_of_2(dim))
         return result
 
+    def merge_parts(self, mixed: Tensor, sums: Tensor) -> Tensor:
+        """Weigh parts of the keys against each other."""
+        num_parts, heads, tokens, dim = mixed.shape
+        assert mixed.stride(3) == 1 and sums.is_contiguous()
+        result = mixed.new_empty(tokens, heads, dim)
+        attention.merge_parts_kernel[(triton.cdiv(result.numel(), 1024),)](
+            mixed, sums, result, *mixed.stride()[:3], tokens, result.numel(), PARTS=num_parts,
+            HEADS=heads, DIM=dim, BLOCK=1024)
+        return result
+
     def linear(self, hidden: Tensor, norm: Norm | None, linear: Linear) -> Tensor:
         """Return a product after a norm."""
         result = hidden.new_empty(1, len(linear.weight))
