@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.vlm.patch_grid import PatchGrid, token_activity
-from epvlm_ros.vlm.scene_memory.image_check import find_differences, find_gain
+from epvlm_ros.vlm.scene_memory.image_check import Differences, find_differences, find_gain
 from epvlm_ros.vlm.scene_memory.refresh_plan import RefreshPlan
 from epvlm_ros.vlm.scene_memory.scene_update import SceneOptions
 import numpy as np
@@ -16,6 +18,9 @@ import numpy as np
 # is enough; the third is exceeded in most tokens only when the camera moves.
 _CERTAIN, _POSSIBLE, _MOVING = 6.0, 3.0, 4.5
 _FAINT_SHARE = 1 / 3  # of image_threshold: less is no difference, whatever the noise
+# How much the noise may grow from frame to frame. What differs in most tokens, as when the camera
+# moves, looks like noise in a single frame.
+_NOISE_GROWTH, _LEAST_NOISE = 1.5, 0.5  # the latter in grey levels
 _SETTLED_SHARE = 0.25  # of the tokens, which is enough to tell the exposure by
 
 
@@ -37,6 +42,7 @@ class ChangeEvidence:
     def __init__(self, grid: PatchGrid) -> None:
         self._grid = grid
         self._score: ChangeScore | None = None
+        self._noise: float | None = None  # of samples, when the camera stood still
         self._composite = np.zeros((0, 0, 0), np.float32)  # samples that tokens were made from
 
     def begin(self, samples: np.ndarray) -> None:
@@ -94,18 +100,27 @@ class ChangeEvidence:
         self._score = score
         is_changed = change > options.change_threshold
         if score is None or options.checks_image:
-            differences = find_differences(samples, self._composite)
+            differences = self._compare(samples)
             levels = options.image_threshold
             certainly = differences.exceed(levels, _CERTAIN)
             plan.mark_changed(certainly & plan.is_known, now_ns)
             plan.clear(~differences.exceed(levels * _FAINT_SHARE, _POSSIBLE))
             # events of a light that is switched are no motion
             is_changed = differences.exceed(levels * _FAINT_SHARE, _MOVING)
+            if is_changed.mean() <= options.motion_share and plan.is_known.any():
+                self._noise = differences.noise
         return is_changed & ~was_waiting
 
     def note_computed(self, tokens: np.ndarray, samples: np.ndarray) -> None:
         """Note the samples that tokens, int64 indices, were computed from."""
         self._composite[tokens] = samples[tokens]
+
+    def _compare(self, samples: np.ndarray) -> Differences:
+        differences = find_differences(samples, self._composite)
+        if self._noise is None:
+            return differences
+        largest = _NOISE_GROWTH * max(self._noise, _LEAST_NOISE)
+        return replace(differences, noise=min(differences.noise, largest))
 
     def _change_of_tokens(self, score: ChangeScore | None, margin_px: int) -> np.ndarray:
         """Return the change of each token since the last frame, float32, (tokens,)."""

@@ -2,7 +2,8 @@
 Which tokens of a scene are computed anew, when there is not budget for all.
 
 Those first that are known to have changed, or may have, for the longest time; among them the
-strongest change, then the oldest token. So none starves: what waits moves to the head.
+strongest change, then the oldest token. So none starves: what waits moves to the head. Then, once,
+those that were computed while a part of the scene was still unknown: they have not seen it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class RefreshPlan:
         self._waits_since_ns = np.zeros(num_tokens, np.int64)  # all: nothing is known yet
         self._computed_ns = np.full(num_tokens, -1, np.int64)
         self._is_doubtful = np.zeros(num_tokens, np.bool_)
+        self._is_early = np.zeros(num_tokens, np.bool_)  # computed before all were known
         self._last_ns: int | None = None
 
     @property
@@ -115,8 +117,10 @@ class RefreshPlan:
             strength = np.where(self.is_known, strength, priority)
         order = np.lexsort((self._computed_ns, -strength, self._waits_since_ns))
         chosen = order[:min(budget, int(waits.sum()))]
+        early = np.flatnonzero(self._is_early & ~waits)[:budget - len(chosen)]
+        chosen = np.concatenate([chosen, early]) if self.is_known.all() else chosen
         due = self._due_by_age(now_ns, budget - len(chosen), waits)
-        return np.sort(np.concatenate([chosen, due]))
+        return np.unique(np.concatenate([chosen, due]))
 
     def mark_computed(self, tokens: np.ndarray, now_ns: int) -> None:
         """Note that tokens (int64 indices) are as new as the frame of ``now_ns``."""
@@ -124,6 +128,7 @@ class RefreshPlan:
         self._waits_since_ns[tokens] = _NEVER
         self._is_doubtful[tokens] = False
         self._computed_ns[tokens] = now_ns
+        self._is_early[tokens] = not self.is_known.all()
         self._last_ns = now_ns
 
     def _let_wait(self, which: np.ndarray, now_ns: int) -> None:

@@ -124,7 +124,10 @@ def test_a_new_scene_is_filled_within_the_budget(memory):
         if number == 0:
             assert update.refreshed.tolist() == [18, 19, 20, 21, 22, 23]
     assert known == [6, 12, 18, 24, 24]
-    assert update.refreshed.size == 0
+    for number in range(5, 7):  # 18 were computed before all was known
+        update = memory.update(image, GRID, number * 33 * MS, options, score())
+    assert len(update.refreshed) == 6
+    assert memory.update(image, GRID, 7 * 33 * MS, options, score()).refreshed.size == 0
 
 
 def test_what_the_budget_left_out_is_counted_and_comes_first(memory):
@@ -170,6 +173,16 @@ def test_while_the_camera_moves_nothing_is_computed(memory):
         update = memory.update(picture(number), GRID, number * 33 * MS, AT_ONCE)
         assert update.is_moving and update.refreshed.size == 0
     assert len(memory.update(picture(3), GRID, 200 * MS, AT_ONCE).refreshed) == GRID.num_tokens
+
+
+def test_motion_is_no_noise(memory):
+    """A picture that moves by some pixels differs a little everywhere."""
+    options = replace(AT_ONCE, checks_image=True)
+    image = picture()
+    memory.update(image, GRID, 0, options, score())
+    memory.update(image, GRID, 33 * MS, options, score())
+    moved = np.roll(image, 3, axis=1)
+    assert memory.update(moved, GRID, 66 * MS, options, score()).is_moving
 
 
 def test_pixels_confirm_what_events_say(memory):

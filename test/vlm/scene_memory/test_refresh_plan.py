@@ -27,6 +27,22 @@ def test_nothing_is_known_at_first_and_the_important_comes_first():
     assert plan.choose(2, 0, np.array([0.1, 0.9, 0.2, 0.8])).tolist() == [1, 3]
 
 
+def test_what_was_computed_before_all_was_known_comes_once_more():
+    plan = RefreshPlan(6, 8.0)
+    for now_s, tokens in enumerate(([0, 1], [2, 3], [4, 5], [0, 1], [2, 3])):
+        if now_s == 3:
+            plan.add_change(change(6, t5=9.0), now_s * SECOND)
+            tokens = [0, 5]  # what changed goes first
+        elif now_s == 4:
+            tokens = [1, 2]
+        chosen = plan.choose(2, now_s * SECOND)
+        assert chosen.tolist() == tokens
+        plan.mark_computed(chosen, now_s * SECOND)
+    assert plan.choose(6, 5 * SECOND).tolist() == [3]
+    plan.mark_computed(np.array([3]), 5 * SECOND)
+    assert plan.choose(6, 6 * SECOND).size == 0
+
+
 def test_a_still_scene_needs_nothing():
     plan = filled(4)
     plan.add_change(np.full(4, 8.0, np.float32), SECOND)  # at the threshold, not above it
