@@ -71,6 +71,7 @@ class ActivityBins:
             np.zeros(num_bins, np.int64), np.zeros(1, STATE_DTYPE), self.bin_length_ns)
         self._state = self._ring.states
         self._state['first_open_bin'] = NO_TIME_NS
+        self._saturated, self._late = self._state['num_saturated'], self._state['num_late']
         self._sums = np.zeros(num_cells, np.uint16)
 
     @property
@@ -100,12 +101,12 @@ class ActivityBins:
     @property
     def num_saturated(self) -> int:
         """Return how many events were lost to the maximum of a count."""
-        return int(self._state[0]['num_saturated'])
+        return int(self._saturated[0])
 
     @property
     def num_late(self) -> int:
         """Return how many times events came for a bin that was closed; they are counted."""
-        return int(self._state[0]['num_late'])
+        return int(self._late[0])
 
     def reset(self) -> None:
         """Forget all events and times; the numbers of dropped events go on."""

@@ -114,8 +114,9 @@ class ChangeTracker:
         if end - self._next > longest:
             self._doubt(self._is_doubtful(self._next, end - longest))
             self._next = end - longest
+        has_doubts = self._is_doubtful(self._next, end)
         for interval in range(self._next, end):
-            self._doubt(self._is_doubtful(interval, interval + 1))
+            self._doubt(has_doubts and self._is_doubtful(interval, interval + 1))
             first_bin = interval * self._bins_per_interval
             self._accumulator.add_interval(
                 self._bins.sum_bins(first_bin, first_bin + self._bins_per_interval))
@@ -134,8 +135,9 @@ class ChangeTracker:
             self._doubt(True)
 
     def _doubt(self, is_doubtful: bool) -> None:
-        self._num_doubts += is_doubtful
-        self._counters.num_change_doubts += is_doubtful
+        if is_doubtful:
+            self._num_doubts += 1
+            self._counters.num_change_doubts += 1
 
     def _is_doubtful(self, first: int, end: int) -> bool:
         """Return whether events of the intervals [first, end) were lost."""
