@@ -12,7 +12,12 @@ from pathlib import Path
 import sys
 from typing import Any, Iterator
 
+from hypothesis import HealthCheck, settings
 import pytest
+
+# A busy machine is no fault of a test.
+settings.register_profile('busy', suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('busy')
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / 'shared'

@@ -1,6 +1,7 @@
 """The launch files where a distribution has launch, which PyPI has not."""
 
 import importlib.util
+import logging
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 actions = pytest.importorskip(
     'launch.actions', reason='launch is not on PyPI: a distribution has it')
 launch = pytest.importorskip('launch')
+# launch makes all loggers that are made after it keep their lines from pytest.
+logging.setLoggerClass(logging.Logger)
 ROOT = Path(__file__).resolve().parents[2]
 
 
