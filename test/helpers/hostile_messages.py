@@ -104,7 +104,10 @@ class HostileMessages:
             num_events=self.integer(UINT32), cell_size=self.integer(2 ** 16 - 1),
             rows=self.integer(2 ** 16 - 1), cols=self.integer(2 ** 16 - 1),
             pixel_density=self._short_number(), reason=self.text(),
-            activity=[self._short_number() for _ in range(num_values)])
+            activity=[self._short_number() for _ in range(num_values)],
+            change_scores=self._random.integers(
+                0, 2 ** 16, self._random.choice([0, 1, 35, num_values])).tolist(),
+            change_epoch=self.integer(2 ** 64 - 1), change_doubts=self.integer(UINT32))
 
     def question(self):
         return String(data=self.text())
