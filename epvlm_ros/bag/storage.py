@@ -85,7 +85,7 @@ def _find_files_without_metadata(folder: Path) -> StorageFiles:
     if not files:
         raise ValueError(
             f'{folder} is no rosbag2, it has neither metadata.yaml nor .mcap or .db3 files: give '
-            'a rosbag2 folder')
+            'a rosbag2 folder; "epvlm convert" makes one of other recordings')
     number = 'its file is' if len(files) == 1 else f'all of its {len(files)} files are'
     storage = StorageFiles(files, {}, problems=[
         f'{folder} has no metadata.yaml: {number} read as one recording; "ros2 bag reindex" '

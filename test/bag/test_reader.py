@@ -290,7 +290,7 @@ def test_what_cannot_be_opened(tmp_path, recording, storage):
     with pytest.raises(ValueError, match='neither metadata.yaml nor .mcap or .db3 files: give a'):
         BagReader(tmp_path / 'folder')
     (tmp_path / 'notes.txt').write_text('x')
-    with pytest.raises(ValueError, match='neither .mcap nor .db3'):
+    with pytest.raises(ValueError, match='neither .mcap nor .db3.*"epvlm convert" makes'):
         BagReader(tmp_path / 'notes.txt')
     file, = [item for item in recording.iterdir() if item.suffix != '.yaml']
     data = file.read_bytes()
