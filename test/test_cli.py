@@ -220,7 +220,7 @@ def test_calibrate_says_in_one_line_what_is_missing(shared_data, tmp_path):
     for arguments, message in (
             ([shared_data / 'evt3_640x480'], 'image topic'),
             ([tmp_path], 'epvlm calibrate:'),
-            ([shared_data / 'evt3_640x480', '--frames', '2'], '2 frames: give 6 or more')):
+            ([shared_data / 'evt3_640x480', '--frames', '2'], '2 frames: give 8 or more')):
         result = epvlm('calibrate', *arguments, '--output', tmp_path / 'not.yaml')
         assert result.returncode == 1
         assert message in result.stderr and result.stderr.count('\n') == 1

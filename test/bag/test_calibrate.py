@@ -81,7 +81,7 @@ def write_bag(path, num_frames, event_stamp_s=0.0):
 
 
 @pytest.mark.parametrize(('num_frames', 'event_stamp_s', 'message'), [
-    (7, 0.0, 'has 7 frames: record 8 or more'),
+    (9, 0.0, 'has 9 frames: record 10 or more'),
     (20, 1000.0, 'no events around any of 18 frames: the stamps .* one clock')])
 def test_recordings_of_no_use(tmp_path, num_frames, event_stamp_s, message):
     with BagReader(write_bag(tmp_path / 'bag', num_frames, event_stamp_s)) as bag:
@@ -91,8 +91,8 @@ def test_recordings_of_no_use(tmp_path, num_frames, event_stamp_s, message):
 
 def test_mistakes_of_the_caller(tmp_path):
     with BagReader(write_bag(tmp_path / 'bag', 20)) as bag:
-        with pytest.raises(ValueError, match='5 frames: give 6 or more'):
-            calibrate_bag(bag, num_frames=5)
+        with pytest.raises(ValueError, match='7 frames: give 8 or more'):
+            calibrate_bag(bag, num_frames=7)
         with pytest.raises(ValueError, match='window length is 0.0 s'):
             calibrate_bag(bag, window_length_s=0.0)
         with pytest.raises(ValueError, match='/none'):

@@ -23,7 +23,7 @@ from epvlm_ros.events.calibration.judgement import judge
 from epvlm_ros.events.calibration.search import MAX_SEARCH_OFFSET_S, search
 import numpy as np
 
-MIN_FRAMES = 6  # of which some are held out
+MIN_FRAMES = 8  # of which some are held out; of fewer, too little tells how far they disagree
 MAX_OFFSET_S = MAX_SEARCH_OFFSET_S + 0.04  # of the event window; more events are of no use
 _HOLD_OUT_EVERY = 4
 _STAGES = ((4.0, 6), (2.5, 8), (1.5, 8), (1.0, 8))  # blur in working pixels, parameters

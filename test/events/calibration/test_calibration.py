@@ -213,7 +213,7 @@ def test_texture_in_one_corner_is_too_little(frames):
 def test_too_few_frames(frames):
     with pytest.raises(ValueError, match='no frames'):
         calibrate([], SENSOR_SIZE)
-    with pytest.raises(ValueError, match='5 of 5 frames .* 6 frames or more'):
-        calibrate(frames[:5], SENSOR_SIZE, WINDOW_S)
+    with pytest.raises(ValueError, match='7 of 7 frames .* 8 frames or more'):
+        calibrate(frames[:7], SENSOR_SIZE, WINDOW_S)
     with pytest.raises(ValueError, match='both must have pixels'):
         calibrate(frames, (0, 0), WINDOW_S)
