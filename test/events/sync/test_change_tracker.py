@@ -151,6 +151,21 @@ def test_silence_is_no_doubt(silence_s):
     assert scores[[4, 6]].tolist() == [40, 50]
 
 
+@pytest.mark.parametrize('values, num_doubts', [
+    ({'bin_length': 0.0003}, 0), ({'bin_length': 0.007}, 0), ({'bin_length': 0.1}, 0),
+    ({'history_length': 10.0}, 0), ({'history_length': 0.1}, 0),
+    ({'history_length': 0.04}, 1)])  # too short for an interval to wait in
+def test_bins_and_histories_of_any_length(values, num_doubts):
+    cameras = Cameras(**values)
+    cameras.stream(30)
+    before = cameras.frame()
+    cameras.packet(50, x=17)
+    assert min(new_doubts(cameras, before, 30), 1) == num_doubts
+    if not num_doubts:
+        # The last of them may lie in the next interval, where one event is no change.
+        assert cameras.frame().scores[0, 4] in (49, 50)
+
+
 def test_without_frames_nothing_is_forgotten():
     cameras = Cameras()
     cameras.stream(10)
