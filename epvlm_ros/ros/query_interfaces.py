@@ -10,11 +10,11 @@ from epvlm_interfaces.msg import Answer
 from epvlm_interfaces.srv import Ask
 from epvlm_ros.ros.qos import QUERIES, query_calls, subscription_options
 from epvlm_ros.ros.query import Query
-from epvlm_ros.ros.response_pacer import make_future, ResponsePacer
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
+from rclpy.task import Future
 from std_msgs.msg import String
 
 
@@ -46,32 +46,22 @@ class QueryInterfaces:
         group = ReentrantCallbackGroup()
         self._topic = node.create_subscription(
             String, 'query', self._on_query, **subscription_options(node, 'query', QUERIES))
-        self._calls, self._accepted, self._results = self._pacers = [
-            ResponsePacer(node) for _ in range(3)]
         qos = query_calls(max_queued)
         self._service = node.create_service(
             Ask, 'ask', self._on_ask, callback_group=group, qos_profile=qos)
-        accept_goal: Any = self._accept_goal  # may be a coroutine, which rclpy's types do not say
         self._action = ActionServer(
             node, AnswerQuery, 'answer_query', self._on_goal, callback_group=group,
-            goal_callback=accept_goal, cancel_callback=self._on_cancel,
-            goal_service_qos_profile=qos, result_service_qos_profile=qos,
-            cancel_service_qos_profile=qos, feedback_pub_qos_profile=qos)
+            cancel_callback=self._on_cancel, goal_service_qos_profile=qos,
+            result_service_qos_profile=qos, cancel_service_qos_profile=qos,
+            feedback_pub_qos_profile=qos)
 
     @property
     def num_open_calls(self) -> int:
         """Service calls and goals that have no outcome yet."""
         return self._num_open_calls + len(self._goals)
 
-    def hurry(self) -> None:
-        """Send the responses that wait for their turn: the node ends."""
-        for pacer in self._pacers:
-            pacer.hurry()
-
     def destroy(self) -> None:
         """Take all three away."""
-        for pacer in self._pacers:
-            pacer.destroy()
         self._action.destroy()
         self._node.destroy_service(self._service)
         self._node.destroy_subscription(self._topic)
@@ -80,17 +70,12 @@ class QueryInterfaces:
         self._take(Ask.Request(question=message.data), lambda answer: None)
 
     async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
-        answered = make_future(self._node)
+        answered = self._make_future()
         self._num_open_calls += 1
         self._take(request, answered.set_result)
         response.answer = await answered
-        await self._calls.wait_turn()
         self._num_open_calls -= 1
         return response
-
-    async def _accept_goal(self, request: AnswerQuery.Goal) -> GoalResponse:
-        await self._accepted.wait_turn()
-        return GoalResponse.ACCEPT
 
     async def _on_goal(self, goal: ServerGoalHandle) -> AnswerQuery.Result:
         feedback = AnswerQuery.Feedback()
@@ -100,12 +85,11 @@ class QueryInterfaces:
             feedback.text += piece
             goal.publish_feedback(feedback)
 
-        answered, goal_id = make_future(self._node), bytes(goal.goal_id.uuid)
+        answered, goal_id = self._make_future(), bytes(goal.goal_id.uuid)
         query = self._goals[goal_id] = self._take(goal.request, answered.set_result, publish)
         if goal.is_cancel_requested:  # before this began
             self._cancel(query)
         answer = await answered
-        await self._results.wait_turn()
         del self._goals[goal_id]
         self._end_goal(goal, answer)
         return AnswerQuery.Result(answer=answer)
@@ -123,3 +107,9 @@ class QueryInterfaces:
         if query is not None:
             self._cancel(query)
         return CancelResponse.ACCEPT
+
+    def _make_future(self) -> Future:
+        future: Future = Future(executor=self._node.executor)
+        # Setting the result wakes the executor only when there is a callback to run.
+        future.add_done_callback(lambda done: None)
+        return future

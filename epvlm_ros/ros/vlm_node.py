@@ -127,10 +127,8 @@ class VlmNode(AutostartNode):
         last_open_s = time.monotonic()
         while time.monotonic() < min(deadline_s, last_open_s + LAST_WORDS_S):
             spin_once(0.05)
-            if self._interfaces is not None:
-                self._interfaces.hurry()
-                if self._interfaces.num_open_calls:
-                    last_open_s = time.monotonic()
+            if self._interfaces is not None and self._interfaces.num_open_calls:
+                last_open_s = time.monotonic()
 
     def destroy_node(self) -> None:
         """Stop the worker before what it publishes with is gone."""
