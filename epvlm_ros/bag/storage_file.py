@@ -51,8 +51,8 @@ def open_storage_file(path: Path, files: StorageFiles) -> StorageFile:
     """
     if path.suffix not in STORAGES:
         raise ValueError(
-            f'{path} is neither .mcap nor .db3: give a recording of rosbag2; "epvlm convert" makes '
-            'one of .raw, .dat, .bag (ROS 1), .aedat4, .h5, .npz and text')
+            f'{path} is neither .mcap nor .db3: give a recording of rosbag2; "epvlm convert" '
+            'makes one of .raw, .dat, .bag (ROS 1), .aedat4, .h5, .npz and text')
     if not path.is_file():
         raise ValueError(f'{path} is missing, metadata.yaml names it: restore the file')
     try:
