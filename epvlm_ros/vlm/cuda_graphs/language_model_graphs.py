@@ -28,7 +28,7 @@ class LanguageModelGraphs:
         num_deepstack: int,
     ) -> None:
         self.cache = weights.make_cache(cache_tokens)
-        self._needs_bound, self._pool = operations.needs_bound, pool
+        self._least_bound, self._pool = operations.least_bound, pool
         self._visual = [GrowingRows(weights.embedding) for _ in range(1 + num_deepstack)]
         self._model = LanguageModel(weights, operations, self.cache)
         self._first_token = torch.zeros_like(self._model.token)
@@ -112,9 +112,8 @@ class LanguageModelGraphs:
 
     def _bound(self, num_tokens: int) -> int:
         """Return up to where attention looks in the cache, at least ``num_tokens``."""
-        if not self._needs_bound:
-            return self.cache.capacity
-        return min(self.cache.capacity, max(256, 1 << (num_tokens - 1).bit_length()))
+        bound = max(self._least_bound, 1 << (num_tokens - 1).bit_length())
+        return min(self.cache.capacity, bound)
 
 
 def _prompt_size(num_tokens: int) -> int:

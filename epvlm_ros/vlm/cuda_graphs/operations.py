@@ -23,8 +23,9 @@ class Operations:
     it. ``cos`` and ``sin`` are of the rotary embedding of each token, (tokens, head_dim / 2).
     """
 
-    # whether attention over the cache looks at keys up to a fixed bound, not up to the last one
-    needs_bound = True
+    # Least bound of attention over the cache; larger ones double, and each is worth functions of
+    # its own.
+    least_bound = 256
 
     def add_norm(self, hidden: Tensor, delta: Tensor | None, norm: Norm) -> Tensor:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from epvlm_ros.vlm.cuda_graphs.language_model import LanguageModel, Prompt
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
+from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
 from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Norm
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 # in float32 and by 0.03 in bfloat16; a wrong one by about 1.
 _TOLERANCES = {torch.float32: 1e-2, torch.float16: 0.05, torch.bfloat16: 0.2}
 _NUM_FIRST, _NUM_FURTHER, _NUM_STEPS, _CAPACITY = 16, 64, 3, 128  # least, most of few tokens
+_LONG_CAPACITY = 2100  # kernels divide it into more parts
 
 
 def check_operations(weights: DecoderWeights, operations: Operations) -> None:
@@ -23,7 +25,8 @@ def check_operations(weights: DecoderWeights, operations: Operations) -> None:
     tolerance = _TOLERANCES.get(weights.embedding.dtype, _TOLERANCES[torch.bfloat16])
     for what, run in (
             ('language model', run_language_model), ('encoder', run_encoder_parts),
-            ('scene', run_scene_parts), ('parts of keys', run_merge)):
+            ('scene', run_scene_parts), ('long cache', run_long_cache),
+            ('parts of keys', run_merge)):
         found, expected = (run(weights, item) for item in (operations, Operations()))
         error = (found - expected).norm(dim=1) / expected.norm(dim=1)
         if not bool((error <= tolerance).all()):  # not a number is no agreement either
@@ -95,6 +98,28 @@ def run_scene_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
         draw(len(places), num_heads * weights.head_dim), weights.cos[places],
         weights.sin[places], cache, 0, places)
     return operations.attend_to_cache(queries, cache, 0, places, _CAPACITY, visible).float()
+
+
+@torch.inference_mode()
+def run_long_cache(weights: DecoderWeights, operations: Operations) -> Tensor:
+    """Return what a question and a step see of a long cache, float32 (tokens, any)."""
+    like = weights.embedding
+    random = torch.Generator().manual_seed(4)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(like.device, like.dtype)
+
+    heads, dim = weights.num_heads, weights.head_dim
+    cache = StaticCache(1, weights.num_key_value_heads, dim, _LONG_CAPACITY, like)
+    cache.both.copy_(draw(*cache.both.shape))
+    last = _LONG_CAPACITY - 2
+    places = torch.arange(last - _NUM_FIRST, last, device=like.device)
+    question = operations.attend_to_cache(
+        3.0 * draw(_NUM_FIRST, heads, dim), cache, 0, places, _LONG_CAPACITY)
+    step = operations.attend_and_store(
+        draw(1, (heads + 2 * weights.num_key_value_heads) * dim), weights.cos, weights.sin, cache,
+        0, torch.tensor([last, last, 0], device=like.device), _LONG_CAPACITY)
+    return torch.cat([question, step]).float()
 
 
 @torch.inference_mode()

@@ -63,6 +63,15 @@ class MergesEvenly(Operations):
         return super().merge_parts(mixed, 0.0 * sums)
 
 
+class ForgetsTheEnd(Operations):
+    """Of what stands behind 2,048 tokens in the cache, a step sees nothing."""
+
+    def attend_and_store(
+        self, qkv: Any, cos: Any, sin: Any, cache: Any, layer: Any, cursor: Any, bound: Any,
+    ) -> Any:
+        return super().attend_and_store(qkv, cos, sin, cache, layer, cursor, min(bound, 2048))
+
+
 class InParts(Operations):
     """Products split in three, as a fused kernel returns them for a few tokens."""
 
@@ -81,7 +90,7 @@ def test_plain_torch_agrees_with_itself(weights: DecoderWeights) -> None:
 @pytest.mark.parametrize('operations, part', [
     (WrongRotation(), 'encoder|language model'), (WrongSum(), 'language model'),
     (NoNumber(), 'language model'), (SeesGaps(), 'scene'), (StoresInARow(), 'scene'),
-    (MergesEvenly(), 'parts of keys')])
+    (ForgetsTheEnd(), 'long cache'), (MergesEvenly(), 'parts of keys')])
 def test_wrong_kernels_are_refused(
     weights: DecoderWeights, operations: Operations, part: str,
 ) -> None:

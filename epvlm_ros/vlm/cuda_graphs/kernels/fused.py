@@ -17,6 +17,8 @@ from triton.errors import TritonError
 _LOG2_E = math.log2(math.e)
 NUM_SPLITS = 8  # parts of the cache that are attended to side by side
 _MAX_PART_PROGRAMS = 1024  # beyond so many programs there are fewer parts
+# Where the cache is long and there is not yet work for all processors there are more parts.
+_SHORT_CACHE, _NUM_LONG_SPLITS, _MAX_LONG_PROGRAMS = 2048, 16, 128
 # Sizes are the fastest of those measured on an H200 with the shapes of Qwen2-VL-2B and 7B.
 MAX_SKINNY_TOKENS = 64  # up to so many a product is bound by reading its matrix
 _BLOCK_ROWS = 64  # of a product of a few tokens
@@ -33,7 +35,7 @@ class FusedOperations(Operations):
     read what does not depend on it (programmatic dependent launch).
     """
 
-    needs_bound = False
+    least_bound = _SHORT_CACHE  # keys are seen up to the last one: it decides on parts alone
 
     def __init__(self, *, programmatic_launch: bool = False) -> None:
         self._programmatic_launch = programmatic_launch
@@ -117,16 +119,13 @@ class FusedOperations(Operations):
         self, queries: Tensor, cache: StaticCache, layer: int, places: Tensor, bound: int,
         visible: Tensor | None = None,
     ) -> Tensor:
-        """Attend up to each token itself; ``bound`` does not matter."""
+        """Attend up to each token itself."""
         tokens, heads, dim = queries.shape
         assert queries.stride()[1:] == (dim, 1)
         group = heads // cache.num_heads
         block = min(64, max(16, triton.next_power_of_2(tokens * group)))
         row_blocks = triton.cdiv(tokens * group, block)
-        # many rows keep all processors busy without parts, which have to be written and read
-        splits = NUM_SPLITS
-        while splits > 1 and row_blocks * cache.num_heads * splits > _MAX_PART_PROGRAMS:
-            splits //= 2
+        splits = _num_cache_splits(bound, row_blocks * cache.num_heads)
         parts, sums = self._scratch(queries, tokens * heads, dim, splits)
         attention.prompt_attention_kernel[(cache.num_heads, splits, row_blocks)](
             queries, cache.keys[layer], cache.values[layer], places,
@@ -177,18 +176,19 @@ class FusedOperations(Operations):
         self, qkv: Tensor, cos: Tensor, sin: Tensor, cache: StaticCache, layer: int,
         cursor: Tensor, bound: int,
     ) -> Tensor:
-        """Append one token and attend; ``bound`` does not matter."""
+        """Append one token and attend."""
         dim = cache.head_dim
         heads = qkv.shape[1] // dim - 2 * cache.num_heads
         group = heads // cache.num_heads
-        parts, sums = self._scratch(qkv, heads, dim, NUM_SPLITS)
+        splits = _num_cache_splits(bound, cache.num_heads)
+        parts, sums = self._scratch(qkv, heads, dim, splits)
         if self._arrived is None:
             self._arrived = torch.zeros(cache.num_heads, dtype=torch.int32, device=qkv.device)
         result = qkv.new_empty(1, heads * dim)
-        attention.step_attention_kernel[(cache.num_heads, NUM_SPLITS)](
+        attention.step_attention_kernel[(cache.num_heads, splits)](
             qkv, cos, sin, cursor, cache.keys[layer], cache.values[layer], parts, sums,
             self._arrived, result, cache.capacity, _LOG2_E / dim ** 0.5, heads, cache.num_heads,
-            dim // 2, GROUP=group, SPLITS=NUM_SPLITS,
+            dim // 2, GROUP=group, SPLITS=splits,
             BLOCK_ROWS=max(16, triton.next_power_of_2(group)), BLOCK_KEYS=32,
             BLOCK_HALF=max(16, triton.next_power_of_2(dim // 2)),
             BLOCK_DIM=triton.next_power_of_2(dim), **self._launch)
@@ -247,6 +247,17 @@ def _skinny_sizes(
     return {'BLOCK_TOKENS': block_tokens, 'BLOCK_ROWS': _BLOCK_ROWS,
             'BLOCK_COLUMNS': block_columns, 'num_warps': 4,
             'STAGES': max(1, min(most_stages, room // stage_bytes))}
+
+
+def _num_cache_splits(bound: int, num_programs: int) -> int:
+    """Return how many parts a cache is attended to in, by so many programs each."""
+    if bound > _SHORT_CACHE and num_programs * _NUM_LONG_SPLITS <= _MAX_LONG_PROGRAMS:
+        return _NUM_LONG_SPLITS
+    # many rows keep all processors busy without parts, which have to be written and read
+    splits = NUM_SPLITS
+    while splits > 1 and num_programs * splits > _MAX_PART_PROGRAMS:
+        splits //= 2
+    return splits
 
 
 def _num_splits(row_blocks: int, column_blocks: int, device: torch.device) -> int:
