@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import logging
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch.nn import functional
 from torch.nn.attention import sdpa_kernel, SDPBackend
 
 _log = logging.getLogger(__name__)
-_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION)
-_NUMS_PARTS = (2, 3, 4, 6, 8, 9)  # of the keys
+_BACKENDS = {'flash': SDPBackend.FLASH_ATTENTION, 'cudnn': SDPBackend.CUDNN_ATTENTION}
+_NUMS_PARTS = (2, 3, 4, 6, 8, 9)  # of the keys, equal ones
+_NUMS_KERNEL_PARTS = (1, 2, 3, 4, 5, 6, 8)
 _NUM_RUNS = 5
 _HEAD_START_CYCLES = 1_000_000  # of the device, in which all kernels of a run are launched
 _TOLERANCE = 0.02  # largest ||difference|| / ||result||; of bfloat16 about 0.003, of a bug 1
@@ -21,6 +22,23 @@ _TOLERANCE = 0.02  # largest ||difference|| / ||result||; of bfloat16 about 0.00
 # From query, key and value (any, heads, tokens, head_dim) to the mixed values, of the shape of the
 # query, and the logarithms of the sums of exponentials, float32 (any, heads, tokens).
 AttentionWithSums = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+# The same from (1, heads, tokens, head_dim), and the number of parts that the keys are divided
+# into: mixed values (parts, heads, tokens, head_dim) and float32 (parts, heads, tokens).
+PartAttention = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+_Choice = tuple[str, int]  # name of a backend of torch or of a kernel, number of parts
+
+
+class PartOperations(Protocol):
+    """What attention to parts of the keys is made of, see ``Operations``."""
+
+    def merge_parts(self, mixed: Tensor, sums: Tensor) -> Tensor:
+        """Weigh the parts against each other."""
+
+    def find_part_kernels(
+        self, query: Tensor, key: Tensor, value: Tensor,
+    ) -> Mapping[str, PartAttention]:
+        """Return kernels for such tensors."""
 
 
 class FastestAttention:
@@ -31,15 +49,15 @@ class FastestAttention:
 
     Parameters
     ----------
-    merge : callable, optional
-        ``Operations.merge_parts``, where there are few queries and many keys: then the keys may
+    operations : PartOperations, optional
+        Where there are few queries and many keys, which are views of caches: then the keys may
         be divided, so that there is work for all processors.
 
     """
 
-    def __init__(self, merge: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
-        self._merge = merge
-        self._choices: dict[Any, tuple[SDPBackend, int] | None] = {}
+    def __init__(self, operations: PartOperations | None = None) -> None:
+        self._operations = operations
+        self._choices: dict[Any, _Choice | None] = {}
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
         """Take and return (1, heads, tokens, head_dim)."""
@@ -57,22 +75,27 @@ class FastestAttention:
         return self._attend(choice, inputs, options)
 
     def _attend(
-        self, choice: tuple[SDPBackend, int], inputs: tuple[Tensor, Tensor, Tensor],
-        options: dict[str, Any],
+        self, choice: _Choice, inputs: tuple[Tensor, Tensor, Tensor], options: dict[str, Any],
     ) -> Tensor:
-        backend, num_parts = choice
-        if num_parts > 1:
-            assert self._merge is not None
-            return attend_in_parts(*inputs, num_parts, _WITH_SUMS[backend], self._merge)
-        with sdpa_kernel(backend):
-            return functional.scaled_dot_product_attention(*inputs, **options)
+        name, num_parts = choice
+        if num_parts == 1 and name in _BACKENDS:
+            with sdpa_kernel(_BACKENDS[name]):
+                return functional.scaled_dot_product_attention(*inputs, **options)
+        assert self._operations is not None
+        if name in _BACKENDS:
+            return attend_in_parts(
+                *inputs, num_parts, _WITH_SUMS[name], self._operations.merge_parts)
+        kernel = self._operations.find_part_kernels(*inputs)[name]
+        mixed, sums = kernel(*inputs, num_parts)
+        return mixed if len(mixed) == 1 else self._operations.merge_parts(
+            mixed, sums).transpose(0, 1)[None]
 
     def _choose(
         self, inputs: tuple[Tensor, Tensor, Tensor], options: dict[str, Any],
-    ) -> tuple[SDPBackend, int] | None:
-        times_ms: dict[tuple[SDPBackend, int], float] = {}
+    ) -> _Choice | None:
+        times_ms: dict[_Choice, float] = {}
 
-        def measure(choice: tuple[SDPBackend, int], expected: Tensor | None) -> None:
+        def measure(choice: _Choice, expected: Tensor | None) -> None:
             try:
                 found = self._attend(choice, inputs, options)
                 if expected is None or _agree(found, expected):
@@ -85,22 +108,25 @@ class FastestAttention:
                     raise
                 _log.debug('no attention by %s: %s', choice, error)
 
-        def fastest() -> tuple[SDPBackend, int] | None:
+        def fastest() -> _Choice | None:
             return min(times_ms, key=lambda choice: times_ms[choice], default=None)
 
-        for backend in _BACKENDS:
-            measure((backend, 1), None)
+        for name in _BACKENDS:
+            measure((name, 1), None)
         whole = fastest()
         num_queries, num_keys = inputs[0].shape[2], inputs[1].shape[2]
-        if whole and self._merge and not options and 2 * num_queries <= num_keys:
+        if whole and self._operations and not options and 2 * num_queries <= num_keys:
             expected = self._attend(whole, inputs, options)
             for num_parts in _NUMS_PARTS:
                 if num_keys % num_parts == 0:
                     measure((whole[0], num_parts), expected)
+            for name in self._operations.find_part_kernels(*inputs):
+                for num_parts in _NUMS_KERNEL_PARTS:
+                    measure((name, num_parts), expected)
         chosen = fastest()
         _log.info('attention of %s to %s: %s of %s ms', tuple(inputs[0].shape), num_keys, chosen, {
-            f'{backend.name} {num_parts}': round(time_ms, 4)
-            for (backend, num_parts), time_ms in times_ms.items()})
+            f'{name} {num_parts}': round(time_ms, 4)
+            for (name, num_parts), time_ms in times_ms.items()})
         return chosen
 
 
@@ -130,8 +156,8 @@ def _cudnn_with_sums(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor,
     return mixed, sums
 
 
-_WITH_SUMS: dict[SDPBackend, AttentionWithSums] = {
-    SDPBackend.FLASH_ATTENTION: _flash_with_sums, SDPBackend.CUDNN_ATTENTION: _cudnn_with_sums}
+_WITH_SUMS: dict[str, AttentionWithSums] = {
+    'flash': _flash_with_sums, 'cudnn': _cudnn_with_sums}
 
 
 def _agree(found: Tensor, expected: Tensor) -> bool:

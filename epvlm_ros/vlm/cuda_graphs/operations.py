@@ -8,6 +8,9 @@ the number type of the model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from epvlm_ros.vlm.cuda_graphs.attention import PartAttention
 from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
 from epvlm_ros.vlm.cuda_graphs.weights import Layer, Linear, Mlp, Norm
 import torch
@@ -123,6 +126,17 @@ class Operations:
         """
         merged = (mixed.float() * sums.softmax(dim=0)[..., None]).sum(dim=0)
         return merged.transpose(0, 1).to(mixed.dtype, memory_format=torch.contiguous_format)
+
+    def find_part_kernels(
+        self, query: Tensor, key: Tensor, value: Tensor,
+    ) -> Mapping[str, PartAttention]:
+        """
+        Return kernels for attention to parts of the keys of such tensors, by names.
+
+        Each (1, heads, tokens, head_dim), keys and values the beginning of a cache, behind which
+        numbers stand.
+        """
+        return {}
 
     # What follows is for a single token.
 

@@ -96,7 +96,7 @@ class CudaGraphSceneForward:
         self._encoder, self._weights, self._operations = encoder, weights, operations
         self._pool, self._most_tokens = pool, most_tokens
         self._attends_to_scene = attends_to_scene
-        self._attention = FastestAttention(operations.merge_parts)
+        self._attention = FastestAttention(operations)
         self._kept_patches = KeptPatches(pool.device)
         self._patches = GrowingRows(encoder.weights.patches.weight)
         self._buffers: list[tuple[ref[CudaGraphScene], SceneBuffers]] = []

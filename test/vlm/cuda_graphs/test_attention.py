@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from epvlm_ros.vlm.cuda_graphs.attention import attend_in_parts, FastestAttention
+from epvlm_ros.vlm.cuda_graphs.attention import (
+    attend_in_parts, FastestAttention, PartAttention)
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
 import pytest
 from qwen_checkpoints import needs_gpu
@@ -59,6 +60,47 @@ def test_parts_are_weighed_by_their_sums_of_exponentials() -> None:
     torch.testing.assert_close(merged, torch.tensor([[[6.0, 1.0], [3.0, 3.0]]]))
 
 
+class Kernels(Operations):
+    """One that is right, one that is wrong and one that does not compile."""
+
+    def find_part_kernels(
+        self, query: Tensor, key: Tensor, value: Tensor,
+    ) -> dict[str, PartAttention]:
+        return {'right': self._attend, 'wrong': self._forget_last_part, 'broken': self._fail}
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, num_parts: int,
+    ) -> tuple[Tensor, Tensor]:
+        parts = [states[0].unflatten(1, (num_parts, -1)).transpose(0, 1)
+                 for states in (key, value)]
+        return attend_with_sums(query.expand(num_parts, -1, -1, -1), *parts)
+
+    def _forget_last_part(
+        self, query: Tensor, key: Tensor, value: Tensor, num_parts: int,
+    ) -> tuple[Tensor, Tensor]:
+        return self._attend(query, key[:, :, :120], value[:, :, :120], num_parts)
+
+    def _fail(
+        self, query: Tensor, key: Tensor, value: Tensor, num_parts: int,
+    ) -> tuple[Tensor, Tensor]:
+        raise RuntimeError('OutOfResources: shared memory')
+
+
+def test_the_fastest_kernel_that_is_right_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way that is measured takes less time than the one before."""
+    times_ms = iter(range(100, 0, -1))
+    monkeypatch.setattr(
+        'epvlm_ros.vlm.cuda_graphs.attention._shortest_ms', lambda run: next(times_ms))
+    inputs = draw_scene(16, 240, 3, 8, torch.float32)
+    attention = FastestAttention(Kernels())
+    choice = attention._choose(inputs, {})
+    assert choice == ('right', 8)
+    for num_parts in (1, 8):
+        torch.testing.assert_close(
+            attention._attend(('right', num_parts), inputs, {}).double(), full_softmax(*inputs),
+            rtol=0.0, atol=1e-5)
+
+
 @needs_gpu
 @pytest.mark.parametrize('num_queries, num_keys, dim', [
     (64, 1536, 80), (272, 1564, 80), (512, 4784, 80), (1088, 10764, 80), (272, 1564, 72)])
@@ -67,7 +109,7 @@ def test_the_fastest_way_is_attention(num_queries: int, num_keys: int, dim: int)
 
     query, key, value = draw_scene(num_queries, num_keys, 16, dim, torch.bfloat16, 'cuda')
     expected = full_softmax(query, key, value)
-    attention = FastestAttention(FusedOperations().merge_parts)
+    attention = FastestAttention(FusedOperations())
     found = attention(query, key, value)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -91,3 +133,26 @@ def test_the_kernel_merges_as_plain_torch_does(num_parts: int, dtype: torch.dtyp
         torch.testing.assert_close(
             FusedOperations().merge_parts(laid_out, sums),
             Operations().merge_parts(laid_out, sums))
+
+
+@needs_gpu
+@pytest.mark.parametrize('num_queries, num_keys, dim', [
+    (64, 128, 80), (100, 1563, 80), (272, 1564, 128)])
+def test_kernels_attend_to_parts_of_the_keys(num_queries: int, num_keys: int, dim: int) -> None:
+    """As they are and from a CUDA graph, with what stands behind the keys out of sight."""
+    from epvlm_ros.vlm.cuda_graphs.kernels import FusedOperations
+
+    operations = FusedOperations()
+    inputs = draw_scene(num_queries, num_keys, 4, dim, torch.bfloat16, 'cuda')
+    expected = full_softmax(*inputs)[0].transpose(0, 1)
+    kernels = operations.find_part_kernels(*inputs)
+    assert bool(kernels) == (torch.cuda.get_device_capability() >= (9, 0))
+    for kernel in kernels.values():
+        for num_parts in (1, 2, 5):
+            found = operations.merge_parts(*kernel(*inputs, num_parts))
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                captured = operations.merge_parts(*kernel(*inputs, num_parts))
+            graph.replay()
+            for mixed in (found, captured):
+                assert (mixed.double() - expected).norm() <= 0.01 * expected.norm()

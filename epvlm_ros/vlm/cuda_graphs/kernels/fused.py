@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from epvlm_ros.vlm.cuda_graphs.kernels import attention, gemv, pointwise, skinny_gemm
+from epvlm_ros.vlm.cuda_graphs.attention import PartAttention
+from epvlm_ros.vlm.cuda_graphs.kernels import (
+    attention, gemv, part_attention, pointwise, skinny_gemm)
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
 from epvlm_ros.vlm.cuda_graphs.self_check import check_operations
 from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
@@ -148,6 +150,12 @@ class FusedOperations(Operations):
             mixed, sums, result, *mixed.stride()[:3], tokens, result.numel(), PARTS=num_parts,
             HEADS=heads, DIM=dim, BLOCK=1024)
         return result
+
+    def find_part_kernels(
+        self, query: Tensor, key: Tensor, value: Tensor,
+    ) -> dict[str, PartAttention]:
+        """Return what this card has."""
+        return part_attention.find_kernels(query, key, value)
 
     def linear(self, hidden: Tensor, norm: Norm | None, linear: Linear) -> Tensor:
         """Return a product after a norm."""
