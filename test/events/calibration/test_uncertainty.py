@@ -57,7 +57,8 @@ def test_nothing_is_known_along_stripes(angle_deg):
         np.cos(across) * x + np.sin(across) * y + 150, np.arange(400), profile)
     frames = [make_frame(random, texture.astype(np.float32), velocity) for velocity in ALL_WAYS]
     found = estimate_uncertainty(frames, TRUTH)
-    assert found.mean_px > 1.0 and found.share_along > 0.9
+    # three times what is accepted
+    assert found.mean_px > 0.6 and found.share_along > 0.9
     assert abs((found.angle_deg - angle_deg + 90) % 180 - 90) < 10  # the same line either way
 
 
