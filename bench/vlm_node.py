@@ -137,16 +137,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         record_simulation(
-            folder / 'moving', seed=find_seed(True), camera_moves=False, duration_s=12.0)
+            folder / 'moving', seed=find_seed(True), camera_moves=False, duration_s=3.0)
         with live(folder / 'moving', folder) as (client, _):
             for way, answers in measure_questions(client, options.questions).items():
                 report[way] = summarise(answers)
         record_simulation(
             folder / 'still', seed=find_seed(False), camera_moves=False,
-            duration_s=options.idle + 8.0)
+            duration_s=options.idle + 4.0)
         with live(folder / 'still', folder) as (client, vlm):
             client.set_parameters(**WAYS['scene in memory'])
-            time.sleep(3.0)
+            time.sleep(1.0)
             start_s = cpu_seconds(vlm)
             time.sleep(options.idle)
             report['idle core share'] = (cpu_seconds(vlm) - start_s) / options.idle
