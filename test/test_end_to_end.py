@@ -46,6 +46,8 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
         graph.start('bag_player', str(path), '--clock', '--loop', '--wait-for-subscribers', '120',
                     parameters=DEEP_PLAYER)
         wait_until(lambda: frames, 30, 'the first frame')
+        # It may come before the first time on /clock: until then its age is that of 1970.
+        wait_until(lambda: asker.ask(truth[0].question).status == Answer.OK, 30, 'the clock')
         answers = []
         with BagReader(path) as bag:
             stamps = [image.stamp_ns for image in bag.images()]
