@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from epvlm_ros.vlm.cuda_graphs.language_model import LanguageModel, Prompt
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
 from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
@@ -61,12 +63,7 @@ def run_language_model(weights: DecoderWeights, operations: Operations) -> Tenso
 @torch.inference_mode()
 def run_encoder_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return what only an encoder uses, float32 (functions, any): norm, activation, rotation."""
-    device, dtype = weights.embedding.device, weights.embedding.dtype
-    random = torch.Generator().manual_seed(1)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random).to(device, dtype)
-
+    draw = _draw_like(weights.embedding, torch.Generator().manual_seed(1))
     tokens, heads, head_dim = 24, 4, 80
     dim = heads * head_dim
     hidden, delta = draw(tokens, dim), draw(tokens, dim)
@@ -81,17 +78,14 @@ def run_encoder_parts(weights: DecoderWeights, operations: Operations) -> Tensor
 @torch.inference_mode()
 def run_scene_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return what tokens here and there see of a cache with gaps, float32 (tokens, any)."""
-    device, dtype = weights.embedding.device, weights.embedding.dtype
     random = torch.Generator().manual_seed(2)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random).to(device, dtype)
-
+    draw = _draw_like(weights.embedding, random)
     cache = weights.make_cache(_CAPACITY)
     cache.both.copy_(draw(*cache.both.shape))
     places = torch.randperm(_CAPACITY, generator=random)[:_NUM_FIRST + 8].sort().values
     visible = torch.rand(_CAPACITY, generator=random) < 0.5
     visible[places] = True
+    device = weights.embedding.device
     places, visible = places.to(device), visible.to(device)
     num_heads = weights.num_heads + 2 * weights.num_key_value_heads
     queries = operations.apply_rope_and_store(
@@ -104,11 +98,7 @@ def run_scene_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
 def run_long_cache(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return what a question and a step see of a long cache, float32 (tokens, any)."""
     like = weights.embedding
-    random = torch.Generator().manual_seed(4)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random).to(like.device, like.dtype)
-
+    draw = _draw_like(like, torch.Generator().manual_seed(4))
     heads, dim = weights.num_heads, weights.head_dim
     cache = StaticCache(1, weights.num_key_value_heads, dim, _LONG_CAPACITY, like)
     cache.both.copy_(draw(*cache.both.shape))
@@ -132,3 +122,10 @@ def run_merge(weights: DecoderWeights, operations: Operations) -> Tensor:
     return operations.merge_parts(
         mixed.to(weights.embedding.device, weights.embedding.dtype).transpose(1, 2),
         sums.to(weights.embedding.device)).float().flatten(1)
+
+
+def _draw_like(like: Tensor, random: torch.Generator) -> Callable[..., Tensor]:
+    """Return what draws normal numbers, of a shape, with the device and type of a tensor."""
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(like.device, like.dtype)
+    return draw

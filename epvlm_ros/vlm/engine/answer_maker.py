@@ -53,21 +53,20 @@ class AnswerMaker:
         try:
             check_limits()
             with self._model.checked(check_limits):
-                view = self._look(moments, seconds_between, config)
-                prompts = [self._prompt_ids(question, view.selected) for question in questions]
-                if view.prefix is None and len(prompts) > 1:
+                view = self._look(moments, questions, seconds_between, config)
+                if view.prefix is None and len(questions) > 1:
                     view.prefix = self._frames.prefill_image(
-                        view.selected, prompts[0], check_limits)
-                tokens = self._decode(view.selected, view.prefix, prompts, config, check_limits)
+                        view.selected, view.prompts[0], check_limits)
+                tokens = self._decode(view, config, check_limits)
                 write_answers(
                     generations, tokens, config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
             finish_all(generations, cut_off.ending, time.perf_counter())
-        view = view or self._look_at_frames(moments, seconds_between, config)
+        view = view or self._look_at_frames(moments, questions, seconds_between, config)
         self._num_answers += len(questions)
         return [
-            self._make_answer(generation, view, question, is_first=not number)
-            for number, (generation, question) in enumerate(zip(generations, questions))]
+            self._make_answer(generation, view, number)
+            for number, generation in enumerate(generations)]
 
     def prepare(
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
@@ -77,14 +76,12 @@ class AnswerMaker:
         check_limits = make_limits(should_stop, 0.0)
         try:
             check_limits()
-            if config.scene_memory and self._scene.prepare(
-                    moments, config, check_limits):
+            if config.scene_memory and self._scene.prepare(moments, config, check_limits):
                 return
-            view = self._look_at_frames(moments, seconds_between, config)
+            view = self._look_at_frames(moments, ['?'], seconds_between, config)
             if view.prefix is None:
                 with self._model.checked(check_limits):
-                    self._frames.prefill_image(
-                        view.selected, self._prompt_ids('?', view.selected), check_limits)
+                    self._frames.prefill_image(view.selected, view.prompts[0], check_limits)
         except CutOff:
             pass
 
@@ -101,13 +98,13 @@ class AnswerMaker:
             self._scene.warm_up(grid, config, should_stop)
 
     def _decode(
-        self, selected: SelectedMoments, prefix: PromptPrefix | None,
-        prompts: list[torch.Tensor], config: VlmConfig, check_limits: CheckLimits,
+        self, view: View, config: VlmConfig, check_limits: CheckLimits,
     ) -> Iterator[list[tuple[int, int]]]:
         """Return lists of (number of the question, next token), as they are computed."""
         options = self._end_token_ids, config.max_new_tokens, self._sampling(config)
+        prefix, prompts = view.prefix, view.prompts
         if prefix is None:  # a single question about new moments
-            state = self._frames.prefill(selected, prompts[0], check_limits)
+            state = self._frames.prefill(view.selected, prompts[0], check_limits)
         elif len(prompts) == 1:
             state = self._model.extend(prefix, prefix.text_after(prompts[0]))
         else:
@@ -116,9 +113,12 @@ class AnswerMaker:
                 self._model.extend_together(prefix, texts), *options)
         return ([(0, token_id)] for token_id in self._model.decode(state, *options))
 
-    def _prompt_ids(self, question: str, selected: SelectedMoments) -> torch.Tensor:
-        return self._prompts.prompt_ids(
+    def _prompt_ids(
+        self, questions: Sequence[str], selected: SelectedMoments,
+    ) -> list[torch.Tensor]:
+        return [self._prompts.prompt_ids(
             question, selected.grid.num_tokens, len(selected.moments), selected.seconds_between)
+            for question in questions]
 
     def _sampling(self, config: VlmConfig) -> Sampling:
         return Sampling(
@@ -126,35 +126,37 @@ class AnswerMaker:
             config.repetition_penalty or self._model.info.repetition_penalty)
 
     def _look(
-        self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
+        self, moments: Sequence[Moment], questions: Sequence[str], seconds_between: float,
+        config: VlmConfig,
     ) -> View:
-        """Return what a question is about, in the scene in memory if there is one."""
+        """Return what questions are about, in the scene in memory if there is one."""
         if not config.scene_memory:
             self._scene.forget()
-            return self._look_at_frames(moments, seconds_between, config)
+            return self._look_at_frames(moments, questions, seconds_between, config)
         report = self._scene.follow(moments, config)
         if report.is_used:
             selected, prefix = self._scene.snapshot(moments[0], config)
-            return View(selected, prefix, prefix, report)
-        view = self._look_at_frames(moments, seconds_between, config)
+            return View(
+                selected, self._prompt_ids(questions, selected), prefix, prefix, report)
+        view = self._look_at_frames(moments, questions, seconds_between, config)
         return replace(view, scene=report)
 
     def _look_at_frames(
-        self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
+        self, moments: Sequence[Moment], questions: Sequence[str], seconds_between: float,
+        config: VlmConfig,
     ) -> View:
         selected, prefix = self._frames.select(
             moments, seconds_between, config, self._num_answers)
-        known = prefix or self._model.known_system_prefix(self._prompt_ids('?', selected))
-        return View(selected, prefix, known, None)
+        prompts = self._prompt_ids(questions, selected)
+        known = prefix or self._model.known_system_prefix(prompts[0])
+        return View(selected, prompts, prefix, known, None)
 
-    def _make_answer(
-        self, generation: Generation, view: View, question: str, is_first: bool,
-    ) -> EngineAnswer:
+    def _make_answer(self, generation: Generation, view: View, number: int) -> EngineAnswer:
         """Return an answer; if its frame was not known, it was encoded for the first question."""
-        selected, scene = view.selected, view.scene
+        selected, scene, is_first = view.selected, view.scene, number == 0
         kept_indices = selected.kept_indices
         costs = count_costs(
-            self._shape, selected, len(self._prompt_ids(question, selected)),
+            self._shape, selected, len(view.prompts[number]),
             view.known if is_first else view.prefix,
             scene.flops_refresh if scene is not None and is_first else 0)
         return EngineAnswer(
@@ -181,6 +183,7 @@ class View:
     """What questions are about, and how much of it was computed before them."""
 
     selected: SelectedMoments
+    prompts: list[torch.Tensor]  # dense, one for each question
     prefix: PromptPrefix | None  # up to the end of the images, where that is computed
     known: PromptPrefix | None  # what the first question found computed
     scene: SceneReport | None  # None without a scene in memory

@@ -137,14 +137,15 @@ class SceneMemory:
         if max(gain, 1.0 / gain) > MAX_CHANGE_OF_EXPOSURE:
             restarted, gain = 'the exposure changed too much', 1.0
             self._begin(samples, grid, options)
-        is_changed = self._evidence.weigh(samples / gain, score, self._plan, now_ns, options)
+        aligned = samples / gain
+        is_changed = self._evidence.weigh(aligned, score, self._plan, now_ns, options)
         self._now_ns = now_ns
         if is_changed.mean() > options.motion_share:
-            self._let_go(samples / gain, options)
+            self._let_go(aligned, options)
             return self._report(np.zeros(0, np.int64), MOVING, gain)
         is_new = self._states is None
         if is_new:
-            gain = 1.0  # a new scene has the exposure of its frame
+            aligned, gain = samples, 1.0  # a new scene has the exposure of its frame
             self._let_go(samples, options)
             restarted = restarted or 'the camera moved'
             self._states = self._forward.begin(
@@ -153,7 +154,7 @@ class SceneMemory:
         tokens = self._plan.choose(self._budget(options, is_new), now_ns, priority)
         if tokens.size:
             self._refresh(scale_exposure(image_rgb, gain), tokens, guard)
-            self._evidence.note_computed(tokens, samples / gain)
+            self._evidence.note_computed(tokens, aligned)
         return self._report(tokens, restarted, gain)
 
     def _why_restart(self, grid: PatchGrid, now_ns: int, score: ChangeScore | None) -> str:
