@@ -14,7 +14,7 @@ from event_camera_msgs.msg import EventPacket
 from hostile_messages import break_text, HostileMessages
 import numpy as np
 import pytest
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from ros_graph import DEEP, RosGraph, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -25,6 +25,8 @@ from vlm_asker import Asker, save_endless_model
 WIDTH, HEIGHT = 128, 96
 PACKET_NS = 4_000_000
 NUM_PACKETS = 150  # good ones in a row
+# Sent again until they arrive: best effort packets get lost among large messages.
+RELIABLE_EVENTS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -37,7 +39,7 @@ class Feed:
         self._random = np.random.default_rng(seed)
         self.frames = []
         node.create_subscription(EventGuidedFrame, 'event_guided_frame', self.frames.append, DEEP)
-        self._events = node.create_publisher(EventPacket, 'events', EVENTS)
+        self._events = node.create_publisher(EventPacket, 'events', RELIABLE_EVENTS)
         self._images = node.create_publisher(Image, 'image', FRAMES)
         hostile, create = self.hostile, node.create_publisher
         self.sync = [(self._events, hostile.packet), (self._images, hostile.image)]
@@ -119,7 +121,9 @@ def check_nodes(tmp_path, num_messages, with_calibration):
             'max_new_tokens': 2, 'max_frame_age': 60.0, 'max_queued_queries': 100})
         # What is tested is whether events are understood, not how promptly they are delivered.
         nodes = [graph.start('event_sync_node', parameters={
-            'max_wait': 2.0, 'history_length': 5.0}), vlm]
+            'max_wait': 2.0, 'history_length': 5.0,
+            'qos_overrides./events.subscription.depth': 1000,
+            'qos_overrides./events.subscription.reliability': 'reliable'}), vlm]
         if with_calibration:
             nodes.append(graph.start(
                 'event_sync_node', parameters={'registration': 'camera_info', 'compressed': True},
