@@ -140,7 +140,7 @@ def start_nodes(stack: ExitStack, output: Path) -> list[NodeProcess]:
     """Start both nodes on the topics of the recording, in simulated time."""
     sync = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'window_offset:=0.006',
             '-r', 'events:=/event_camera/events', '-r', 'image:=/camera/image_raw']
-    vlm = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'publish_overlay:=true']
+    vlm = ['--ros-args', '-p', 'use_sim_time:=true']
     return [
         stack.enter_context(NodeProcess(name, arguments, output / f'{name}.log', {}))
         for name, arguments in (('event_sync_node', sync), ('vlm_node', vlm))]

@@ -50,6 +50,3 @@ class VlmNodeConfig(Validated):
         minimum=0.0, maximum=60.0, dynamic=True)
     autostart: bool = parameter(
         True, 'Whether the node configures and activates itself at its start.')
-    publish_overlay: bool = parameter(
-        False, 'Whether overlay (frame, events and kept tokens) is published with every answer.',
-        dynamic=True)

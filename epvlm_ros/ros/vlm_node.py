@@ -41,7 +41,7 @@ class VlmNode(AutostartNode):
     Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame) and ``query``
     (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask) and the action ``answer_query``
     (epvlm_interfaces/AnswerQuery), publishes ``answer`` (epvlm_interfaces/Answer) for every query
-    of any kind, ``/diagnostics`` and, with ``publish_overlay``, ``overlay`` (sensor_msgs/Image).
+    of any kind, ``/diagnostics`` and, while somebody subscribes, ``overlay`` (sensor_msgs/Image).
     Parameters are the fields of `epvlm_ros.vlm.config.VlmConfig` and `VlmNodeConfig`.
     Configuring loads the model; it breaks off early once ``should_stop`` says so.
     """
@@ -250,8 +250,7 @@ class VlmNode(AutostartNode):
         return None
 
     def _find_overlay_publisher(self) -> Callable[[Image], None] | None:
-        wanted = self._settings.get(VlmNodeConfig).publish_overlay
-        return self._overlays.publish if wanted else None
+        return self._overlays.publish if self._overlays.get_subscription_count() else None
 
     def _work(self, query: Query, should_stop: Callable[[], bool]) -> None:
         """Answer one query; runs on the worker's thread."""

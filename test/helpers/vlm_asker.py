@@ -48,7 +48,6 @@ class Asker:
         self._frames = self.node.create_publisher(EventGuidedFrame, frames, FRAMES)
         self._queries = self.node.create_publisher(String, 'query', QUERIES)
         self.node.create_subscription(Answer, 'answer', self.answers.append, QUERIES)
-        self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
         self.service, self.action = make_clients(self.node)
         self._parameters = self.node.create_client(GetParameters, '/vlm_node/get_parameters')
 
@@ -127,6 +126,10 @@ class Asker:
         future = client.call_async(SetParameters.Request(
             parameters=[Parameter(name, value=value).to_parameter_msg()]))
         return wait_until(lambda: future.done() and future.result(), 10, 'set').results[0]
+
+    def subscribe_to_overlays(self):
+        """Let the node draw overlays from now on; it notices within moments."""
+        self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
 
     def query(self, text):
         self._queries.publish(String(data=text))

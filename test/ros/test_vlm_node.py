@@ -23,8 +23,7 @@ def model_folder(tmp_path_factory):
 def node(tmp_path_factory, model_folder):
     """Return a node that all tests up to the Ctrl-C share, and who asks it."""
     with RosGraph(tmp_path_factory.mktemp('graph')) as graph:
-        yield start(graph, model_folder, max_frame_age=5.0, publish_overlay=True,
-                    max_queued_queries=3)
+        yield start(graph, model_folder, max_frame_age=5.0, max_queued_queries=3)
 
 
 @pytest.fixture
@@ -58,7 +57,9 @@ def test_queries_get_answers_or_the_status_that_says_why_not(node):
     assert 0.0 < answer.time_to_first_token <= answer.total_time
     assert answer.generated_tokens == 4
     assert 0.0 < answer.frame_age.sec + answer.frame_age.nanosec * 1e-9 < 5.0
-    overlay = wait_until(lambda: asker.overlays, 10, 'overlay')[0]
+    asker.subscribe_to_overlays()
+    overlay = wait_until(lambda: asker.ask('what moves?', keep_ratio=0.1) and asker.overlays,
+                         20, 'overlay')[0]
     assert overlay.encoding == 'rgb8' and overlay.header == frame.header
 
     marked = asker.ask('what\x1b[2K\n[ERROR] moves?', query_id='mine')
