@@ -108,7 +108,7 @@ class Soak:
             sampling = Sampling(0.8, 0.95, int(self._random.integers(1000)))
         length = int(self._random.integers(NUM_COMPARED_TOKENS, MAX_NEW_TOKENS + 1))
         stop = int(self._random.integers(1, 2 * length)) if cancels else length
-        token_ids = []
+        token_ids: list[int] = []
         for token_id in self._engine.decode(state, (), length, sampling):
             token_ids.append(token_id)
             if len(token_ids) == stop:

@@ -114,6 +114,8 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
     answer.time_to_first_token = result.time_to_first_token_s
     answer.total_time = result.total_time_s
     answer.generated_tokens = result.num_generated_tokens
+    answer.mean_log_probability = result.mean_log_probability
+    answer.first_token_margin = result.first_token_margin
     answer.fallback = result.fallback
     scene = result.scene
     if scene is not None:

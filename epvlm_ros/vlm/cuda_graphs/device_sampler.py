@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from epvlm_ros.vlm.sparse_qwen import Sampling
+from epvlm_ros.vlm.sparse_qwen import Sampling, Token
 import torch
 from torch import Tensor
 
@@ -94,20 +94,25 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, drawn: Tensor) ->
 
 
 class PendingToken:
-    """A token on its way to the host, copied when the device gets to it."""
+    """
+    A token on its way to the host, copied when the device gets to it.
 
-    def __init__(self, token: Tensor) -> None:
+    ``values`` are its id, log-probability and margin, float64 (3,), which holds any id.
+    """
+
+    def __init__(self, values: Tensor) -> None:
         self._event: Any = None
-        if token.is_cuda:
-            self._value = torch.empty(1, dtype=token.dtype, pin_memory=True)
-            self._value.copy_(token, non_blocking=True)
+        if values.is_cuda:
+            self._values = torch.empty(3, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
             self._event = torch.cuda.Event()
-            self._event.record(torch.cuda.current_stream(token.device))
+            self._event.record(torch.cuda.current_stream(values.device))
         else:
-            self._value = token.clone()
+            self._values = values.clone()
 
-    def wait(self) -> int:
+    def wait(self) -> Token:
         """Return it once it is computed."""
         if self._event is not None:
             self._event.synchronize()
-        return int(self._value[0])
+        token_id, log_probability, margin = self._values.tolist()
+        return Token(int(token_id), log_probability, margin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+import math
 
 from epvlm_ros.vlm.cuda_graphs.device_sampler import DeviceSampler, PendingToken, SamplerKind
 from epvlm_ros.vlm.cuda_graphs.graphs import FixedShapeFunction, GraphPool
@@ -11,6 +12,7 @@ from epvlm_ros.vlm.cuda_graphs.operations import Operations
 from epvlm_ros.vlm.cuda_graphs.sizes import GrowingRows, padded_size
 from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, MAX_POSITIONS
 from epvlm_ros.vlm.sparse_qwen import Sampling, VisualFeatures
+from epvlm_ros.vlm.sparse_qwen.sampling import log_probability_of, margin_of
 import torch
 from torch import Tensor
 
@@ -31,7 +33,8 @@ class LanguageModelGraphs:
         self._least_bound, self._pool = operations.least_bound, pool
         self._visual = [GrowingRows(weights.embedding) for _ in range(1 + num_deepstack)]
         self._model = LanguageModel(weights, operations, self.cache)
-        self._first_token = torch.zeros_like(self._model.token)
+        # id, log-probability and margin of the last token
+        self._sampled = self._model.logits.new_zeros(3, dtype=torch.float64)
         self._sampler = DeviceSampler(len(self._model.logits), cache_tokens + 1, pool.device)
 
     @property
@@ -77,21 +80,26 @@ class LanguageModelGraphs:
     def sample_first(self, kind: SamplerKind) -> PendingToken:
         """Launch what samples the first token of an answer; -1 if the logits are not finite."""
         def run() -> None:
+            model, sampled = self._model, self._sampled
             self._sample(kind)
-            bad = self._model.logits.isfinite().all().logical_not()
-            self._first_token.copy_(self._model.token.masked_fill(bad, -1))
+            sampled[2:].copy_(margin_of(model.logits, model.token))
+            bad = model.logits.isfinite().all().logical_not()
+            sampled[:1].masked_fill_(bad, -1.0)
 
         self._pool.find(kind, lambda: FixedShapeFunction(run))()
-        return PendingToken(self._first_token)
+        return PendingToken(self._sampled)
 
     def sample_next(self, num_tokens: int, kind: SamplerKind) -> PendingToken:
         """Launch what appends the token before to a cache of so many and samples the next one."""
         self._run_step(num_tokens, kind)
-        return PendingToken(self._model.token)
+        return PendingToken(self._sampled)
 
     def _sample(self, kind: SamplerKind) -> None:
-        model = self._model
+        model, sampled = self._model, self._sampled
         model.token.copy_(self._sampler.next_token(model.logits, model.cursor[2:3], kind))
+        sampled[:1].copy_(model.token)
+        sampled[1:2].copy_(log_probability_of(model.logits, model.token))
+        sampled[2:].fill_(math.nan)  # that of the first token is enough
 
     def _run_step(self, num_tokens: int, kind: SamplerKind | None) -> None:
         """Append the token, and sample the next one unless ``kind`` is None."""

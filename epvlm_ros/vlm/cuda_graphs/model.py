@@ -21,7 +21,7 @@ from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Unsupported
 from epvlm_ros.vlm.model_error import NonFiniteLogits
 from epvlm_ros.vlm.sparse_qwen import (
     BatchState, DecodingState, GREEDY, ModelInfo, PromptLayout, PromptPrefix, Sampling,
-    SceneBackend, SparseBackend, SparseQwenVl, VisionInput, VisualFeatures)
+    SceneBackend, SparseBackend, SparseQwenVl, Token, VisionInput, VisualFeatures)
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -185,7 +185,7 @@ class CudaGraphQwenVl:
     def decode_together(
         self, state: BatchState, end_token_ids: Collection[int], max_new_tokens: int,
         sampling: Sampling = GREEDY,
-    ) -> Iterator[list[tuple[int, int]]]:
+    ) -> Iterator[list[tuple[int, Token]]]:
         """Write several answers at once, eagerly."""
         return self._eager.decode_together(state, end_token_ids, max_new_tokens, sampling)
 
@@ -206,9 +206,9 @@ class CudaGraphQwenVl:
     def decode(
         self, state: CudaGraphState | DecodingState, end_token_ids: Collection[int],
         max_new_tokens: int, sampling: Sampling = GREEDY,
-    ) -> Iterator[int]:
+    ) -> Iterator[Token]:
         """
-        Yield the token ids of the answer as they are computed.
+        Yield the tokens of the answer as they are computed.
 
         Up to ``STEPS_AHEAD`` tokens more than were asked for are computed, never more than
         ``max_new_tokens``, so that the device does not wait. The logits after the prompt are
@@ -230,15 +230,15 @@ class CudaGraphQwenVl:
             while num_started < min(index + 1 + STEPS_AHEAD, max_new_tokens):
                 waiting.append(self._start_token(state, num_started, sampling))
                 num_started += 1
-            token_id = waiting.popleft().wait()
+            token = waiting.popleft().wait()
             self._check(state)
-            if token_id < 0:
+            if token < 0:
                 self._cache.both.zero_()  # masked places are multiplied by 0, and 0 x NaN is NaN
                 self._held = None
                 raise NonFiniteLogits()
-            if token_id in end_token_ids:
+            if token in end_token_ids:
                 return
-            yield token_id
+            yield token
 
     @torch.inference_mode()
     def _start_token(

@@ -73,6 +73,8 @@ class EngineAnswer:
     time_to_first_token_s: float  # from the call on; to the end if there was no token
     total_time_s: float
     num_generated_tokens: int
+    mean_log_probability: float  # of these, see ``Token``; 0 if there are none
+    first_token_margin: float  # likewise
     fallback: str  # one of FALLBACKS, in place of the configured selection of the latest moment
     ending: str  # one of AT_...
     scene: SceneReport | None = None  # of the scene in memory; None where there is none

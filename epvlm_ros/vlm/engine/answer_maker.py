@@ -17,7 +17,7 @@ from epvlm_ros.vlm.engine.living_scene import LivingScene
 from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.flops import ModelShape
 from epvlm_ros.vlm.prompt import AnswerText, PromptBuilder
-from epvlm_ros.vlm.sparse_qwen import PromptPrefix, Sampling
+from epvlm_ros.vlm.sparse_qwen import PromptPrefix, Sampling, Token
 from epvlm_ros.vlm.token_selection import token_budget
 import torch
 
@@ -99,7 +99,7 @@ class AnswerMaker:
 
     def _decode(
         self, view: View, config: VlmConfig, check_limits: CheckLimits,
-    ) -> Iterator[list[tuple[int, int]]]:
+    ) -> Iterator[list[tuple[int, Token]]]:
         """Return lists of (number of the question, next token), as they are computed."""
         options = self._end_token_ids, config.max_new_tokens, self._sampling(config)
         prefix, prompts = view.prefix, view.prompts
@@ -111,7 +111,7 @@ class AnswerMaker:
             texts = [prefix.text_after(prompt_ids) for prompt_ids in prompts]
             return self._model.decode_together(
                 self._model.extend_together(prefix, texts), *options)
-        return ([(0, token_id)] for token_id in self._model.decode(state, *options))
+        return ([(0, token)] for token in self._model.decode(state, *options))
 
     def _prompt_ids(
         self, questions: Sequence[str], selected: SelectedMoments,
@@ -173,6 +173,8 @@ class AnswerMaker:
             time_to_first_token_s=generation.time_to_first_token_s,
             total_time_s=generation.total_time_s,
             num_generated_tokens=len(generation.text.token_ids),
+            mean_log_probability=generation.mean_log_probability,
+            first_token_margin=generation.first_token_margin,
             fallback=selected.fallback,
             ending=generation.ending,
             scene=scene)

@@ -8,6 +8,7 @@ import time
 
 from epvlm_ros.vlm.engine.answer import AT_DEADLINE, AT_ITS_END, AT_STOP, AT_TOKEN_LIMIT
 from epvlm_ros.vlm.prompt import AnswerText
+from epvlm_ros.vlm.sparse_qwen import Token
 
 
 class Generation:
@@ -19,18 +20,27 @@ class Generation:
         self._end_s = start_s
         self.text = text
         self.ending = ''  # not yet
+        self._log_probability = 0.0
+        self.first_token_margin = 0.0
 
-    def append(self, token_id: int, now_s: float) -> None:
+    def append(self, token: Token, now_s: float) -> None:
         """Take the next token."""
         if self._first_token_s is None:
             self._first_token_s = now_s
-        self.text.append(token_id)
+            self.first_token_margin = token.margin
+        self._log_probability += token.log_probability
+        self.text.append(token)
 
     def finish(self, ending: str, now_s: float) -> None:
         """End the answer."""
         self.ending = ending
         self._end_s = now_s
         self.text.finish()
+
+    @property
+    def mean_log_probability(self) -> float:
+        """Of the tokens; 0 if there are none."""
+        return self._log_probability / max(1, len(self.text.token_ids))
 
     @property
     def time_to_first_token_s(self) -> float:
@@ -72,7 +82,7 @@ def make_limits(
 
 
 def write_answers(
-    generations: list[Generation], tokens: Iterable[list[tuple[int, int]]], max_new_tokens: int,
+    generations: list[Generation], tokens: Iterable[list[tuple[int, Token]]], max_new_tokens: int,
     check_limits: Callable[[], None], now_s: Callable[[], float],
 ) -> None:
     """
@@ -90,8 +100,8 @@ def write_answers(
         for number in unfinished.difference(number for number, _ in next_tokens):
             generations[number].finish(AT_ITS_END, time_s)
             unfinished.discard(number)
-        for number, token_id in next_tokens:
-            generations[number].append(token_id, time_s)
+        for number, token in next_tokens:
+            generations[number].append(token, time_s)
         check_limits()
     ending = AT_TOKEN_LIMIT if num_tokens == max_new_tokens else AT_ITS_END
     finish_all(generations, ending, now_s())

@@ -20,11 +20,11 @@ from epvlm_ros.vlm.sparse_qwen.families import find_family
 from epvlm_ros.vlm.sparse_qwen.model import SparseQwenVl
 from epvlm_ros.vlm.sparse_qwen.model_info import ModelInfo
 from epvlm_ros.vlm.sparse_qwen.prompt_layout import PromptLayout
-from epvlm_ros.vlm.sparse_qwen.sampling import GREEDY, Sampling
+from epvlm_ros.vlm.sparse_qwen.sampling import GREEDY, Sampling, Token
 from epvlm_ros.vlm.sparse_qwen.scene.scene_backend import SceneBackend, SceneStates
 from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput, VisualFeatures
 
 __all__ = [
     'BatchState', 'DecodingState', 'find_family', 'GREEDY', 'ModelInfo', 'PromptLayout',
     'PromptPrefix', 'Sampling', 'SceneBackend', 'SceneStates', 'SparseBackend', 'SparseQwenVl',
-    'VisionInput', 'VisualFeatures']
+    'Token', 'VisionInput', 'VisualFeatures']

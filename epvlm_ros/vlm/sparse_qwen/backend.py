@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from epvlm_ros.vlm.sparse_qwen.decoding_state import PromptPrefix
 from epvlm_ros.vlm.sparse_qwen.model_info import ModelInfo
-from epvlm_ros.vlm.sparse_qwen.sampling import Sampling
+from epvlm_ros.vlm.sparse_qwen.sampling import Sampling, Token
 from epvlm_ros.vlm.sparse_qwen.scene.scene_backend import SceneBackend
 from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput
 from torch import Tensor
@@ -23,7 +23,7 @@ class SparseBackend(Protocol):
 
     The way of a question::
 
-        VisionInput --encode--> Features --prefill--------> State --decode--> token ids
+        VisionInput --encode--> Features --prefill--------> State --decode--> tokens
                                          --prefill_image--> PromptPrefix --extend--> State
 
     ``encode`` runs the encoder and the patch merger on the kept patches. ``prefill`` runs the
@@ -73,9 +73,9 @@ class SparseBackend(Protocol):
     def decode(
         self, state: State, end_token_ids: Collection[int], max_new_tokens: int,
         sampling: Sampling = ...,
-    ) -> Iterator[int]:
+    ) -> Iterator[Token]:
         """
-        Yield the token ids of the answer as they are computed; ``state`` moves on.
+        Yield the tokens of the answer as they are computed; ``state`` moves on.
 
         Ends before an end token and after ``max_new_tokens``. Raises ``NonFiniteLogits`` if those
         after the prompt, at least, are NaN or infinite.
@@ -84,9 +84,9 @@ class SparseBackend(Protocol):
     def decode_together(
         self, state: State, end_token_ids: Collection[int], max_new_tokens: int,
         sampling: Sampling = ...,
-    ) -> Iterator[list[tuple[int, int]]]:
+    ) -> Iterator[list[tuple[int, Token]]]:
         """
-        Yield lists of (number of the question, id of the next token of its answer).
+        Yield lists of (number of the question, next token of its answer).
 
         Every list holds one token of each answer that has not ended; else as ``decode``.
         """

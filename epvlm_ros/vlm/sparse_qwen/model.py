@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from epvlm_ros.vlm.sparse_qwen.decoding_state import (
     BatchState, DecodingState, keys_values_of, PromptPrefix)
 from epvlm_ros.vlm.sparse_qwen.prompt_layout import PromptLayout
-from epvlm_ros.vlm.sparse_qwen.sampling import GREEDY, Sampler, Sampling
+from epvlm_ros.vlm.sparse_qwen.sampling import GREEDY, Sampler, Sampling, Token
 from epvlm_ros.vlm.sparse_qwen.scene.scene_backend import SceneBackend
 from epvlm_ros.vlm.sparse_qwen.scene.scene_forward import SceneForward
 from epvlm_ros.vlm.sparse_qwen.sparse_forward import SparseForward
@@ -112,8 +112,8 @@ class SparseQwenVl(SparseForward):
     def decode(
         self, state: DecodingState, end_token_ids: Collection[int], max_new_tokens: int,
         sampling: Sampling = GREEDY,
-    ) -> Iterator[int]:
-        """Yield the token ids of the answer; each is computed when it is asked for."""
+    ) -> Iterator[Token]:
+        """Yield the tokens of the answer; each is computed when it is asked for."""
         sampler = Sampler(sampling, [state.prompt_ids], state.logits.device)
         for index in range(max_new_tokens):
             token_id = sampler.next_tokens(state.logits[None])[0]
@@ -126,8 +126,8 @@ class SparseQwenVl(SparseForward):
     def decode_together(
         self, state: BatchState, end_token_ids: Collection[int], max_new_tokens: int,
         sampling: Sampling = GREEDY,
-    ) -> Iterator[list[tuple[int, int]]]:
-        """Yield lists of (number of the question, id of the next token of its answer)."""
+    ) -> Iterator[list[tuple[int, Token]]]:
+        """Yield lists of (number of the question, next token of its answer)."""
         sampler = Sampler(sampling, state.prompts, state.logits.device)
         for index in range(max_new_tokens):
             next_ids = sampler.next_tokens(state.logits)

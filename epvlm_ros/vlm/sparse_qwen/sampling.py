@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import math
 from typing import Any
 
 from epvlm_ros.vlm.model_error import NonFiniteLogits
@@ -25,6 +26,44 @@ class Sampling:
 
 
 GREEDY = Sampling()
+
+
+class Token(int):
+    """
+    The id of a token of an answer, and what the model gave it.
+
+    Of the logits by themselves: no penalty, no temperature and no nucleus counts. So answers can
+    be compared that were sampled in different ways, and 0 is certainty.
+
+    Attributes
+    ----------
+    log_probability : float
+        Natural logarithm, at most 0.
+    margin : float
+        Log-probability above that of the likeliest other token, below 0 if that is likelier. NaN
+        where it was not computed: only the first token of every answer has one.
+
+    """
+
+    log_probability: float
+    margin: float
+
+    def __new__(cls, token_id: int, log_probability: float, margin: float = math.nan) -> Token:
+        """Make a token of its id."""
+        token = super().__new__(cls, token_id)
+        token.log_probability, token.margin = log_probability, margin
+        return token
+
+
+def log_probability_of(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Return that of one token each, (answers, 1), of logits (answers, vocabulary)."""
+    return logits.gather(-1, chosen) - logits.logsumexp(dim=-1, keepdim=True)
+
+
+def margin_of(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Return how far one token each, (answers, 1), is above all others; logits are as above."""
+    others = logits.scatter(-1, chosen, -math.inf)
+    return logits.gather(-1, chosen) - others.amax(dim=-1, keepdim=True)
 
 
 class Sampler:
@@ -50,7 +89,7 @@ class Sampler:
         self._generators = [
             torch.Generator(device).manual_seed(sampling.seed) for _ in prompts]
 
-    def next_tokens(self, logits: Tensor) -> list[int]:
+    def next_tokens(self, logits: Tensor) -> list[Token]:
         """
         Return the next token of each answer; logits (answers, vocabulary) are not changed.
 
@@ -58,8 +97,9 @@ class Sampler:
         """
         if not bool(logits.isfinite().all()):
             raise NonFiniteLogits()
+        logits = by_model = logits.float()
         if self._processors:
-            logits = self._processors(self._ids, logits.float().clone())
+            logits = self._processors(self._ids, logits.clone())
         if self._draws:
             chosen = torch.cat([
                 torch.multinomial(row, 1, generator=generator)
@@ -68,13 +108,20 @@ class Sampler:
             chosen = logits.argmax(dim=-1)
         if self._ids is not None:
             self._ids = torch.cat([self._ids, chosen[:, None]], dim=1)
-        return chosen.tolist()
+        return read_tokens(by_model, chosen[:, None])
 
     def keep(self, rows: list[int]) -> None:
         """Go on with some of the answers only."""
         self._generators = [self._generators[row] for row in rows]
         if self._ids is not None:
             self._ids = self._ids[rows]
+
+
+def read_tokens(logits: Tensor, chosen: Tensor) -> list[Token]:
+    """Return tokens that were chosen, int64 (answers, 1), by logits (answers, vocabulary)."""
+    together = torch.cat(  # float64 holds any id: all leave the device at once
+        [chosen.double(), log_probability_of(logits, chosen), margin_of(logits, chosen)], dim=1)
+    return [Token(int(token_id), *numbers) for token_id, *numbers in together.tolist()]
 
 
 def _stack(prompts: Sequence[Tensor]) -> Tensor:

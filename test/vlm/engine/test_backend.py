@@ -12,7 +12,7 @@ from epvlm_ros.vlm.checkpoint import Checkpoint, load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import Moment, VlmEngine
 from epvlm_ros.vlm.sparse_qwen import (
-    GREEDY, ModelInfo, PromptPrefix, Sampling, SceneBackend, SparseBackend, VisionInput)
+    GREEDY, ModelInfo, PromptPrefix, Sampling, SceneBackend, SparseBackend, Token, VisionInput)
 import numpy as np
 import pytest
 from qwen_checkpoints import library_of, make_model, save_original_checkpoint
@@ -65,15 +65,15 @@ class ServedModel:
     def decode(
         self, state: Ticket, end_token_ids: Collection[int], max_new_tokens: int,
         sampling: Sampling = GREEDY,
-    ) -> Iterator[int]:
-        return iter([ord(letter) for letter in state.what][:max_new_tokens])
+    ) -> Iterator[Token]:
+        return iter([Token(ord(letter), -1.0) for letter in state.what][:max_new_tokens])
 
     def decode_together(
         self, state: list[str], end_token_ids: Collection[int], max_new_tokens: int,
         sampling: Sampling = GREEDY,
-    ) -> Iterator[list[tuple[int, int]]]:
+    ) -> Iterator[list[tuple[int, Token]]]:
         for place in range(max(map(len, state))):
-            yield [(number, ord(text[place]))
+            yield [(number, Token(ord(text[place]), -1.0))
                    for number, text in enumerate(state) if place < len(text)]
 
     def scene_forward(self, attends_to_scene: bool = True) -> SceneBackend:
