@@ -105,6 +105,14 @@ def find_seed(moves: bool) -> int:
     raise RuntimeError('no scene of this kind: give another simulator')
 
 
+def record(recordings: Path, moves: bool, duration_s: float) -> Path:
+    """Return a recording of such a scene, simulated unless it is there already."""
+    bag = recordings / f'{"moving" if moves else "still"}_{duration_s:g}s'
+    if not bag.exists():
+        record_simulation(bag, seed=find_seed(moves), camera_moves=False, duration_s=duration_s)
+    return bag
+
+
 def cpu_seconds(process: NodeProcess) -> float:
     """Return the processor time of a process so far."""
     fields = Path(f'/proc/{process.pid}/stat').read_text().rsplit(')', 1)[1].split()
@@ -131,20 +139,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--questions', type=int, default=60, help='of each way')
     parser.add_argument('--idle', type=float, default=10.0, help='seconds of idling')
+    parser.add_argument('--recordings', type=Path, help='folder that recordings are kept in')
     parser.add_argument('--json', type=Path, help='file for all numbers')
     options = parser.parse_args()
     report: dict[str, Any] = {'machine': f'{platform.machine()}, {os.cpu_count()} cores'}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        record_simulation(
-            folder / 'moving', seed=find_seed(True), camera_moves=False, duration_s=3.0)
-        with live(folder / 'moving', folder) as (client, _):
+        folder, recordings = Path(name), options.recordings or Path(name)
+        with live(record(recordings, True, 3.0), folder) as (client, _):
             for way, answers in measure_questions(client, options.questions).items():
                 report[way] = summarise(answers)
-        record_simulation(
-            folder / 'still', seed=find_seed(False), camera_moves=False,
-            duration_s=options.idle + 4.0)
-        with live(folder / 'still', folder) as (client, vlm):
+        with live(record(recordings, False, options.idle + 4.0), folder) as (client, vlm):
             client.set_parameters(**WAYS['scene in memory'])
             time.sleep(1.0)
             start_s = cpu_seconds(vlm)

@@ -9,8 +9,6 @@ answers. Each answer is the one that the engine gives to the question alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 from epvlm_ros.eval.answer_file import Record
 from epvlm_ros.eval.policies import activity_for
@@ -35,8 +33,7 @@ class Runner:
         self, checkpoint: Checkpoint, config: VlmConfig, settings: list[Setting],
     ) -> None:
         self._config, self._settings = config, settings
-        self._engine = VlmEngine(replace(
-            checkpoint, image_processor=_OneImageMemory(checkpoint.image_processor)), config)
+        self._engine = VlmEngine(checkpoint, config)
         self._shape = ModelShape.from_config(checkpoint.model.info.config)
         self._prompts = PromptBuilder(
             checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.info.image_token_id)
@@ -121,22 +118,6 @@ class Runner:
             assert np.array_equal(answer.kept_indices, selection.kept_indices)
             answers[case.number] = answer
         return answers, selection.fallback
-
-
-class _OneImageMemory:
-    """An image processor that prepares an image once, however often it is asked in a row."""
-
-    def __init__(self, image_processor: Any) -> None:
-        self._image_processor = image_processor
-        self._image: np.ndarray | None = None
-        self._prepared: Any = None
-
-    def __call__(self, images: list[np.ndarray], **options: Any) -> Any:
-        """Return what the processor makes of one image; an image is told by its array."""
-        if images[0] is not self._image:
-            self._prepared = self._image_processor(images=images, **options)
-            self._image = images[0]
-        return self._prepared
 
 
 def _make_record(case: Case, setting: Setting, answer: EngineAnswer, fallback: str) -> Record:

@@ -11,6 +11,7 @@ from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import VlmEngine
 from epvlm_ros.vlm.flops import ModelShape, refresh_flops
+from epvlm_ros.vlm.patch_cutter import PatchCutter
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.prompt import AnswerText, PromptBuilder
 from epvlm_ros.vlm.scene_memory import SceneMemory
@@ -34,6 +35,7 @@ class StreamModel:
         self._config = config
         self._checkpoint = load_checkpoint(config)
         self._engine = VlmEngine(self._checkpoint, config)
+        self._cutter = PatchCutter(self._checkpoint.image_processor)
         self._model: Any = self._checkpoint.model
         info = self._model.info
         self._prompts = PromptBuilder(
@@ -98,9 +100,8 @@ class StreamModel:
     def _make_vision(
         self, image_rgb: np.ndarray, grid: PatchGrid, kept_indices: np.ndarray,
     ) -> VisionInput:
-        processed = self._checkpoint.image_processor(
-            images=[image_rgb], input_data_format='channels_last', return_tensors='pt')
-        return VisionInput(processed['pixel_values'], grid.rows, grid.cols, kept_indices)
+        return VisionInput(
+            self._cutter.cut(image_rgb, grid, kept_indices), grid.rows, grid.cols, kept_indices)
 
 
 class FrameCosts:

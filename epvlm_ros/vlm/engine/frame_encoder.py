@@ -8,6 +8,7 @@ from epvlm_ros.vlm.checkpoint import Checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.engine.prefix_cache import PrefixCache
+from epvlm_ros.vlm.patch_cutter import PatchCutter
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix, VisionInput
 from epvlm_ros.vlm.sparse_qwen.backend import Features, State
@@ -27,7 +28,7 @@ class FrameEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, caches: bool = True) -> None:
         self._model = checkpoint.model
-        self._image_processor = checkpoint.image_processor
+        self._cutter = PatchCutter(checkpoint.image_processor)
         self._geometry = checkpoint.geometry
         self._cache = PrefixCache(caches)
 
@@ -113,14 +114,12 @@ class FrameEncoder:
         seconds_between: float,
     ) -> VisionInput:
         """Return what the encoder takes of some tokens of images of one size."""
-        merge_size = self._model.info.merge_size
-        processed = self._image_processor(
-            images=list(images_rgb), input_data_format='channels_last', return_tensors='pt')
-        patches = [1, grid.rows * merge_size, grid.cols * merge_size]
-        assert processed['image_grid_thw'].tolist() == [patches] * len(images_rgb)
+        moment, place = np.divmod(kept_indices, grid.num_tokens)
+        patches = [self._cutter.cut(image_rgb, grid, place[moment == number])
+                   for number, image_rgb in enumerate(images_rgb)]
         return VisionInput(
-            processed['pixel_values'], grid.rows, grid.cols, kept_indices, len(images_rgb),
-            seconds_between)
+            patches[0] if len(patches) == 1 else torch.cat(patches), grid.rows, grid.cols,
+            kept_indices, len(images_rgb), seconds_between)
 
     def _check_size(self, image_height: int, image_width: int) -> None:
         smallest = self._geometry.token_size_px

@@ -22,7 +22,7 @@ class VisionInput:
     pixel_values : torch.Tensor
         float, shape (num_moments * rows * cols * merge_size ** 2, patch values), all patches of
         the images in the order of the image processor: the patches of one visual token follow
-        each other.
+        each other. Those of tokens that are not kept are not read and may hold anything.
     rows, cols : int
         The grid of visual tokens of one image.
     kept_indices : numpy.ndarray
