@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -109,6 +109,23 @@ class PromptBuilder:
         ids = torch.tensor(self._encode(text))
         counts = torch.where(ids == visual_id, num_visual_tokens, 1)
         return ids.repeat_interleave(counts)
+
+    def choice_ids(self, choices: Sequence[str]) -> list[torch.Tensor]:
+        """
+        Return the token ids of answers to choose from, each int64 on the CPU, (tokens,).
+
+        Raises a ValueError if one holds a control token, has no token, or all those of another.
+        """
+        found: dict[tuple[int, ...], str] = {}
+        for choice in choices:
+            self._check_control_tokens(choice, 'a choice')
+            ids = tuple(self._encode(choice))
+            if not ids or ids in found:
+                other = repr(found.get(ids, ''))
+                raise ValueError(
+                    f'the model cannot tell the choice {choice!r} from {other}: use other words')
+            found[ids] = choice
+        return [torch.tensor(ids) for ids in found]
 
     def _check_control_tokens(self, text: str, name: str) -> None:
         control_ids = self._control_ids.intersection(self._encode(text))

@@ -21,7 +21,8 @@ from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Unsupported
 from epvlm_ros.vlm.model_error import NonFiniteLogits
 from epvlm_ros.vlm.sparse_qwen import (
     BatchState, DecodingState, GREEDY, ModelInfo, PromptLayout, PromptPrefix, Sampling,
-    SceneBackend, SparseBackend, SparseQwenVl, Token, VisionInput, VisualFeatures)
+    SceneBackend, SparseBackend, SparseQwenVl, TextScore, Token, VisionInput,
+    VisualFeatures)
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -239,6 +240,16 @@ class CudaGraphQwenVl:
             if token in end_token_ids:
                 return
             yield token
+
+    def score_texts(
+        self, state: CudaGraphState | DecodingState, texts: Sequence[Tensor],
+        end_token_ids: Collection[int],
+    ) -> list[TextScore]:
+        """Return how likely each text is as the whole answer; the texts run eagerly."""
+        if isinstance(state, CudaGraphState):
+            self._check(state)
+            state = self._leave(state)
+        return self._eager.score_texts(state, texts, end_token_ids)
 
     @torch.inference_mode()
     def _start_token(

@@ -8,7 +8,8 @@ import time
 
 from epvlm_ros.vlm.checkpoint import Checkpoint
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine.answer import EngineAnswer, SceneReport
+from epvlm_ros.vlm.engine.answer import AT_ITS_END, EngineAnswer, SceneReport
+from epvlm_ros.vlm.engine.chosen import Chosen
 from epvlm_ros.vlm.engine.costs import count_costs
 from epvlm_ros.vlm.engine.frame_encoder import CheckLimits, FrameEncoder
 from epvlm_ros.vlm.engine.generation import (
@@ -18,6 +19,7 @@ from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.flops import ModelShape
 from epvlm_ros.vlm.prompt import AnswerText, PromptBuilder
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix, Sampling, Token
+from epvlm_ros.vlm.sparse_qwen.backend import State
 from epvlm_ros.vlm.token_selection import token_budget
 import torch
 
@@ -42,14 +44,20 @@ class AnswerMaker:
     def answer_all(
         self, moments: Sequence[Moment], questions: Sequence[str], seconds_between: float,
         config: VlmConfig, should_stop: ShouldStop | None,
-        on_text: Callable[[str], None] | None = None,
+        on_text: Callable[[str], None] | None = None, choices: Sequence[str] = (),
     ) -> list[EngineAnswer]:
-        """Answer one or several questions at once; ``on_text`` gets the text of them all."""
+        """
+        Answer one or several questions at once; ``on_text`` gets the text of them all.
+
+        Where there are ``choices``, the only question is answered by the likeliest of them.
+        """
+        texts = self._prompts.choice_ids(choices)
         generations = [
             Generation(AnswerText(self._tokenizer, on_text), time.perf_counter())
             for _ in questions]
         check_limits = make_limits(should_stop, config.deadline)
         view: View | None = None
+        chosen: Chosen | None = None
         try:
             check_limits()
             with self._model.checked(check_limits):
@@ -57,16 +65,26 @@ class AnswerMaker:
                 if view.prefix is None and len(questions) > 1:
                     view.prefix = self._frames.prefill_image(
                         view.selected, view.prompts[0], check_limits)
-                tokens = self._decode(view, config, check_limits)
-                write_answers(
-                    generations, tokens, config.max_new_tokens, check_limits, time.perf_counter)
+                if texts:
+                    chosen = Chosen.of(choices, self._model.score_texts(
+                        self._start(view, check_limits), texts, self._end_token_ids))
+                    finish_all(generations, AT_ITS_END, time.perf_counter())
+                else:
+                    write_answers(
+                        generations, self._decode(view, config, check_limits),
+                        config.max_new_tokens, check_limits, time.perf_counter)
         except CutOff as cut_off:
             finish_all(generations, cut_off.ending, time.perf_counter())
         view = view or self._look_at_frames(moments, questions, seconds_between, config)
         self._num_answers += len(questions)
-        return [
+        answers = [
             self._make_answer(generation, view, number)
             for number, generation in enumerate(generations)]
+        if chosen is not None:
+            answers = [chosen.complete(answers[0])]
+            if on_text is not None:
+                on_text(chosen.text)
+        return answers
 
     def prepare(
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
@@ -103,15 +121,18 @@ class AnswerMaker:
         """Return lists of (number of the question, next token), as they are computed."""
         options = self._end_token_ids, config.max_new_tokens, self._sampling(config)
         prefix, prompts = view.prefix, view.prompts
-        if prefix is None:  # a single question about new moments
-            state = self._frames.prefill(view.selected, prompts[0], check_limits)
-        elif len(prompts) == 1:
-            state = self._model.extend(prefix, prefix.text_after(prompts[0]))
-        else:
+        if prefix is not None and len(prompts) > 1:
             texts = [prefix.text_after(prompt_ids) for prompt_ids in prompts]
             return self._model.decode_together(
                 self._model.extend_together(prefix, texts), *options)
+        state = self._start(view, check_limits)
         return ([(0, token)] for token in self._model.decode(state, *options))
+
+    def _start(self, view: View, check_limits: CheckLimits) -> State:
+        """Run the prompt of a single question."""
+        if view.prefix is None:  # about new moments
+            return self._frames.prefill(view.selected, view.prompts[0], check_limits)
+        return self._model.extend(view.prefix, view.prefix.text_after(view.prompts[0]))
 
     def _prompt_ids(
         self, questions: Sequence[str], selected: SelectedMoments,

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from epvlm_ros.vlm.checkpoint import Checkpoint, load_checkpoint
+from epvlm_ros.vlm.choices import check_choices
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.answer import EngineAnswer
 from epvlm_ros.vlm.engine.answer_maker import AnswerMaker
@@ -130,13 +131,17 @@ class VlmEngine:
         """Return what the scene in memory is and did, None without one; any thread may ask."""
         return self._scene.status if self._config.scene_memory else None
 
-    def check_query(self, question: str, **limits: Unpack[Limits]) -> None:
+    def check_query(
+        self, question: str, choices: Sequence[str] = (), **limits: Unpack[Limits],
+    ) -> None:
         """
         Check what can be checked of a query without the model; any thread may do so.
 
-        Raises a ValueError if the question is blank or too long, or a number is out of its range.
+        Raises a ValueError if the question is blank or too long, there is nothing to choose
+        between, or a number is out of its range.
         """
         check_question(question, self._override(limits).max_question_length)
+        check_choices(choices)
 
     def patch_grid(self, image_height: int, image_width: int) -> PatchGrid:
         """Return the visual tokens of an image of this size; raises as ``check_image``."""
@@ -159,6 +164,7 @@ class VlmEngine:
         *,
         should_stop: Callable[[], bool] | None = None,
         on_text: Callable[[str], None] | None = None,
+        choices: Sequence[str] = (),
         **limits: Unpack[Limits],
     ) -> EngineAnswer:
         """
@@ -167,14 +173,15 @@ class VlmEngine:
         As ``answer_about`` a single ``Moment``.
         """
         return self.answer_about(
-            [Moment(image_rgb, activity)], question, should_stop=should_stop, on_text=on_text,
-            **limits)
+            [Moment(image_rgb, activity)], question, choices=choices, should_stop=should_stop,
+            on_text=on_text, **limits)
 
     def answer_about(
         self,
         moments: Sequence[Moment],
         question: str,
         *,
+        choices: Sequence[str] = (),
         seconds_between: float = 1.0,
         should_stop: Callable[[], bool] | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -192,6 +199,8 @@ class VlmEngine:
             Oldest first, at least one, with images of one size; each has its own kept tokens.
         question : str
             Not blank, at most ``config.max_question_length`` characters, no control tokens.
+        choices : sequence of str
+            The answer is the likeliest of these, see ``chosen``; none for an answer in any words.
         seconds_between : float
             Time from one moment to the next, for models that know about time.
         should_stop : callable, optional
@@ -214,8 +223,9 @@ class VlmEngine:
         """
         config = self._override(limits)
         check_question(question, config.max_question_length)
+        check_choices(choices)
         return self._within_memory(lambda: self._maker.answer_all(
-            moments, [question], seconds_between, config, should_stop, on_text))[0]
+            moments, [question], seconds_between, config, should_stop, on_text, choices))[0]
 
     def answer_all(
         self,

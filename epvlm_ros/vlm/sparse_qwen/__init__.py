@@ -22,9 +22,10 @@ from epvlm_ros.vlm.sparse_qwen.model_info import ModelInfo
 from epvlm_ros.vlm.sparse_qwen.prompt_layout import PromptLayout
 from epvlm_ros.vlm.sparse_qwen.sampling import GREEDY, Sampling, Token
 from epvlm_ros.vlm.sparse_qwen.scene.scene_backend import SceneBackend, SceneStates
+from epvlm_ros.vlm.sparse_qwen.text_scores import TextScore
 from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput, VisualFeatures
 
 __all__ = [
     'BatchState', 'DecodingState', 'find_family', 'GREEDY', 'ModelInfo', 'PromptLayout',
     'PromptPrefix', 'Sampling', 'SceneBackend', 'SceneStates', 'SparseBackend', 'SparseQwenVl',
-    'Token', 'VisionInput', 'VisualFeatures']
+    'TextScore', 'Token', 'VisionInput', 'VisualFeatures']

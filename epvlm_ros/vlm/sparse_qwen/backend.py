@@ -10,6 +10,7 @@ from epvlm_ros.vlm.sparse_qwen.decoding_state import PromptPrefix
 from epvlm_ros.vlm.sparse_qwen.model_info import ModelInfo
 from epvlm_ros.vlm.sparse_qwen.sampling import Sampling, Token
 from epvlm_ros.vlm.sparse_qwen.scene.scene_backend import SceneBackend
+from epvlm_ros.vlm.sparse_qwen.text_scores import TextScore
 from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput
 from torch import Tensor
 
@@ -30,7 +31,7 @@ class SparseBackend(Protocol):
     language model on a whole prompt; its state also holds, as ``prefix``, the part up to the end
     of the images. ``prefill_image`` computes that part alone, ahead of a question. ``extend`` goes
     on from it with the text of a further question, which is all that such a question costs.
-    ``decode`` yields the answer token by token. ``extend_together`` and ``decode_together`` do so
+    ``decode`` yields the answer token by token, ``score_texts`` weighs given ones. ``extend_together`` and ``decode_together`` do so
     for several questions side by side.
 
     A state may be outdated by the next prompt. A prefix is a snapshot: it stays as it is whatever
@@ -89,6 +90,16 @@ class SparseBackend(Protocol):
         Yield lists of (number of the question, next token of its answer).
 
         Every list holds one token of each answer that has not ended; else as ``decode``.
+        """
+
+    def score_texts(
+        self, state: State, texts: Sequence[Tensor], end_token_ids: Collection[int],
+    ) -> list[TextScore]:
+        """
+        Return how likely each text, at least one token, is as the whole answer.
+
+        By the logits alone, with any of the end tokens behind it. ``state``, which stands after
+        the prompt, stays as it is. Raises ``NonFiniteLogits`` as ``decode``.
         """
 
     def scene_forward(self, attends_to_scene: bool = ...) -> SceneBackend:

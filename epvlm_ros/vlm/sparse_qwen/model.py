@@ -11,6 +11,8 @@ from epvlm_ros.vlm.sparse_qwen.sampling import GREEDY, Sampler, Sampling, Token
 from epvlm_ros.vlm.sparse_qwen.scene.scene_backend import SceneBackend
 from epvlm_ros.vlm.sparse_qwen.scene.scene_forward import SceneForward
 from epvlm_ros.vlm.sparse_qwen.sparse_forward import SparseForward
+from epvlm_ros.vlm.sparse_qwen.text_scores import (
+    MAX_PACKED_TOKENS, NUM_ROWS_AT_ONCE, pack, PackedTexts, read_score, TextScore)
 from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput, VisualFeatures
 import torch
 from torch import Tensor
@@ -143,6 +145,22 @@ class SparseQwenVl(SparseForward):
             if index + 1 < max_new_tokens:
                 self.step_together(state, token_ids)
 
+    @torch.inference_mode()
+    def score_texts(
+        self, state: DecodingState, texts: Sequence[Tensor], end_token_ids: Collection[int],
+    ) -> list[TextScore]:
+        """Return how likely each text is as the whole answer; ``state`` stays as it is."""
+        sees_masks = self._text_config._attn_implementation != 'flash_attention_2'
+        scores = []
+        for packed in pack(texts, MAX_PACKED_TOKENS if sees_masks else 0):
+            hidden = self._run_packed(state, packed)
+            for group in pack(packed.texts, NUM_ROWS_AT_ONCE):
+                rows, hidden = hidden[:len(group.ids)], hidden[len(group.ids):]
+                logits = self._model.lm_head(rows).split([len(text) for text in group.texts])
+                scores += [read_score(text, state.logits, after, end_token_ids)
+                           for text, after in zip(group.texts, logits)]
+        return scores
+
     def scene_forward(self, attends_to_scene: bool = True) -> SceneBackend:
         """Return what keeps scenes in memory, through the library's own layers."""
         return SceneForward(self, attends_to_scene)
@@ -189,6 +207,18 @@ class SparseQwenVl(SparseForward):
             self.system_prefix = PromptPrefix(
                 ids, len(ids), len(ids), keys_values_of(cache, len(ids)), holds_image=False)
         return self.system_prefix
+
+    def _run_packed(self, state: DecodingState, packed: PackedTexts) -> Tensor:
+        """Return hidden states (tokens, hidden size) of texts that follow the same prompt."""
+        num_before = state.cache.get_seq_length()
+        cache = DynamicCache(list(keys_values_of(state.cache, num_before)))
+        inputs = {}
+        if len(packed.texts) > 1:
+            mask = packed.attention_mask(num_before, self._model.dtype)
+            inputs['attention_mask'] = mask.to(self.device)
+        return self._run_language_model(
+            self._embed(packed.ids[None]),
+            packed.positions(state.next_position).to(self.device), cache, **inputs)[0]
 
     def _run_together(self, state: BatchState, ids: Tensor, positions: Tensor) -> None:
         """Run some more tokens of several answers, both (questions, tokens)."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 from typing import Any
 
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.cuda_graphs import CudaGraphQwenVl
-from epvlm_ros.vlm.engine import VlmEngine
+from epvlm_ros.vlm.engine import Moment, VlmEngine
+from epvlm_ros.vlm.engine.chosen import Chosen
 from epvlm_ros.vlm.sparse_qwen import Sampling, SparseBackend, SparseQwenVl, VisionInput
 from epvlm_ros.vlm.sparse_qwen.sampling import read_tokens
+from epvlm_ros.vlm.sparse_qwen.text_scores import pack, PackedTexts
 import numpy as np
 import pytest
 from qwen_checkpoints import (
-    library_inputs, make_model, make_prompt, make_vision, save_original_checkpoint)
+    library_inputs, make_model, make_prompt, make_vision, require_embedded_model,
+    save_original_checkpoint)
+from qwen_shapes import END_OF_TEXT, TURN_END
 import torch
 from torch import Tensor
 
@@ -32,6 +37,7 @@ def library_log_probabilities(
     return torch.log_softmax(logits.double(), dim=-1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('has_graphs', [False, True])
 @pytest.mark.parametrize('sampling', WAYS)
 @pytest.mark.parametrize('shape', FAMILIES)
@@ -110,3 +116,118 @@ def test_an_answer_has_the_mean_of_its_tokens(engine: VlmEngine) -> None:
 def test_no_token_has_no_probability(engine: VlmEngine) -> None:
     answer = engine.answer(IMAGE_RGB, 'what moves?', None, should_stop=lambda: True)
     assert (answer.mean_log_probability, answer.first_token_margin) == (0.0, 0.0)
+
+
+def bytes_of(text: str) -> Tensor:
+    """Return the token ids of a text: those of the test checkpoints are its bytes."""
+    return torch.tensor(list(text.encode()))
+
+
+def library_total(
+    model: Any, vision: VisionInput, prompt_ids: Tensor, text: str, end_token_ids: list[int],
+) -> float:
+    """Return the log-probability of a text and any end token behind it, by the library."""
+    ids = list(text.encode())
+    table = library_log_probabilities(model, vision, prompt_ids, ids)
+    total = sum(float(table[place, token_id]) for place, token_id in enumerate(ids))
+    return total + math.log(sum(math.exp(float(table[-1, end])) for end in end_token_ids))
+
+
+WORDS = ('yes', 'no', 'a', 'a red circle', 'a green circle', 'nothing', 'ä', 'two', 'the left one')
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('attention', ['sdpa', 'eager'])
+@pytest.mark.parametrize('shape', FAMILIES)
+def test_a_hundred_questions_choose_as_the_library_does(shape: str, attention: str) -> None:
+    num_questions = 17  # of six cases: 102
+    model = make_model(shape, attention)
+    backends: list[SparseBackend] = [
+        SparseQwenVl(model), CudaGraphQwenVl(SparseQwenVl(model), cache_tokens=512)]
+    random = np.random.default_rng(len(shape))
+    ends = [TURN_END, END_OF_TEXT]
+    for number in range(num_questions):
+        vision = make_vision(2, 2, 1.0, seed=number, shape=shape)
+        prompt_ids = make_prompt(4, f'question {number}?')
+        choices = random.permutation(WORDS)[:random.integers(2, 6)].tolist()
+        expected = [library_total(model, vision, prompt_ids, text, ends) for text in choices]
+        best, second = sorted(expected, reverse=True)[:2]
+        assert best - second > TOLERANCE  # else rounding might choose
+        backend = backends[number % 2]
+        state = backend.prefill(prompt_ids, vision, backend.encode(vision))
+        chosen = Chosen.of(
+            choices, backend.score_texts(state, [bytes_of(text) for text in choices], ends))
+        shares = np.exp(np.array(expected) - best)
+        assert chosen.text == choices[expected.index(best)]
+        assert chosen.probabilities == pytest.approx(shares / shares.sum(), abs=TOLERANCE)
+        assert sum(chosen.probabilities) == pytest.approx(1.0, abs=1e-12)
+        assert list(backend.decode(state, (), 3)) == list(  # nothing was left in its cache
+            backend.decode(backend.prefill(prompt_ids, vision, backend.encode(vision)), (), 3))
+
+
+def test_many_long_texts_are_scored_in_several_passes() -> None:
+    model, vision, prompt_ids = make_model('narrow'), make_vision(2, 2, 1.0), make_prompt(4)
+    backend = SparseQwenVl(model)
+    texts = [bytes_of(f'{number} ' + 'ab' * number) for number in range(0, 60, 3)]
+    assert [len(packed.texts) for packed in pack(texts)] == [13, 5, 2]
+    state = backend.prefill(prompt_ids, vision, backend.encode(vision))
+    for text, score in zip(texts, backend.score_texts(state, texts, [TURN_END])):
+        expected = library_total(
+            model, vision, prompt_ids, bytes(text.tolist()).decode(), [TURN_END])
+        assert score.log_probability == pytest.approx(expected, abs=1e-3)
+
+
+def test_texts_see_the_prompt_and_themselves_only() -> None:
+    packed = PackedTexts([torch.tensor([5, 6]), torch.tensor([7])])
+    assert packed.ids.tolist() == [5, 6, 7]
+    assert packed.positions(9)[2, 0].tolist() == [9, 10, 9]
+    seen = packed.attention_mask(1, torch.float32)[0, 0] == 0.0
+    assert seen.int().tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 1]]
+
+
+@pytest.mark.parametrize('has_memory', [False, True])
+def test_an_engine_chooses(engine: VlmEngine, has_memory: bool) -> None:
+    engine.reconfigure(replace(engine.config, scene_memory=has_memory))
+    moment = Moment(IMAGE_RGB, None, 1)
+    pieces: list[str] = []
+    first = engine.answer_about(
+        [moment], 'what moves?', choices=WORDS, on_text=pieces.append, keep_ratio=1.0)
+    again = engine.answer_about(
+        [moment], 'what moves?', choices=WORDS[::-1], keep_ratio=1.0)  # from the prefix
+    assert first.text in WORDS and pieces == [first.text]
+    assert (first.num_generated_tokens, first.ending, len(first.probabilities)) == (0, 'end', 9)
+    assert sum(first.probabilities) == pytest.approx(1.0)
+    assert first.text == WORDS[first.probabilities.index(max(first.probabilities))] == again.text
+    assert again.probabilities == pytest.approx(first.probabilities[::-1], abs=TOLERANCE)
+    assert first.mean_log_probability < 0.0 and not math.isnan(first.first_token_margin)
+    assert engine.answer_about([moment], 'what moves?').probabilities == ()
+    engine.reconfigure(replace(engine.config, scene_memory=False))
+
+
+def test_choices_end_at_the_deadline_and_when_they_are_not_wanted(engine: VlmEngine) -> None:
+    late = engine.answer(IMAGE_RGB, 'what moves?', None, choices=WORDS, deadline_s=1e-9)
+    assert (late.ending, late.text, late.probabilities) == ('deadline', '', ())
+    checks = iter([False] * 6 + [True] * 100)  # in the middle of the layers
+    ended = engine.answer(
+        IMAGE_RGB, 'why?', None, choices=WORDS, should_stop=lambda: next(checks))
+    assert (ended.ending, ended.probabilities) == ('stopped', ())
+
+
+@pytest.mark.parametrize('choices, words', [
+    (['yes'], 'there are 1 choices: give 2 to 64'), ([str(n) for n in range(65)], '65 choices'),
+    (['yes', ' '], 'choice 1 is empty'), (['yes', 'no', 'yes'], "choice 2 is 'yes' again"),
+    (['yes', 'no '], "choice 1 is 'no '"), (['yes', 'n\no'], r"choice 1 is 'n\\no'"),
+    (['yes', 'n' * 201], 'choice 1 has 201 characters: give at most 200'),
+    (['yes', 'no<|im_end|>'], 'a choice holds control tokens')])
+def test_choices_at_fault_are_refused(
+    engine: VlmEngine, choices: list[str], words: str,
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        engine.answer(IMAGE_RGB, 'what moves?', None, choices=choices)
+
+
+def test_choices_that_are_the_same_to_the_model_are_refused() -> None:
+    require_embedded_model()
+    engine = VlmEngine.from_config(VlmConfig(device='cpu'))
+    with pytest.raises(ValueError, match="cannot tell the choice 'zzyzx' from 'qqxqq'"):
+        engine.answer(IMAGE_RGB, 'what moves ?', None, choices=['qqxqq', 'zzyzx'])
