@@ -18,14 +18,15 @@ ALLOWED = {
     **{name: SHARED for name in SHARED},
     'events': SHARED,
     'vlm': SHARED,
+    'watches': SHARED,
     'bag': SHARED | {'events'},
     'sim': SHARED | {'events', 'bag'},
     'eval': SHARED | {'events', 'vlm', 'sim', 'bag'},
-    'ros': SHARED | {'events', 'vlm', 'bag'},
+    'ros': SHARED | {'events', 'vlm', 'bag', 'watches'},
     'cli': SHARED | {'events', 'vlm', 'bag', 'eval', 'ros'},  # of ros the parameters alone
     'demo': SHARED | {'events', 'vlm', 'bag', 'sim', 'ros'},
 }
-WITHOUT_ROS = ['cli', 'events', 'vlm', 'eval', 'sim', *sorted(SHARED)]
+WITHOUT_ROS = ['cli', 'events', 'vlm', 'watches', 'eval', 'sim', *sorted(SHARED)]
 CHECK = """
 import sys
 

@@ -50,3 +50,17 @@ class VlmNodeConfig(Validated):
         minimum=0.0, maximum=60.0, dynamic=True)
     autostart: bool = parameter(
         True, 'Whether the node configures and activates itself at its start.')
+    max_watches: int = parameter(
+        50, 'Maximum number of standing questions.', minimum=0, maximum=10000, dynamic=True)
+    watches_file: str = parameter(
+        '', 'File that keeps standing questions over a restart, JSON; empty keeps none.')
+    watch_level: float = parameter(
+        0.2, 'Activity from which on the condition of a standing question holds that gives no '
+        'level, in events per sensor pixel and second.',
+        minimum=0.001, maximum=1e6, dynamic=True)
+    watch_min_gap: float = parameter(
+        1.0, 'Minimum time between two questions of a standing question that gives none, in '
+        'seconds.', minimum=0.0, maximum=86400.0, dynamic=True)
+    watch_max_rate: float = parameter(
+        60.0, 'Maximum number of questions in any 60 seconds of a standing question that gives '
+        'none.', minimum=1.0, maximum=6000.0, dynamic=True)

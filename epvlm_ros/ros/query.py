@@ -43,6 +43,8 @@ class Query:
         Takes the answer; called once, from any thread.
     on_text : callable or None
         Takes each further piece of the text, from any thread.
+    watch_id : str
+        Of the standing question that asks; empty if somebody does.
     arrival_s : float
         In the time of ``time.monotonic``.
     cancelled : threading.Event
@@ -60,6 +62,7 @@ class Query:
     frame_age_ns: int
     reply: Callable[[Answer], None]
     on_text: Callable[[str], None] | None = None
+    watch_id: str = ''
     arrival_s: float = field(default_factory=time.monotonic)
     cancelled: threading.Event = field(default_factory=threading.Event)
     _outcome: threading.Lock = field(default_factory=threading.Lock)
@@ -82,8 +85,8 @@ def check_query_id(query_id: str) -> None:
 def refuse(query: Query, status: int, message: str) -> Answer:
     """Return the answer of a query that got none, with the reason."""
     answer = Answer(
-        query_id=query.query_id, question=query.shown_question, status=status,
-        message=clean_text(message, MAX_MESSAGE_LENGTH))
+        query_id=query.query_id, watch_id=query.watch_id, question=query.shown_question,
+        status=status, message=clean_text(message, MAX_MESSAGE_LENGTH))
     if query.frames:
         latest = query.frames[-1].message
         answer.header = latest.header

@@ -12,6 +12,7 @@ from epvlm_interfaces.msg import Answer
 from epvlm_ros.ros.diagnostics import make_status
 from epvlm_ros.ros.frame_faults import SILENT_AFTER_S
 from epvlm_ros.ros.query import STATUS_NAMES
+from epvlm_ros.ros.watch_services import WatchStatus
 from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.engine import SceneStatus
 import numpy as np
@@ -57,22 +58,26 @@ class VlmDiagnostics:
 
     def make(
         self, stamp: Time, period_s: float, state: str, model: str, num_queued: int,
-        frame_age_s: float | None, silent_s: float, scene: SceneStatus | None = None,
+        frame_age_s: float | None, silent_s: float, num_encoded: int = 0,
+        watches: WatchStatus = WatchStatus(), scene: SceneStatus | None = None,
     ) -> DiagnosticArray:
         """
         Return what happened since the last call, in a few parts.
 
-        The latest frame is ``frame_age_s`` old, and came ``silent_s`` ago; ``scene`` is None
-        where there is none in memory.
+        The latest frame is ``frame_age_s`` old, and came ``silent_s`` ago; ``num_encoded`` frames
+        were encoded; ``scene`` is None where there is none in memory.
         """
         with self._lock:
             news, self._news = self._news, []
             totals = dict(self._totals)
         status = [
             make_status(self._name, 'model', [] if state == 'active' else [f'the node is {state}'],
-                        {'state': state, 'model': model}),
+                        {'state': state, 'model': model, 'num_encoded': num_encoded}),
             self._queries(totals, news, num_queued),
             self._frames(period_s, frame_age_s, silent_s),
+            make_status(self._name, 'watches', list(watches.faults), {
+                'num_watches': watches.num_watches, 'num_asked': watches.num_asked,
+                'num_held_back': watches.num_held_back, 'num_busy': watches.num_busy}),
         ]
         if scene is not None:
             status.append(self._scene(period_s, scene))
@@ -100,6 +105,7 @@ class VlmDiagnostics:
         if scene.num_restarts - before.num_restarts > _MANY_RESTARTS * period_s:
             faults = [f'the scene begins anew all the time: {scene.last_restart}']
         return make_status(self._name, 'scene', faults, {
+            'num_updates': scene.num_updates,
             'updates_per_s': (scene.num_updates - before.num_updates) / period_s,
             'tokens_refreshed_per_s': (
                 scene.num_tokens_refreshed - before.num_tokens_refreshed) / period_s,

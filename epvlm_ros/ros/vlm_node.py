@@ -6,7 +6,7 @@ import time
 from typing import Any, Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
-from epvlm_interfaces.msg import Answer, EventGuidedFrame
+from epvlm_interfaces.msg import Answer, EventGuidedFrame, Query as QueryMessage
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.autostart_node import AutostartNode
 from epvlm_ros.ros.config import VlmNodeConfig
@@ -19,6 +19,7 @@ from epvlm_ros.ros.query_handler import QueryHandler
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
 from epvlm_ros.ros.topic_watch import TopicWatch
 from epvlm_ros.ros.vlm_diagnostics import VlmDiagnostics
+from epvlm_ros.ros.watch_services import WatchServices
 from epvlm_ros.ros.worker import Worker
 from epvlm_ros.time_units import BACKWARD_JUMP_NS, SECOND
 from epvlm_ros.vlm.config import VlmConfig
@@ -40,7 +41,8 @@ class VlmNode(AutostartNode):
 
     Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame) and ``query``
     (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask) and the action ``answer_query``
-    (epvlm_interfaces/AnswerQuery), publishes ``answer`` (epvlm_interfaces/Answer) for every query
+    (epvlm_interfaces/AnswerQuery), and ``watch``, ``unwatch`` and ``list_watches`` for standing
+    questions; publishes ``answer`` (epvlm_interfaces/Answer) for every query
     of any kind, ``/diagnostics`` and, while somebody subscribes, ``overlay`` (sensor_msgs/Image).
     Parameters are the fields of `epvlm_ros.vlm.config.VlmConfig` and `VlmNodeConfig`.
     Configuring loads the model; it breaks off early once ``should_stop`` says so.
@@ -65,6 +67,9 @@ class VlmNode(AutostartNode):
         self._settings = NodeParameters(
             self, VlmConfig, VlmNodeConfig, on_change=self._reconfigure,
             frozen=lambda: self._engine is not None)
+        self._watches = WatchServices(
+            self, lambda: self._settings.get(VlmNodeConfig), self._check_request, self._take,
+            self._cancel)
         # When time is set back, as when a bag loops, stamps of before say nothing about now.
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-BACKWARD_JUMP_NS),
@@ -151,6 +156,8 @@ class VlmNode(AutostartNode):
         self._interfaces = QueryInterfaces(
             self, self._take, self._cancel, self._settings.get(VlmNodeConfig).max_queued_queries)
         self._entities.append(self._interfaces.destroy)
+        self._entities.append(self._watches.destroy)
+        self._watches.create()
 
     def _release(self) -> None:
         self._forget_model()
@@ -196,6 +203,8 @@ class VlmNode(AutostartNode):
                 'camera topics and an event_sync_node of its own',
                 throttle_duration_sec=LOG_PERIOD_S)
         is_taken = self._frames.add(message, config)
+        if is_taken and self._worker is not None:
+            self._watches.look(message)
         handler = self._handler
         if (is_taken and config.encode_ahead != 'on_demand' and self._worker is not None
                 and handler is not None):
@@ -204,9 +213,9 @@ class VlmNode(AutostartNode):
 
     def _take(
         self, request: Any, reply: Callable[[Answer], None],
-        on_text: Callable[[str], None] | None = None,
+        on_text: Callable[[str], None] | None = None, *, watch_id: str = '',
     ) -> Query:
-        """Queue a query, or answer at once why not."""
+        """Queue a query, or answer at once why not; those of watches give way to all others."""
         self._num_queries += 1
         query = Query(
             clean_text(request.query_id, MAX_ID_LENGTH) or f'query-{self._num_queries}',
@@ -214,9 +223,10 @@ class VlmNode(AutostartNode):
             clean_text(request.question, self._settings.get(VlmConfig).max_question_length),
             request.keep_ratio or None, request.max_new_tokens or None, request.deadline or None,
             self._frames.get(self._settings.get(VlmNodeConfig)),
-            self._frames.age_ns(self.get_clock().now().nanoseconds) or 0, reply, on_text)
+            self._frames.age_ns(self.get_clock().now().nanoseconds) or 0, reply, on_text, watch_id)
         refusal = self._find_fault(query, request.query_id)
-        if refusal is None and self._worker is not None and not self._worker.submit(query):
+        if refusal is None and self._worker is not None and not self._worker.submit(
+                query, gives_way=bool(watch_id)):
             waiting = self._settings.get(VlmNodeConfig).max_queued_queries
             refusal = Answer.BUSY, f'{waiting} queries are waiting: ask again later'
         if refusal is not None:
@@ -248,6 +258,14 @@ class VlmNode(AutostartNode):
             return Answer.STALE_FRAME, explain_stale_frame(
                 self, age_s, limit_s, self._frames.silent_s)
         return None
+
+    def _check_request(self, request: QueryMessage) -> None:
+        """Raise a ValueError if what is asked could not be answered at any time."""
+        if self._engine is not None:
+            self._engine.check_query(
+                request.question, list(request.choices), keep_ratio=request.keep_ratio or None,
+                max_new_tokens=request.max_new_tokens or None,
+                deadline_s=request.deadline or None)
 
     def _find_overlay_publisher(self) -> Callable[[Image], None] | None:
         return self._overlays.publish if self._overlays.get_subscription_count() else None
@@ -288,4 +306,5 @@ class VlmNode(AutostartNode):
         self._diagnostics.publish(self._report.make(
             now.to_msg(), REPORT_PERIOD_S, state, engine.description if engine else 'none',
             worker.num_queued if worker else 0, age_ns / SECOND if age_ns is not None else None,
-            self._frames.silent_s, engine.scene_status if engine else None))
+            self._frames.silent_s, engine.num_encoded if engine else 0, self._watches.status,
+            engine.scene_status if engine else None))

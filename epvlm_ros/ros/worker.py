@@ -18,7 +18,7 @@ class Worker(Generic[Item]):
 
     ``handle`` takes an item and a function that says whether to stop, ``abandon`` an item that
     will not be handled in time; neither may raise. ``max_queued`` items may wait beside the one at
-    work.
+    work, and behind them others that give way to them.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Worker(Generic[Item]):
         self._handle, self._abandon = handle, abandon
         self._max_queued = max_queued
         self._queue: deque[Item] = deque()
+        self._behind: deque[Item] = deque()
         self._at_work: Item | None = None
         self._idle_task: Callable[[ShouldStop], None] | None = None
         self._stopping = threading.Event()
@@ -38,29 +39,36 @@ class Worker(Generic[Item]):
     @property
     def num_queued(self) -> int:
         """Items that wait."""
-        return len(self._queue)
+        return len(self._queue) + len(self._behind)
 
     @property
     def is_stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._stopping.is_set()
 
-    def submit(self, item: Item) -> bool:
-        """Queue an item; False, and nothing is queued, when the queue is full or stopping."""
+    def submit(self, item: Item, *, gives_way: bool = False) -> bool:
+        """
+        Queue an item; False, and nothing is queued, when the queue is full or stopping.
+
+        One that ``gives_way`` waits until no other item does, however full the queue is; whoever
+        submits such items bounds their number.
+        """
         with self._changed:
-            if self._stopping.is_set() or len(self._queue) >= self._max_queued:
+            is_full = not gives_way and len(self._queue) >= self._max_queued
+            if self._stopping.is_set() or is_full:
                 return False
-            self._queue.append(item)
+            (self._behind if gives_way else self._queue).append(item)
             self._changed.notify()
         return True
 
     def withdraw(self, item: Item) -> bool:
         """Take an item back; False if it does not wait any more."""
         with self._changed:
-            for place, waiting in enumerate(self._queue):
-                if waiting is item:
-                    del self._queue[place]
-                    return True
+            for queue in (self._queue, self._behind):
+                for place, waiting in enumerate(queue):
+                    if waiting is item:
+                        del queue[place]
+                        return True
         return False
 
     def when_idle(self, task: Callable[[ShouldStop], None]) -> None:
@@ -77,8 +85,9 @@ class Worker(Generic[Item]):
         """
         with self._changed:
             self._stopping.set()
-            waiting = list(self._queue)
+            waiting = [*self._queue, *self._behind]
             self._queue.clear()
+            self._behind.clear()
             self._changed.notify()
         for item in waiting:
             self._abandon(item)
@@ -93,8 +102,10 @@ class Worker(Generic[Item]):
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._queue or self._idle_task or self._stopping.is_set())
-                item = self._at_work = self._queue.popleft() if self._queue else None
+                    lambda: self._queue or self._behind or self._idle_task
+                    or self._stopping.is_set())
+                queue = self._queue or self._behind
+                item = self._at_work = queue.popleft() if queue else None
                 task = None
                 if item is None:
                     task, self._idle_task = self._idle_task, None

@@ -28,7 +28,8 @@ def test_outcomes_are_counted_and_faults_are_those_of_the_period():
     level, _, values = parts['robot/vlm_node: frames']
     assert level == DiagnosticStatus.OK
     assert values == {'num_frames': '4', 'frames_per_s': '2', 'age_s': '0.25'}
-    assert parts['robot/vlm_node: model'][2] == {'state': 'active', 'model': 'a model'}
+    assert parts['robot/vlm_node: model'][2] == {
+        'state': 'active', 'model': 'a model', 'num_encoded': '0'}
 
     report.add_answer(Answer(status=Answer.BUSY))
     level, message, values = make(report)['robot/vlm_node: queries']

@@ -50,3 +50,27 @@ def test_the_node_waits_for_what_is_still_computed(context, tmp_path, monkeypatc
     assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
     node.destroy_node()
+
+
+def test_what_gives_way_waits_for_all_others_and_fills_no_queue():
+    may_begin, done = threading.Event(), []
+
+    def handle(item, should_stop):
+        may_begin.wait(20.0)
+        done.append(item)
+
+    at_work = worker.Worker(handle, done.append, max_queued=2)
+    assert at_work.submit('first')
+    while at_work.num_queued:
+        pass
+    for name in ('watch 1', 'watch 2', 'watch 3'):
+        assert at_work.submit(name, gives_way=True)
+    assert at_work.submit('person 1') and at_work.submit('person 2')
+    assert not at_work.submit('person 3')
+    assert at_work.num_queued == 5 and at_work.withdraw('watch 2')
+    ended = threading.Event()
+    at_work.when_idle(lambda should_stop: ended.set())
+    may_begin.set()
+    assert ended.wait(20.0)
+    assert done == ['first', 'person 1', 'person 2', 'watch 1', 'watch 3']
+    assert at_work.stop()

@@ -127,6 +127,11 @@ class VlmEngine:
         return f'{self._config.model or "embedded model"}: {self._model.description}'
 
     @property
+    def num_encoded(self) -> int:
+        """Return how many frames the encoder has run on, updates of a scene in memory apart."""
+        return self._frames.num_encoded
+
+    @property
     def scene_status(self) -> SceneStatus | None:
         """Return what the scene in memory is and did, None without one; any thread may ask."""
         return self._scene.status if self._config.scene_memory else None

@@ -31,6 +31,7 @@ class FrameEncoder:
         self._cutter = PatchCutter(checkpoint.image_processor)
         self._geometry = checkpoint.geometry
         self._cache = PrefixCache(caches)
+        self.num_encoded = 0  # frames, since the start
 
     def patch_grid(self, image_height: int, image_width: int) -> PatchGrid:
         """Return the visual tokens of an image of this size; raises as ``check_image``."""
@@ -106,6 +107,7 @@ class FrameEncoder:
             [moment.image_rgb for moment in selected.moments], selected.grid,
             selected.kept_indices, selected.seconds_between)
         features = self._model.encode(vision)
+        self.num_encoded += len(selected.moments)
         check_limits()
         return vision, features
 
