@@ -9,10 +9,14 @@ endif
 # One of the two processes of the tests takes all that talk over DDS, one after the other.
 PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-quick test-slow test-all coverage lint docs setup setup-test clean
+.PHONY: demo demo-ui test test-quick test-slow test-all coverage lint docs setup setup-test clean
 
 demo: setup
 	@$(RUN) -m epvlm_ros.demo --output build/demo
+
+# The same, with a page in the browser until Ctrl-C.
+demo-ui: setup
+	@$(RUN) -m epvlm_ros.demo --output build/demo --ui
 
 test: setup-test
 	@$(PYTEST) -m 'not slow'

@@ -37,7 +37,7 @@ setup(
     name=package_name,
     version=manifest.findtext('version'),
     packages=find_packages(include=[package_name, package_name + '.*']),
-    package_data={package_name: ['models/*/*']},
+    package_data={package_name: ['models/*/*', 'ui/static/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', ['resource/' + package_name]),
         ('share/' + package_name, ['package.xml']),

@@ -2,7 +2,8 @@
 Two nodes answer questions about a recording that is replayed.
 
 Makes a recording with the simulator, starts both nodes, replays, asks over topic and service,
-prints each answer beside the truth, writes an overlay picture, and ends with a line of JSON.
+prints each answer beside the truth, writes an overlay picture, and ends with a line of JSON. With
+--ui it also serves the page of `epvlm ui`, until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -90,21 +91,28 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--output', type=Path, default=Path('build/demo'),
                         help='folder of recording, overlay and logs (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=SEED, help='which scene is simulated')
+    parser.add_argument('--ui', action='store_true',
+                        help='serve the page in the browser until Ctrl-C')
+    parser.add_argument('--port', type=int, default=8080, help='of the page; 0 takes a free one')
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     # Nobody else's graph is to be disturbed, nor to disturb.
     os.environ.setdefault('ROS_DOMAIN_ID', str(100 + os.getpid() % 100))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     try:
-        report = run(options.output, options.seed)
+        report = run(options.output, options.seed, options.port if options.ui else None)
     except DemoError as error:
         report = {'ok': False, 'error': str(error), 'answers': [], 'overlay': ''}
     print(json.dumps(report))
     sys.exit(0 if report['ok'] else 1)
 
 
-def run(output: Path, seed: int) -> dict[str, Any]:
-    """Make the recording, run the graph on it and return the report."""
+def run(output: Path, seed: int, port: int | None = None) -> dict[str, Any]:
+    """
+    Make the recording, run the graph on it and return the report.
+
+    With a ``port`` the page is served there, until Ctrl-C.
+    """
     print('Simulating a scene with an event camera ...', flush=True)
     bag = output / 'recording'
     shutil.rmtree(bag, ignore_errors=True)
@@ -112,6 +120,8 @@ def run(output: Path, seed: int) -> dict[str, Any]:
     with ExitStack() as stack:
         print('Starting event_sync_node and vlm_node ...', flush=True)
         processes = start_nodes(stack, output)
+        if port is not None:
+            processes.append(start_page(stack, output, port))
         asker = Asker(stack.enter_context(SpinningNode('demo')).node)
         wait_for(asker.is_connected, f'the nodes; their logs are in {output}', processes)
         print(f'Replaying {bag} in a loop ...', flush=True)
@@ -123,6 +133,10 @@ def run(output: Path, seed: int) -> dict[str, Any]:
         answers = [ask_one(asker, number, item) for number, item in enumerate(truth)]
         num_shown = sum(answer['status'] == 'OK' for answer in answers)
         overlay = write_overlay(output / 'overlay.png', asker, num_shown)
+        if port is None:
+            print('In the browser: make demo-ui', flush=True)
+        else:
+            wait_for_end([*processes, player])
     right = all(answer['status'] == 'OK' and answer['answer'] == answer['expected']
                 for answer in answers)
     return {'ok': right and len(answers) >= 3, 'answers': answers, 'overlay': str(overlay)}
@@ -144,6 +158,24 @@ def start_nodes(stack: ExitStack, output: Path) -> list[NodeProcess]:
     return [
         stack.enter_context(NodeProcess(name, arguments, output / f'{name}.log', {}))
         for name, arguments in (('event_sync_node', sync), ('vlm_node', vlm))]
+
+
+def start_page(stack: ExitStack, output: Path, port: int) -> NodeProcess:
+    """Start the page and print its address."""
+    page = stack.enter_context(NodeProcess(
+        'ui', ['--port', str(port)], output / 'ui.log', {}, module='epvlm_ros.cli'))
+    print(wait_for(page.log.read_text, f'the page; see {page.log}', [page]).strip(), flush=True)
+    return page
+
+
+def wait_for_end(processes: list[NodeProcess]) -> None:
+    """Wait for Ctrl-C, or for a process that ends."""
+    print('\nThe recording goes on and on, and the page too. Ctrl-C ends it.', flush=True)
+    try:
+        while all(process.is_running() for process in processes):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        pass
 
 
 def ask_one(asker: Asker, number: int, item: TruthQuestion) -> dict[str, Any]:

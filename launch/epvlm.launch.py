@@ -1,12 +1,16 @@
-"""Start event_sync_node and vlm_node on the topics of a robot."""
+"""Start event_sync_node and vlm_node on the topics of a robot, and the page if it is wanted."""
+
+import os
 
 from epvlm_ros.ros.launch_arguments import (
     check_arguments, describe_arguments, describe_exit, TOPICS)
+from epvlm_ros.ui.access import Access, TOKEN_VARIABLE
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument, ExecuteProcess, LogInfo, OpaqueFunction, Shutdown)
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 
 def generate_launch_description():
@@ -27,7 +31,12 @@ def start_nodes(context):
     values = {name: LaunchConfiguration(name).perform(context)
               for name in ('config_file', *describe_arguments())}
     options = check_arguments(values)
-    return [make_node(name, options, values) for name in options.parameters]
+    page = []
+    if options.ui_command:
+        Access(values['ui_address'], os.environ.get(TOKEN_VARIABLE, ''))  # or why not
+        page = [ExecuteProcess(
+            cmd=[ExecutableInPackage('epvlm', 'epvlm_ros'), *options.ui_command], output='screen')]
+    return [*(make_node(name, options, values) for name in options.parameters), *page]
 
 
 def make_node(name, options, values):

@@ -23,7 +23,8 @@ ALLOWED = {
     'sim': SHARED | {'events', 'bag'},
     'eval': SHARED | {'events', 'vlm', 'sim', 'bag'},
     'ros': SHARED | {'events', 'vlm', 'bag', 'watches'},
-    'cli': SHARED | {'events', 'vlm', 'bag', 'eval', 'ros'},  # of ros the parameters alone
+    'ui': SHARED | {'events', 'vlm', 'ros'},
+    'cli': SHARED | {'events', 'vlm', 'bag', 'eval', 'ros', 'ui'},  # of ros the parameters alone
     'demo': SHARED | {'events', 'vlm', 'bag', 'sim', 'ros'},
 }
 WITHOUT_ROS = ['cli', 'events', 'vlm', 'watches', 'eval', 'sim', *sorted(SHARED)]

@@ -32,7 +32,8 @@ PARAMETERS = {
         VlmConfig: ('model', 'device', 'keep_ratio'),
         VlmNodeConfig: ('autostart',)},
 }
-_CONFIGS = {
+# All parameters of a node.
+CONFIGS: dict[str, tuple[Any, ...]] = {
     'event_sync_node': (EventSyncConfig, FilterConfig, EventSyncNodeConfig),
     'vlm_node': (VlmConfig, VlmNodeConfig),
 }
@@ -43,10 +44,14 @@ _SWITCHES = {
     'use_sim_time': ('false', 'Whether time comes from /clock, as in replays and simulations.'),
     'respawn': ('false', 'Whether a node that ends is started again.'),
     'shutdown_on_exit': ('false', 'Whether all ends when one node ends.'),
+    'ui': ('false', 'Whether the page in the browser is served too, as epvlm ui does.'),
 }
 _TEXTS = {
     'namespace': ('', 'Namespace of both nodes.'),
     'log_level': ('info', f'Least severity that is logged: {", ".join(LOG_LEVELS)}.'),
+    'ui_address': ('127.0.0.1', 'IP address that the page is served on; any other than loopback '
+                   'wants a token in the environment variable EPVLM_UI_TOKEN.'),
+    'ui_port': ('8080', 'Port that the page is served on.'),
     'enclave': ('', 'Security enclave of both nodes, for SROS 2.'),
 }
 
@@ -61,6 +66,7 @@ class LaunchOptions:
     namespace: str
     respawn: bool
     shutdown_on_exit: bool
+    ui_command: tuple[str, ...]  # arguments of the executable epvlm; empty without a page
 
 
 def describe_arguments() -> dict[str, tuple[str, str]]:
@@ -106,7 +112,8 @@ def check_arguments(values: dict[str, str]) -> LaunchOptions:
     enclave = ['--enclave', values['enclave']] if values['enclave'] else []
     return LaunchOptions(
         parameters, ['--log-level', values['log_level'], *enclave], values['config_file'],
-        values['namespace'], switches['respawn'], switches['shutdown_on_exit'])
+        values['namespace'], switches['respawn'], switches['shutdown_on_exit'],
+        _make_ui_command(values) if switches['ui'] else ())
 
 
 def describe_exit(name: str, status: int | None, options: LaunchOptions) -> str:
@@ -141,6 +148,14 @@ def parse_rate(name: str, text: str) -> float:
     return rate
 
 
+def _make_ui_command(values: dict[str, str]) -> tuple[str, ...]:
+    port = values['ui_port']
+    if not (port.isdecimal() and int(port) <= 65535):
+        raise ValueError(f'ui_port is {port!r}: give a port, 0 to 65535')
+    return ('ui', '--address', values['ui_address'], '--port', port,
+            '--namespace', values['namespace'], '--frames', values['event_guided_frame_topic'])
+
+
 def _check_file(path: str, namespace: str, node: str, given: dict[str, Any]) -> None:
     """Check the values that a node takes from a file, with those of arguments in their place."""
     full_name = '/' + '/'.join([*namespace.strip('/').split('/'), node]).lstrip('/')
@@ -149,7 +164,7 @@ def _check_file(path: str, namespace: str, node: str, given: dict[str, Any]) -> 
         if is_match(key, full_name):
             merged.update(section)
     merged.update(given)
-    for config_class in _CONFIGS[node]:
+    for config_class in CONFIGS[node]:
         try:
             config_class(**{item.name: merged[item.name] for item in fields(config_class)
                             if item.name in merged})

@@ -16,17 +16,18 @@ class NodeProcess:
     """
     A child process; a context manager that ends it.
 
-    ``name`` is a function of `epvlm_ros.ros.executables`; ``environment`` is added to that of
-    this process; ``log`` gets stdout and stderr.
+    ``name`` is a function of `epvlm_ros.ros.executables`, or the first argument of another
+    ``module``; ``environment`` is added to that of this process; ``log`` gets stdout and stderr.
     """
 
     def __init__(
         self, name: str, arguments: list[str], log: Path, environment: dict[str, str],
+        module: str = 'epvlm_ros.ros.executables',
     ) -> None:
         self.log = log
         with log.open('w') as output:
             self._process = subprocess.Popen(
-                [sys.executable, '-m', 'epvlm_ros.ros.executables', name, *arguments],
+                [sys.executable, '-m', module, name, *arguments],
                 stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment})
 

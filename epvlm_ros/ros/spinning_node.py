@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
+from typing import Any
 
 import rclpy
 from rclpy.context import Context
@@ -16,13 +17,14 @@ class SpinningNode:
     """
     A context manager that joins the graph with a node and leaves it again.
 
-    ``node`` is in a context of its own. ``domain_id`` None takes that of the environment.
+    ``node`` is in a context of its own. ``domain_id`` None takes that of the environment,
+    ``options`` are those of a node.
     """
 
-    def __init__(self, name: str, domain_id: int | None = None) -> None:
+    def __init__(self, name: str, domain_id: int | None = None, **options: Any) -> None:
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain_id)
-        self.node = rclpy.create_node(name, context=self._context)
+        self.node = rclpy.create_node(name, context=self._context, **options)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)

@@ -92,7 +92,7 @@ def draw_overlay(
         budget = (f'{int(kept_mask.sum())} of {grid.num_tokens} tokens are new, the oldest is '
                   f'{ages.max():.1f} s old')
     if activity is not None:
-        picture = _add_heat(picture, activity)
+        picture = add_heat(picture, activity)
     _frame(picture, kept_mask)
     picture = cv2.copyMakeBorder(
         picture, 0, 0, 0, max(0, MIN_CAPTION_WIDTH_PX - picture.shape[1]), cv2.BORDER_CONSTANT,
@@ -127,7 +127,7 @@ def _spread(of_tokens: np.ndarray, picture: np.ndarray) -> np.ndarray:
     return of_tokens[rows[:, None], cols[None]]
 
 
-def _add_heat(picture: np.ndarray, activity: ActivityGrid) -> np.ndarray:
+def add_heat(picture: np.ndarray, activity: ActivityGrid) -> np.ndarray:
     """Lay event counts over the picture, on a logarithmic scale, clear where there are none."""
     active = activity.counts[activity.counts > 0]
     if active.size == 0:

@@ -46,7 +46,16 @@ def test_what_every_node_of_ros_can_have_is_passed_on():
     assert options.ros_arguments == ['--log-level', 'debug', '--enclave', '/robot/eyes']
 
 
+def test_the_page_is_served_where_it_is_wanted():
+    assert check().ui_command == ()
+    assert check(ui='true', namespace='front', ui_port='0').ui_command == (
+        'ui', '--address', '127.0.0.1', '--port', '0', '--namespace', 'front', '--frames',
+        'event_guided_frame')
+
+
 @pytest.mark.parametrize('changes, words', [
+    ({'ui': 'true', 'ui_port': '65536'}, "ui_port is '65536': give a port"),
+    ({'ui': 'true', 'ui_port': '-1'}, "ui_port is '-1': give a port"),
     ({'keep_ratio': 'abc'}, "keep_ratio is 'abc': give a number"),
     ({'keep_ratio': '7'}, 'keep_ratio is 7.0: give at most 1.0'),
     ({'keep_ratio': 'nan'}, 'keep_ratio is nan: give a finite number'),

@@ -42,6 +42,14 @@ def test_nodes_that_are_switched_on_start(arguments, executables):
     assert [node.node_executable for node in nodes] == executables
 
 
+def test_the_page_starts_with_the_nodes(monkeypatch):
+    monkeypatch.delenv('EPVLM_UI_TOKEN', raising=False)
+    nodes = execute('epvlm.launch.py', ui='true')
+    assert [type(node) for node in nodes[2:]] == [actions.ExecuteProcess]
+    with pytest.raises(ValueError, match='can be reached by others: give a token'):
+        execute('epvlm.launch.py', ui='true', ui_address='0.0.0.0')
+
+
 @pytest.mark.parametrize('name, arguments, words', [
     ('epvlm.launch.py', {'keep_ratio': 'abc'}, "keep_ratio is 'abc'"),
     ('replay.launch.py', {'bag': 'x', 'rate': 'fast'}, "rate is 'fast'"),

@@ -1,0 +1,45 @@
+// Everything on the page, and the connection that feeds it.
+
+import { History } from './answers.js';
+import { Ask } from './ask.js';
+import { Connection } from './connection.js';
+import { find } from './dom.js';
+import { Gauges } from './gauges.js';
+import { Parameters } from './parameters.js';
+import { Picture } from './picture.js';
+import { Status } from './status.js';
+import { Watches } from './watches.js';
+
+const status = new Status(() => connection.tryNow());
+const history = new History();
+const gauges = new Gauges();
+const picture = new Picture(
+  (on) => connection.isOpen && connection.request('live', { on }).reply.catch(() => {}),
+  (region) => watches.draw(region));
+
+const connection = new Connection({
+  state: (state) => {
+    status.connection(state);
+    if (state === 'open') picture.look();
+  },
+  picture: (blob) => picture.live(blob),
+  hello: ({ namespace, answers }) => {
+    find('namespace').textContent = namespace === '/' ? '' : namespace;
+    history.fill(answers);
+    answers.forEach((answer) => picture.answered(answer));
+  },
+  answer: ({ answer }) => {
+    history.add(answer);
+    picture.answered(answer);
+  },
+  text: (message) => ask.text(message),
+  nodes: ({ nodes }) => status.nodes(nodes),
+  gauges: (message) => gauges.show(message.gauges),
+  frame: ({ width, height }) => picture.size(width, height),
+  watches: (message) => watches.show(message),
+  parameters: ({ nodes }) => parameters.show(nodes),
+});
+const ask = new Ask(connection);
+const watches = new Watches(connection, picture);
+const parameters = new Parameters(connection);
+find('question').focus();
