@@ -48,6 +48,9 @@ class VlmNodeConfig(Validated):
     moment_period: float = parameter(
         0.5, 'Minimum time between two frames of one question in seconds (num_moments above 1).',
         minimum=0.0, maximum=60.0, dynamic=True)
+    history_memory: float = parameter(
+        256.0, 'Most memory for frames of the past that questions may be about (seconds_ago, at), '
+        'in megabytes; 0 keeps none.', minimum=0.0, maximum=1e6, dynamic=True)
     autostart: bool = parameter(
         True, 'Whether the node configures and activates itself at its start.')
     max_watches: int = parameter(

@@ -31,6 +31,11 @@ def to_duration(duration_ns: int) -> Duration:
     return Duration(sec=duration_ns // SECOND, nanosec=duration_ns % SECOND)
 
 
+def to_seconds(duration: Duration) -> float:
+    """Return the seconds of a duration message."""
+    return duration.sec + duration.nanosec / SECOND
+
+
 def rgb_to_image(header: Header, rgb: np.ndarray) -> Image:
     """Return an rgb8 Image message of an array (height, width, 3) of uint8."""
     height, width = rgb.shape[:2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.ros.topic_watch import explain_silence
+from epvlm_ros.time_units import SECOND
 from rclpy.node import Node
 
 TOPIC = 'event_guided_frame'
@@ -15,6 +16,24 @@ def explain_no_frame(node: Node) -> str:
     """Return the message of an answer with NO_FRAME."""
     return (f'no guided frame yet on {node.resolve_topic_name(TOPIC)}: '
             f'{explain_silence(node, TOPIC, EventGuidedFrame)}')
+
+
+def explain_no_past(
+    time_ns: int, now_ns: int, span: tuple[int, int] | None, history_memory: float,
+) -> str:
+    """Return the message of an answer with NO_FRAME about a time other than now."""
+    asked = f'no frame of {_when(time_ns, now_ns)} is kept'
+    if span is None:
+        return f'{asked}, nor any other: history_memory is {history_memory:g} MB, raise it'
+    first, last = (_when(stamp_ns, now_ns) for stamp_ns in span)
+    return (f'{asked}, but those from {first} to {last}: ask about these, or raise '
+            f'history_memory ({history_memory:g} MB)')
+
+
+def _when(stamp_ns: int, now_ns: int) -> str:
+    ago_s = (now_ns - stamp_ns) / SECOND
+    where = f'{ago_s:.3f} s ago' if ago_s >= 0.0 else f'{-ago_s:.3f} s ahead'
+    return f'{stamp_ns // SECOND}.{stamp_ns % SECOND:09d} ({where})'
 
 
 def explain_stale_frame(node: Node, age_s: float, limit_s: float, silent_s: float) -> str:

@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 import time
 
 from epvlm_interfaces.msg import EventGuidedFrame
-from epvlm_ros.images import image_to_rgb, WhiteLevel
+from epvlm_ros.images import WhiteLevel
+from epvlm_ros.ros.buffered_frame import BufferedFrame, elapsed_ns
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.conversions import to_activity, to_change_score
-from epvlm_ros.time_units import SECOND, stamp_to_ns
-from epvlm_ros.vlm.engine import Moment
+from epvlm_ros.ros.frame_history import FrameHistory, MEGABYTE
+from epvlm_ros.time_units import SECOND
 
 JUMP_SETTLES_S = 2.0  # after the clock jumped, the last frames of before have come
 
 
-@dataclass(frozen=True, eq=False)
-class BufferedFrame:
-    """A guided frame; ``key`` is a number that no other frame of the buffer has had."""
-
-    key: int
-    message: EventGuidedFrame
-    white_level: WhiteLevel
-
-    @cached_property
-    def moment(self) -> Moment:
-        """
-        Return what the engine takes, converted once for all questions about the frame.
-
-        Raises
-        ------
-        ValueError
-            If the image cannot be converted, or activity or change scores do not fit it.
-
-        """
-        image_rgb = image_to_rgb(self.message.image, self.white_level)
-        header = self.message.header
-        return Moment(
-            image_rgb, to_activity(self.message), self.key, stamp_to_ns(header.stamp),
-            to_change_score(self.message), header.frame_id)
-
-
 class GuidedFrameBuffer:
-    """Holds the latest frame and, where questions are about several moments, earlier ones."""
+    """
+    Holds the latest frame and, where questions are about several moments, earlier ones.
+
+    ``history`` has those of the past; unlike the others they stay over a gap in the stream.
+    """
 
     def __init__(self) -> None:
+        self.history = FrameHistory()
         self._num_frames = 0
         self._white_level = WhiteLevel('frames')
         self._last_seen: EventGuidedFrame | None = None  # kept or left out
@@ -59,32 +36,39 @@ class GuidedFrameBuffer:
         """
         Take a frame and give it a key; return False for one that encode_rate leaves out.
 
-        A frame that is older than the last one, of another camera (frame_id), size or encoding,
-        or comes after a gap of more than max_frame_age (and two periods), replaces all frames
-        before it.
+        A frame that is older than the last one, or of another camera (frame_id), size or encoding,
+        replaces all frames before it. One that comes after a gap of more than max_frame_age (and
+        two periods) replaces those outside of the history.
         """
         self._last_arrival_s = time.monotonic()
         before = self._last_seen
         if before is not None:
-            if _kind(before) != _kind(message):
+            is_other = _kind(before) != _kind(message)
+            is_gap = elapsed_ns(before, message) > _longest_gap_ns(config)
+            has_settled = self._last_arrival_s > self._jump_arrival_s + JUMP_SETTLES_S
+            if is_other:
                 self._white_level = WhiteLevel('frames')
-            if not _continues(before, message, config) or \
-                    self._jump_ns and self._last_arrival_s > self._jump_arrival_s + JUMP_SETTLES_S:
+            if is_other or elapsed_ns(before, message) < 0 or \
+                    self._jump_ns and (is_gap or has_settled):
                 self.clear()
+            elif is_gap:
+                self._latest, self._earlier = None, []
+        self._num_frames += 1
+        frame = BufferedFrame(self._num_frames, message, self._white_level)
+        self.history.add(frame, config.history_memory * MEGABYTE)
         self._last_seen, latest = message, self._latest
         if latest is not None:
             if config.encode_ahead == 'at_rate' and \
-                    _elapsed_ns(latest.message, message) * config.encode_rate < SECOND:
+                    elapsed_ns(latest.message, message) * config.encode_rate < SECOND:
                 return False
             period_ns = round(config.moment_period * SECOND)
             if not self._earlier or \
-                    _elapsed_ns(self._earlier[-1].message, latest.message) >= period_ns:
+                    elapsed_ns(self._earlier[-1].message, latest.message) >= period_ns:
                 self._earlier.append(latest)
             # one to spare, since the last of them may be too close to the latest frame
             num_needed = config.num_moments if config.num_moments > 1 else 0
             del self._earlier[:max(0, len(self._earlier) - num_needed)]
-        self._num_frames += 1
-        self._latest = BufferedFrame(self._num_frames, message, self._white_level)
+        self._latest = frame
         return True
 
     def get(self, config: VlmNodeConfig) -> tuple[BufferedFrame, ...]:
@@ -99,7 +83,7 @@ class GuidedFrameBuffer:
             return ()
         period_ns = round(config.moment_period * SECOND)
         apart = [frame for frame in self._earlier
-                 if _elapsed_ns(frame.message, latest.message) >= period_ns]
+                 if elapsed_ns(frame.message, latest.message) >= period_ns]
         return (*apart[max(0, len(apart) - (config.num_moments - 1)):], latest)
 
     @property
@@ -116,7 +100,16 @@ class GuidedFrameBuffer:
         """Return the age of the latest frame by the clock that stamped it, None if none."""
         if self._latest is None:
             return None
-        return now_ns - self._jump_ns - stamp_to_ns(self._latest.message.header.stamp)
+        return self.frame_time_ns(now_ns) - self._latest.stamp_ns
+
+    def frame_time_ns(self, now_ns: int) -> int:
+        """Return what the clock would show now if it had not jumped since the frames came."""
+        return now_ns - self._jump_ns
+
+    @property
+    def latest_key(self) -> int | None:
+        """Return the key of the latest frame, None if there is none."""
+        return self._latest.key if self._latest is not None else None
 
     def follow_jump(self, jump_ns: int, now_ns: int) -> None:
         """
@@ -133,27 +126,12 @@ class GuidedFrameBuffer:
     def clear(self) -> None:
         """Forget all frames; their keys do not come again."""
         self._last_seen, self._latest, self._earlier = None, None, []
+        self.history.clear()
         self._jump_ns = 0
 
 
-def mean_period_s(frames: tuple[BufferedFrame, ...]) -> float:
-    """Return the time from one frame to the next; 1 s of a single one, which has none."""
-    if len(frames) < 2:
-        return 1.0
-    elapsed_ns = _elapsed_ns(frames[0].message, frames[-1].message)
-    return elapsed_ns / (len(frames) - 1) / SECOND
-
-
-def _elapsed_ns(before: EventGuidedFrame, after: EventGuidedFrame) -> int:
-    return stamp_to_ns(after.header.stamp) - stamp_to_ns(before.header.stamp)
-
-
-def _continues(
-    before: EventGuidedFrame, after: EventGuidedFrame, config: VlmNodeConfig,
-) -> bool:
-    """Tell whether two frames are of one camera without a gap."""
-    longest_ns = max(config.max_frame_age, 2.0 * config.moment_period) * SECOND
-    return _kind(before) == _kind(after) and 0 <= _elapsed_ns(before, after) <= longest_ns
+def _longest_gap_ns(config: VlmNodeConfig) -> float:
+    return max(config.max_frame_age, 2.0 * config.moment_period) * SECOND
 
 
 def _kind(message: EventGuidedFrame) -> tuple[str, int, int, str]:

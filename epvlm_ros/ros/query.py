@@ -9,8 +9,8 @@ from typing import Callable
 
 from epvlm_interfaces.msg import Answer
 from epvlm_ros.clean_text import clean_text
-from epvlm_ros.ros.conversions import to_duration
-from epvlm_ros.ros.guided_frame_buffer import BufferedFrame
+from epvlm_ros.ros.buffered_frame import BufferedFrame
+from epvlm_ros.ros.conversions import to_duration, to_seconds
 from epvlm_ros.ros.index_ranges import pack_indices
 from epvlm_ros.vlm.engine import EngineAnswer
 from epvlm_ros.vlm.engine.answer import AT_DEADLINE, AT_TOKEN_LIMIT
@@ -21,6 +21,7 @@ STATUS_NAMES = {getattr(Answer, name): name for name in (
 MAX_ID_LENGTH = 128
 MAX_REASON_LENGTH = 500
 MAX_MESSAGE_LENGTH = 1000
+Reply = Callable[[Answer], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +39,15 @@ class Query:
     frames : tuple of BufferedFrame
         What it is about, oldest first; empty if no frame had come.
     frame_age_ns : int
-        Age of the latest frame when the query arrived.
+        Age of the latest of them when the query arrived.
     reply : callable
         Takes the answer; called once, from any thread.
     on_text : callable or None
         Takes each further piece of the text, from any thread.
+    choices : tuple of str
+        What the answer is one of; empty for any text.
+    is_past : bool
+        Whether it is about frames that were not the latest when it came.
     watch_id : str
         Of the standing question that asks; empty if somebody does.
     arrival_s : float
@@ -60,8 +65,10 @@ class Query:
     deadline_s: float | None
     frames: tuple[BufferedFrame, ...]
     frame_age_ns: int
-    reply: Callable[[Answer], None]
+    reply: Reply
     on_text: Callable[[str], None] | None = None
+    choices: tuple[str, ...] = ()
+    is_past: bool = False
     watch_id: str = ''
     arrival_s: float = field(default_factory=time.monotonic)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -119,6 +126,9 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
     answer.generated_tokens = result.num_generated_tokens
     answer.mean_log_probability = result.mean_log_probability
     answer.first_token_margin = result.first_token_margin
+    if result.probabilities:
+        answer.choices = list(query.choices)
+        answer.probabilities = list(result.probabilities)
     answer.fallback = result.fallback
     scene = result.scene
     if scene is not None:
@@ -132,6 +142,23 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
     if result.fallback and reason:
         answer.fallback += f' ({clean_text(reason, MAX_REASON_LENGTH)})'
     return answer
+
+
+def describe(query: Query, answer: Answer) -> str:
+    """Return what came of a query, in a line for the log."""
+    asked = f"{query.query_id}: '{clean_text(query.question, 80)}'"
+    if query.is_past:
+        asked += f' {to_seconds(answer.frame_age):.3f} s ago'
+    if answer.status == Answer.CANCELLED:
+        return f'{asked}: {answer.message}'
+    if answer.status != Answer.OK:
+        return f'{asked}: {STATUS_NAMES[answer.status]}: {answer.message}'
+    text = clean_text(answer.text, MAX_MESSAGE_LENGTH)
+    if answer.choices:
+        text += (f', of {len(answer.choices)} choices, with a probability of '
+                 f'{max(answer.probabilities):.3f}')
+    return (f'{asked}: {text} ({answer.tokens_kept} of {answer.tokens} tokens, the first word '
+            f'after {answer.time_to_first_token:.3f} s, the last after {answer.total_time:.3f} s)')
 
 
 def _judge(query: Query, result: EngineAnswer) -> tuple[int, str]:

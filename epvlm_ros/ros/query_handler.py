@@ -8,8 +8,8 @@ from typing import Callable
 
 from epvlm_interfaces.msg import Answer
 from epvlm_ros.clean_text import clean_text
+from epvlm_ros.ros.buffered_frame import BufferedFrame, mean_period_s
 from epvlm_ros.ros.conversions import rgb_to_image
-from epvlm_ros.ros.guided_frame_buffer import BufferedFrame, mean_period_s
 from epvlm_ros.ros.query import accept, Query, refuse
 from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
@@ -70,7 +70,8 @@ class QueryHandler:
         try:
             moments = [frame.moment for frame in query.frames]
             result = self._engine.answer_about(
-                moments, query.question, seconds_between=mean_period_s(query.frames),
+                moments, query.question, choices=query.choices, is_past=query.is_past,
+                seconds_between=mean_period_s(query.frames),
                 keep_ratio=query.keep_ratio, max_new_tokens=query.max_new_tokens,
                 deadline_s=deadline_s, on_text=query.on_text,
                 should_stop=lambda: should_stop() or query.cancelled.is_set())

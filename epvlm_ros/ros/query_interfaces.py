@@ -1,4 +1,4 @@
-"""The three ways to ask a node: a topic, a service and an action."""
+"""The ways to ask a node: two topics, a service and an action."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Callable, Protocol
 
 from action_msgs.msg import GoalStatus
 from epvlm_interfaces.action import AnswerQuery
-from epvlm_interfaces.msg import Answer
+from epvlm_interfaces.msg import Answer, Query as QueryMessage
 from epvlm_interfaces.srv import Ask
 from epvlm_ros.ros.qos import QUERIES, query_calls, subscription_options
 from epvlm_ros.ros.query import Query
@@ -25,15 +25,16 @@ class TakeQuery(Protocol):
         self, request: Any, reply: Callable[[Answer], None],
         on_text: Callable[[str], None] | None = None,
     ) -> Query:
-        """Take a request with the fields of ``Ask.Request``."""
+        """Take a request with the fields of ``Query.msg``."""
 
 
 class QueryInterfaces:
     """
-    Serves the topic ``query``, the service ``ask`` and the action ``answer_query`` of a node.
+    Serves the topics, the service and the action that questions come by.
 
-    ``take`` gets every request, ``cancel`` a query that is not wanted any more, which is to be
-    answered none the less. ``max_queued`` is how many queries may wait.
+    Those are ``query`` and ``query_with_options``, ``ask``, and ``answer_query``. ``take`` gets
+    every request, ``cancel`` a query that is not wanted any more, which is to be answered none the
+    less. ``max_queued`` is how many queries may wait.
     """
 
     def __init__(
@@ -44,8 +45,12 @@ class QueryInterfaces:
         self._num_open_calls = 0
         # A call that awaits its answer would keep the other callbacks of its group from running.
         group = ReentrantCallbackGroup()
-        self._topic = node.create_subscription(
-            String, 'query', self._on_query, **subscription_options(node, 'query', QUERIES))
+        self._topics = [
+            node.create_subscription(
+                message_type, topic, take_message, **subscription_options(node, topic, QUERIES))
+            for topic, message_type, take_message in (
+                ('query', String, self._on_text),
+                ('query_with_options', QueryMessage, self._on_query))]
         qos = query_calls(max_queued)
         self._service = node.create_service(
             Ask, 'ask', self._on_ask, callback_group=group, qos_profile=qos)
@@ -61,13 +66,17 @@ class QueryInterfaces:
         return self._num_open_calls + len(self._goals)
 
     def destroy(self) -> None:
-        """Take all three away."""
+        """Take all of them away."""
         self._action.destroy()
         self._node.destroy_service(self._service)
-        self._node.destroy_subscription(self._topic)
+        for topic in self._topics:
+            self._node.destroy_subscription(topic)
 
-    def _on_query(self, message: String) -> None:
-        self._take(Ask.Request(question=message.data), lambda answer: None)
+    def _on_text(self, message: String) -> None:
+        self._on_query(QueryMessage(question=message.data))
+
+    def _on_query(self, message: QueryMessage) -> None:
+        self._take(message, lambda answer: None)
 
     async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
         answered = self._make_future()

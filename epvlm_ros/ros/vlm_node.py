@@ -6,17 +6,17 @@ import time
 from typing import Any, Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
-from epvlm_interfaces.msg import Answer, EventGuidedFrame, Query as QueryMessage
+from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.autostart_node import AutostartNode
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.frame_faults import explain_no_frame, explain_stale_frame
 from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer
 from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.qos import FRAMES, publisher_options, QUERIES, subscription_options
-from epvlm_ros.ros.query import check_query_id, MAX_ID_LENGTH, Query, refuse, STATUS_NAMES
+from epvlm_ros.ros.query import describe, Query, refuse
 from epvlm_ros.ros.query_handler import QueryHandler
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
+from epvlm_ros.ros.query_maker import QueryMaker
 from epvlm_ros.ros.topic_watch import TopicWatch
 from epvlm_ros.ros.vlm_diagnostics import VlmDiagnostics
 from epvlm_ros.ros.watch_services import WatchServices
@@ -39,10 +39,11 @@ class VlmNode(AutostartNode):
     """
     Answers queries with a Qwen-VL model that computes on the active patches only.
 
-    Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame) and ``query``
-    (std_msgs/String), serves ``ask`` (epvlm_interfaces/Ask) and the action ``answer_query``
-    (epvlm_interfaces/AnswerQuery), and ``watch``, ``unwatch`` and ``list_watches`` for standing
-    questions; publishes ``answer`` (epvlm_interfaces/Answer) for every query
+    Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame), ``query``
+    (std_msgs/String) and ``query_with_options`` (epvlm_interfaces/Query), serves ``ask``
+    (epvlm_interfaces/Ask), the action ``answer_query`` (epvlm_interfaces/AnswerQuery), and
+    ``watch``, ``unwatch`` and ``list_watches`` for standing questions; publishes ``answer``
+    (epvlm_interfaces/Answer) for every query
     of any kind, ``/diagnostics`` and, while somebody subscribes, ``overlay`` (sensor_msgs/Image).
     Parameters are the fields of `epvlm_ros.vlm.config.VlmConfig` and `VlmNodeConfig`.
     Configuring loads the model; it breaks off early once ``should_stop`` says so.
@@ -58,7 +59,6 @@ class VlmNode(AutostartNode):
         self._handler: QueryHandler | None = None
         self._interfaces: QueryInterfaces | None = None
         self._frames = GuidedFrameBuffer()
-        self._num_queries = 0
         self._report = VlmDiagnostics(self.get_fully_qualified_name())
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(REPORT_PERIOD_S, self._publish_report,
@@ -67,9 +67,10 @@ class VlmNode(AutostartNode):
         self._settings = NodeParameters(
             self, VlmConfig, VlmNodeConfig, on_change=self._reconfigure,
             frozen=lambda: self._engine is not None)
+        self._maker = QueryMaker(self, self._settings, self._frames)
         self._watches = WatchServices(
-            self, lambda: self._settings.get(VlmNodeConfig), self._check_request, self._take,
-            self._cancel)
+            self, lambda: self._settings.get(VlmNodeConfig),
+            lambda request: self._maker.check(self._engine, request), self._take, self._cancel)
         # When time is set back, as when a bag loops, stamps of before say nothing about now.
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-BACKWARD_JUMP_NS),
@@ -216,15 +217,9 @@ class VlmNode(AutostartNode):
         on_text: Callable[[str], None] | None = None, *, watch_id: str = '',
     ) -> Query:
         """Queue a query, or answer at once why not; those of watches give way to all others."""
-        self._num_queries += 1
-        query = Query(
-            clean_text(request.query_id, MAX_ID_LENGTH) or f'query-{self._num_queries}',
-            request.question,
-            clean_text(request.question, self._settings.get(VlmConfig).max_question_length),
-            request.keep_ratio or None, request.max_new_tokens or None, request.deadline or None,
-            self._frames.get(self._settings.get(VlmNodeConfig)),
-            self._frames.age_ns(self.get_clock().now().nanoseconds) or 0, reply, on_text, watch_id)
-        refusal = self._find_fault(query, request.query_id)
+        is_active = self._worker is not None and not self._worker.is_stopping
+        query, refusal = self._maker.make(
+            self._engine if is_active else None, request, reply, on_text, watch_id)
         if refusal is None and self._worker is not None and not self._worker.submit(
                 query, gives_way=bool(watch_id)):
             waiting = self._settings.get(VlmNodeConfig).max_queued_queries
@@ -238,34 +233,6 @@ class VlmNode(AutostartNode):
         query.cancelled.set()
         if self._worker is not None and self._worker.withdraw(query):
             self._publish(query, refuse(query, Answer.CANCELLED, 'cancelled while it waited'))
-
-    def _find_fault(self, query: Query, query_id: str) -> tuple[int, str] | None:
-        """Return status and message of a query that cannot be answered now."""
-        if self._engine is None or self._worker is None or self._worker.is_stopping:
-            return Answer.ERROR, 'the node is not active: activate it'
-        try:
-            check_query_id(query_id)
-            self._engine.check_query(
-                query.question, keep_ratio=query.keep_ratio,
-                max_new_tokens=query.max_new_tokens, deadline_s=query.deadline_s)
-        except ValueError as error:
-            return Answer.INVALID, str(error)
-        if not query.frames:
-            return Answer.NO_FRAME, explain_no_frame(self)
-        age_s = query.frame_age_ns / SECOND
-        limit_s = self._settings.get(VlmNodeConfig).max_frame_age
-        if abs(age_s) > limit_s:
-            return Answer.STALE_FRAME, explain_stale_frame(
-                self, age_s, limit_s, self._frames.silent_s)
-        return None
-
-    def _check_request(self, request: QueryMessage) -> None:
-        """Raise a ValueError if what is asked could not be answered at any time."""
-        if self._engine is not None:
-            self._engine.check_query(
-                request.question, list(request.choices), keep_ratio=request.keep_ratio or None,
-                max_new_tokens=request.max_new_tokens or None,
-                deadline_s=request.deadline or None)
 
     def _find_overlay_publisher(self) -> Callable[[Image], None] | None:
         return self._overlays.publish if self._overlays.get_subscription_count() else None
@@ -285,17 +252,10 @@ class VlmNode(AutostartNode):
         if self.context.ok():
             self._answers.publish(answer)
         query.reply(answer)
-        asked = f"{query.query_id}: '{clean_text(query.question, 80)}'"
-        if answer.status == Answer.OK:
-            self.get_logger().info(
-                f'{asked}: {clean_text(answer.text, 1000)} '
-                f'({answer.tokens_kept} of {answer.tokens} tokens, '
-                f'the first word after {answer.time_to_first_token:.3f} s, the last after '
-                f'{answer.total_time:.3f} s)')
-        elif answer.status == Answer.CANCELLED:
-            self.get_logger().info(f'{asked}: {answer.message}')
+        if answer.status in (Answer.OK, Answer.CANCELLED):
+            self.get_logger().info(describe(query, answer))
         else:
-            self.get_logger().warning(f'{asked}: {STATUS_NAMES[answer.status]}: {answer.message}')
+            self.get_logger().warning(describe(query, answer))
 
     def _publish_report(self) -> None:
         now = self.get_clock().now()

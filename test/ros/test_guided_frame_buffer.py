@@ -1,9 +1,10 @@
 """Which frames a question is about, and that each is converted once."""
 
 from epvlm_interfaces.msg import EventGuidedFrame
-from epvlm_ros.ros import guided_frame_buffer
+from epvlm_ros.ros import buffered_frame, guided_frame_buffer
+from epvlm_ros.ros.buffered_frame import mean_period_s
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer, mean_period_s
+from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer
 from epvlm_ros.time_units import stamp_to_ns
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import invariant, rule, RuleBasedStateMachine
@@ -96,7 +97,7 @@ def test_every_frame_has_a_key_of_its_own_and_is_converted_once(monkeypatch):
         converted.append(image)
         return image
 
-    monkeypatch.setattr(guided_frame_buffer, 'image_to_rgb', convert)
+    monkeypatch.setattr(buffered_frame, 'image_to_rgb', convert)
     config = VlmNodeConfig(num_moments=2, moment_period=0.0)
     frames = GuidedFrameBuffer()
     frames.add(make_frame(0.0), config)

@@ -82,3 +82,17 @@ def test_the_scene_can_be_switched_off_and_on(asker):
     assert asker.ask('what moves?').scene == ''
     assert asker.set_parameter('scene_memory', True).successful
     assert asker.ask('what moves?').tokens_refreshed == NUM_TOKENS
+
+
+def test_a_past_frame_leaves_the_scene_in_memory_alone(asker):
+    asker.show(age_s=0.4, change=(70, ()))
+    before = asker.ask('what moves?')
+    last = asker.show(change=(70, ()))
+    past = asker.ask('what moves?', at=before.header.stamp, choices=['a', 'b'])
+    assert (past.status, past.message) == (Answer.OK, '')
+    assert past.header.stamp == before.header.stamp and past.scene == 'a past moment'
+    assert past.tokens_refreshed == 0
+    after = asker.ask('what moves?', choices=['a', 'b'])
+    assert (after.header, after.scene) == (last.header, 'memory')
+    assert after.tokens_refreshed == 0  # nothing changed, and nothing was forgotten
+    assert sum(after.probabilities) == pytest.approx(1.0, abs=1e-6)

@@ -14,7 +14,7 @@ from epvlm_ros.vlm.engine.costs import count_costs
 from epvlm_ros.vlm.engine.frame_encoder import CheckLimits, FrameEncoder
 from epvlm_ros.vlm.engine.generation import (
     CutOff, finish_all, Generation, make_limits, write_answers)
-from epvlm_ros.vlm.engine.living_scene import LivingScene
+from epvlm_ros.vlm.engine.living_scene import LivingScene, PAST_MOMENT
 from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.flops import ModelShape
 from epvlm_ros.vlm.prompt import AnswerText, PromptBuilder
@@ -45,6 +45,7 @@ class AnswerMaker:
         self, moments: Sequence[Moment], questions: Sequence[str], seconds_between: float,
         config: VlmConfig, should_stop: ShouldStop | None,
         on_text: Callable[[str], None] | None = None, choices: Sequence[str] = (),
+        is_past: bool = False,
     ) -> list[EngineAnswer]:
         """
         Answer one or several questions at once; ``on_text`` gets the text of them all.
@@ -61,7 +62,7 @@ class AnswerMaker:
         try:
             check_limits()
             with self._model.checked(check_limits):
-                view = self._look(moments, questions, seconds_between, config)
+                view = self._look(moments, questions, seconds_between, config, is_past)
                 if view.prefix is None and len(questions) > 1:
                     view.prefix = self._frames.prefill_image(
                         view.selected, view.prompts[0], check_limits)
@@ -148,13 +149,13 @@ class AnswerMaker:
 
     def _look(
         self, moments: Sequence[Moment], questions: Sequence[str], seconds_between: float,
-        config: VlmConfig,
+        config: VlmConfig, is_past: bool,
     ) -> View:
         """Return what questions are about, in the scene in memory if there is one."""
         if not config.scene_memory:
             self._scene.forget()
             return self._look_at_frames(moments, questions, seconds_between, config)
-        report = self._scene.follow(moments, config)
+        report = SceneReport(PAST_MOMENT) if is_past else self._scene.follow(moments, config)
         if report.is_used:
             selected, prefix = self._scene.snapshot(moments[0], config)
             return View(

@@ -187,6 +187,7 @@ class VlmEngine:
         question: str,
         *,
         choices: Sequence[str] = (),
+        is_past: bool = False,
         seconds_between: float = 1.0,
         should_stop: Callable[[], bool] | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -206,6 +207,8 @@ class VlmEngine:
             Not blank, at most ``config.max_question_length`` characters, no control tokens.
         choices : sequence of str
             The answer is the likeliest of these, see ``chosen``; none for an answer in any words.
+        is_past : bool
+            Whether to leave a scene in memory as it is: these moments are not the latest ones.
         seconds_between : float
             Time from one moment to the next, for models that know about time.
         should_stop : callable, optional
@@ -230,7 +233,8 @@ class VlmEngine:
         check_question(question, config.max_question_length)
         check_choices(choices)
         return self._within_memory(lambda: self._maker.answer_all(
-            moments, [question], seconds_between, config, should_stop, on_text, choices))[0]
+            moments, [question], seconds_between, config, should_stop, on_text, choices,
+            is_past))[0]
 
     def answer_all(
         self,

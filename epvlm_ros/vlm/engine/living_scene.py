@@ -22,6 +22,7 @@ from epvlm_ros.vlm.token_selection import select_for_frame, Selection, token_bud
 import numpy as np
 
 SEVERAL_MOMENTS = 'several moments'
+PAST_MOMENT = 'a past moment'
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ class SparseBackend(Protocol):
     language model on a whole prompt; its state also holds, as ``prefix``, the part up to the end
     of the images. ``prefill_image`` computes that part alone, ahead of a question. ``extend`` goes
     on from it with the text of a further question, which is all that such a question costs.
-    ``decode`` yields the answer token by token, ``score_texts`` weighs given ones. ``extend_together`` and ``decode_together`` do so
-    for several questions side by side.
+    ``decode`` yields the answer token by token, ``extend_together`` and ``decode_together`` do so
+    for several questions side by side. ``score_texts`` weighs given answers.
 
     A state may be outdated by the next prompt. A prefix is a snapshot: it stays as it is whatever
     runs after it. Callers read of it what is on the host, and hand on the rest: keys and values

@@ -47,7 +47,7 @@ class PackedTexts:
         return torch.cat(list(self.texts))
 
     def positions(self, next_position: int) -> Tensor:
-        """Let every text start where the prompt ends; return M-RoPE positions (3, 1, tokens)."""
+        """Return M-RoPE positions of shape (3, 1, tokens): all texts start behind the prompt."""
         places = torch.cat([torch.arange(len(text)) for text in self.texts])
         return (next_position + places).expand(3, 1, -1)
 
