@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from epvlm_ros.vlm.checkpoint.errors import CheckpointError
+from epvlm_ros.vlm.checkpoint.errors import CheckpointError, of_the_checkpoint
 from epvlm_ros.vlm.checkpoint.files import INDEX, read_json, weight_files
+from epvlm_ros.vlm.checkpoint.streamed import load_streamed
+from epvlm_ros.vlm.packed_weights.formats import find_reader
 from safetensors import safe_open, SafetensorError
 import torch
 from torch import nn
@@ -48,13 +50,21 @@ def load_weights(
         that is not known, NaN or infinite.
 
     """
-    check_quantization(config)
-    _check_headers(folder, is_quantized=_quantization(config) is not None)
+    quantization = _quantization(config)
+    with of_the_checkpoint():
+        reader = find_reader(quantization) if quantization else None
+    if reader is None:
+        check_quantization(config)
+    _check_headers(folder, is_quantized=quantization is not None)
     with _without_reports():
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, config=config, dtype=dtype, attn_implementation=attention,
-            local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            ignore_mismatched_sizes=True, output_loading_info=True)
+        if reader is None:
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                folder, config=config, dtype=dtype, attn_implementation=attention,
+                local_files_only=True, trust_remote_code=False, use_safetensors=True,
+                ignore_mismatched_sizes=True, output_loading_info=True)
+        else:
+            loaded = load_streamed(
+                folder, config, device=device, dtype=dtype, attention=attention, reader=reader)
     model, report = loaded
     _check_report(report)
     model = model.to(device).eval()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import inspect
 from typing import Any
 
+from epvlm_ros.vlm.packed_weights import count_weights
 from epvlm_ros.vlm.sparse_qwen.families import find_family
 from epvlm_ros.vlm.sparse_qwen.model_info import ModelInfo
 from epvlm_ros.vlm.sparse_qwen.prompt_layout import PromptLayout
@@ -70,7 +71,8 @@ class LibraryModel:
     @property
     def description(self) -> str:
         """Return size, device and number type for a log line."""
-        num_parameters = sum(weight.numel() for weight in self._model.parameters())
+        num_parameters = count_weights(self._model) + sum(
+            weight.numel() for weight in self._model.parameters())
         return f'{num_parameters / 1e6:.1f} M parameters on {self.device} in {self._model.dtype}'
 
     @contextmanager

@@ -1,0 +1,65 @@
+"""Modules that take the places of the library's where weights are packed; in plain torch."""
+
+from __future__ import annotations
+
+from epvlm_ros.vlm.packed_weights.packed_matrix import PackedMatrix
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+
+class _Packed(nn.Module):
+    """Holds a ``PackedMatrix`` in buffers, so that it moves with the model."""
+
+    numbers: Tensor
+    scales: Tensor
+    zeros: Tensor | None
+    order: Tensor | None
+
+    def __init__(self, matrix: PackedMatrix) -> None:
+        super().__init__()
+        self._num_columns = matrix.num_columns
+        for name in ('numbers', 'scales', 'zeros', 'order'):
+            self.register_buffer(name, getattr(matrix, name))
+
+    @property
+    def matrix(self) -> PackedMatrix:
+        """Return the weights."""
+        return PackedMatrix(
+            self.numbers, self.scales, self.zeros, self._num_columns, self.order)
+
+    def extra_repr(self) -> str:
+        """Tell sizes and bits."""
+        return f'{self.matrix.shape[0]} x {self.matrix.shape[1]} of {self.matrix.bits} bits'
+
+
+class PackedLinear(_Packed):
+    """A linear layer; the matrix is unpacked for each product, and forgotten."""
+
+    def __init__(self, matrix: PackedMatrix, bias: Tensor | None) -> None:
+        super().__init__(matrix)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Multiply, in the type of the values."""
+        return functional.linear(values, self.matrix.unpack(values.dtype), self.bias)
+
+
+class PackedEmbedding(_Packed):
+    """An embedding of tokens; the rows that are asked for are unpacked."""
+
+    def __init__(self, matrix: PackedMatrix, dtype: torch.dtype) -> None:
+        super().__init__(matrix)
+        self._dtype = dtype
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Return (..., columns) of int64 token ids (...)."""
+        rows = self.matrix.rows(token_ids.flatten())
+        return rows.unpack(self._dtype).unflatten(0, token_ids.shape)
+
+
+def count_weights(model: nn.Module) -> int:
+    """Return how many packed weights a model has; those that are shared count once."""
+    matrices = [module.matrix for module in model.modules() if isinstance(module, _Packed)]
+    shapes = {matrix.numbers.data_ptr(): matrix.shape for matrix in matrices}
+    return sum(rows * columns for rows, columns in shapes.values())
