@@ -13,6 +13,7 @@ import numpy as np
 _PARTS = 4  # of the image along each side
 _SURROUNDINGS_PERCENTILE = 75  # of the parts, which a region has to stand out from
 _LEAST_OUTSIDE = 0.5  # of a part, for it to count as outside of a region
+_NOISE_SHARE = 0.1  # of a frame in the running mean of the noise
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class RateReader:
     def __init__(self) -> None:
         self._change: ChangeScore | None = None
         self._stamp_ns = 0
+        self._noise: float | None = None  # rate of events while nothing changes
 
     def read(
         self, activity: ActivityGrid | None, change: ChangeScore | None, stamp_ns: int,
@@ -110,7 +112,8 @@ class RateReader:
         Return the rates of events at a frame.
 
         They are those of its event window and, with change scores, those of what changed since
-        the frame before. Only the latter leave noise out, and only the former say when.
+        the frame before. Scores leave noise out, but tell of slow motion late and all at once; the
+        window says what comes now, above the mean of windows in which nothing changed.
 
         Parameters
         ----------
@@ -138,9 +141,17 @@ class RateReader:
         maps = [activity.counts / (pixels * window_s)]
         if change is not None:
             if before is None or not change.continues(before) or elapsed_s <= 0.0:
+                self._noise = None
                 return None
-            maps.append(change.since(before) / (pixels * elapsed_s))
+            changed = change.since(before)
+            if not changed.any():
+                self._learn_noise(activity.num_events / (pixels.sum() * window_s))
+            maps = [maps[0] - (self._noise or 0.0), changed / (pixels * elapsed_s)]
         return EventRates(tuple(rates.astype(np.float32) for rates in maps), cell, height, width)
+
+    def _learn_noise(self, rate: float) -> None:
+        before = rate if self._noise is None else self._noise
+        self._noise = before + _NOISE_SHARE * (rate - before)
 
 
 def _cell_sides(length_px: int, cell_size_px: int) -> np.ndarray:

@@ -75,6 +75,22 @@ def test_noise_is_no_activity_and_a_late_sum_is_no_burst():
     assert both.find_activity(Region()) == pytest.approx(2 * 96 / 1440 / 0.05)
 
 
+def test_windows_count_above_the_noise_that_they_have_while_nothing_changes():
+    reader, scores = RateReader(), np.zeros((8, 12))
+    noise = 1440 * 0.5 / 96  # in each cell, so that the image has 12.5 per pixel and second
+    for number in range(1, 5):
+        rates = reader.read(make_activity(np.full((8, 12), noise)), make_change(scores),
+                            number * 50 * MS)
+    assert rates.find_activity(Region()) == 0.0
+    scores = scores + 500
+    late = reader.read(make_activity(np.full((8, 12), noise)), make_change(scores), 250 * MS)
+    assert late.find_activity(Region()) == pytest.approx(0.0, abs=1e-4)
+    scores = scores + 500
+    now = reader.read(make_activity(np.full((8, 12), 3 * noise)), make_change(scores), 300 * MS)
+    # Not exactly twice the noise: cells of the last row are half as large.
+    assert now.find_activity(Region()) == pytest.approx(25.0, rel=1e-3)
+
+
 def test_what_is_not_known_is_none():
     reader, nothing = RateReader(), np.zeros((8, 12))
     activity = make_activity(nothing)
