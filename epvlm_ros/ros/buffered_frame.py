@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from epvlm_interfaces.msg import EventGuidedFrame
+from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.images import image_to_rgb, WhiteLevel
 from epvlm_ros.ros.conversions import to_activity, to_change_score
 from epvlm_ros.time_units import SECOND, stamp_to_ns
@@ -26,6 +27,11 @@ class BufferedFrame:
         return stamp_to_ns(self.message.header.stamp)
 
     @cached_property
+    def change(self) -> ChangeScore | None:
+        """Return what the events say has changed; raises as ``moment``."""
+        return to_change_score(self.message)
+
+    @cached_property
     def moment(self) -> Moment:
         """
         Return what the engine takes, converted once for all questions about the frame.
@@ -38,8 +44,8 @@ class BufferedFrame:
         """
         image_rgb = image_to_rgb(self.message.image, self.white_level)
         return Moment(
-            image_rgb, to_activity(self.message), self.key, self.stamp_ns,
-            to_change_score(self.message), self.message.header.frame_id)
+            image_rgb, to_activity(self.message), self.key, self.stamp_ns, self.change,
+            self.message.header.frame_id)
 
 
 def mean_period_s(frames: tuple[BufferedFrame, ...]) -> float:

@@ -7,6 +7,7 @@ moment, also while it loads its libraries and its model.
 
 from __future__ import annotations
 
+import ctypes
 from enum import auto, Enum
 from importlib import import_module
 import os
@@ -16,6 +17,8 @@ import threading
 from typing import Any
 
 WAKE_PERIOD_S = 0.1
+# Of mallopt(3): M_MMAP_THRESHOLD, at most 32 MB, and M_TRIM_THRESHOLD.
+_KEPT_MEMORY = {-3: 1 << 25, -1: 1 << 27}
 SIGNAL_STATUS = 128  # plus the signal's number: the exit status, as in shells
 NODES = {
     'event_sync_node': ('epvlm_ros.ros.event_sync_node', 'EventSyncNode'),
@@ -48,6 +51,7 @@ def run_node(name: str, args: list[str] | None = None) -> None:
     A ValueError of the node's constructor ends the process with one line and status 1.
     """
     with _Signals() as signals:
+        keep_freed_memory()
         module, class_name = NODES[name]
         try:
             node_class = getattr(import_module(module), class_name)
@@ -55,6 +59,19 @@ def run_node(name: str, args: list[str] | None = None) -> None:
             sys.exit(f'{name}: {error}')
         signals.phase = _Phase.STARTING
         _spin(name, node_class, args, signals)
+
+
+def keep_freed_memory() -> None:
+    """
+    Let the C library keep memory that was freed for what is allocated next.
+
+    Else the memory of each frame comes from the kernel page by page and goes back to it, which
+    takes several times as long as to copy the frame. Other C libraries than glibc do as they do.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        for parameter, num_bytes in _KEPT_MEMORY.items():
+            mallopt(parameter, num_bytes)
 
 
 class _Phase(Enum):

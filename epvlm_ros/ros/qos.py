@@ -65,16 +65,20 @@ def subscription_options(node: Node, topic: str, qos: QoSProfile) -> dict[str, A
         timer = node.create_timer(
             NAMES_DELAY_S, finish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    return _options(qos, SubscriptionEventCallbacks(incompatible_qos=warn))
+    return _options(qos, SubscriptionEventCallbacks(
+        incompatible_qos=warn, use_default_callbacks=False))
 
 
 def publisher_options(node: Node, topic: str, qos: QoSProfile) -> dict[str, Any]:
     """Return keywords for create_publisher: QoS, its overrides and a log of mismatches."""
-    return _options(qos, PublisherEventCallbacks(incompatible_qos=lambda info: _warn(
-        node, topic, info, 'a subscription to it asks for more than is offered', 'publisher')))
+    return _options(qos, PublisherEventCallbacks(use_default_callbacks=False, incompatible_qos=(
+        lambda info: _warn(node, topic, info, 'a subscription to it asks for more than is offered',
+                           'publisher'))))
 
 
 def _options(qos: QoSProfile, event_callbacks: Any) -> dict[str, Any]:
+    # rclpy looks at every event of every topic whenever it waits: no others than these. A wrong
+    # type is what a TopicWatch tells of.
     return {
         'event_callbacks': event_callbacks,
         'qos_profile': copy(qos),  # rclpy writes what is overridden into it

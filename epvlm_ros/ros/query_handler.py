@@ -51,7 +51,11 @@ class QueryHandler:
 
     def prepare(self, frames: Frames, should_stop: ShouldStop) -> None:
         """Encode frames ahead of the question; what fails now fails with the question again."""
+        latest = frames[-1]
         try:
+            if len(frames) == 1 and self._engine.has_seen(
+                    latest.change, latest.stamp_ns, latest.message.header.frame_id):
+                return
             self._engine.prepare(
                 [frame.moment for frame in frames], seconds_between=mean_period_s(frames),
                 should_stop=should_stop)

@@ -107,3 +107,22 @@ def test_an_error_of_a_running_node_is_shown(run):
     status, output, log = run(while_running="raise ValueError('its own fault')")
     assert (status, output) == (1, ['started', 'destroyed'])
     assert 'Traceback' in log and 'its own fault' in log
+
+
+def test_memory_of_frames_is_used_again():
+    script = """
+import resource, sys
+from epvlm_ros.ros.executables import keep_freed_memory
+if sys.argv[1] == 'keep':
+    keep_freed_memory()
+for _ in range(100):  # two frames of 2 MB at a time, one of them freed on top
+    frames = [bytearray(b'1') * 2_000_000 for _ in range(2)]
+    del frames
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+    faults = [int(subprocess.run(
+        [sys.executable, '-c', script, how], capture_output=True, check=True).stdout)
+        for how in ('keep', 'free')]
+    if faults[1] < 50_000:
+        pytest.skip('this C library keeps freed memory by itself')
+    assert faults[0] < faults[1] / 4

@@ -197,10 +197,10 @@ GRADUAL, STATELESS, PAPER, FIRST = 'memory_filled_gradually', 'stateless', 'pape
 # In this order: what comes first sets the FLOPs of those that are to spend as much.
 POLICIES = (EVENTS, BOTH, PIXELS, GRADUAL, DENSE, STATELESS, PAPER, FIRST)
 _OPTIONS = {
-    EVENTS: SceneOptions(BUDGET, fills_at_once=True),
-    BOTH: SceneOptions(BUDGET, fills_at_once=True, checks_image=True),
+    EVENTS: SceneOptions(BUDGET, fills_at_once=True, checks_image=False),
+    BOTH: SceneOptions(BUDGET, fills_at_once=True),
     PIXELS: SceneOptions(BUDGET, fills_at_once=True),
-    GRADUAL: SceneOptions(FILLING_BUDGET, checks_image=True)}
+    GRADUAL: SceneOptions(FILLING_BUDGET)}
 _SELECTIONS = {DENSE: DENSE, STATELESS: DEFAULT_SELECTION, PAPER: PAPER_SELECTION}
 _THRESHOLDS = {EVENTS: 'change_threshold', PIXELS: 'image_threshold'}
 

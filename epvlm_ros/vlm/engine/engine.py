@@ -24,6 +24,7 @@ import torch
 
 if TYPE_CHECKING:
     from epvlm_ros.activity_grid import ActivityGrid
+    from epvlm_ros.change_score import ChangeScore
     from typing_extensions import Unpack
 
 WARM_UP_SIZE_PX = 224
@@ -260,6 +261,16 @@ class VlmEngine:
                     for question in questions]
         return self._within_memory(lambda: self._maker.answer_all(
             [Moment(image_rgb, activity)], questions, 1.0, config, should_stop))
+
+    def has_seen(self, change: ChangeScore | None, stamp_ns: int, source: str) -> bool:
+        """
+        Tell whether ``prepare`` would find nothing new in a frame.
+
+        So it is where a scene is in memory, and the events say that nothing changed in it since
+        the last frame, less than half a second ago. The arguments are those of its ``Moment``.
+        """
+        return self._config.scene_memory and self._scene.has_seen(
+            change, stamp_ns, source, self._config)
 
     def prepare(
         self,

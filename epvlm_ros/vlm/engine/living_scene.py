@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 import time
 
+from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.checkpoint import Checkpoint
 from epvlm_ros.vlm.config import VlmConfig
@@ -63,13 +64,15 @@ class LivingScene:
         self._shape = ModelShape.from_config(checkpoint.model.info.config)
         self._model, self._prompts = checkpoint.model, prompts
         self._memory: SceneMemory | None = None  # made with the first frame
+        self._is_released = True  # whether it holds nothing
         self._status = SceneStatus()
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew with the next frame, and let go of the memory."""
-        if self._memory is not None:
+        """Begin anew with the next frame, and let go of the memory if there is any."""
+        if self._memory is not None and not self._is_released:
             self._memory.release()
+            self._is_released = True
         self._last: SceneUpdate | None = None
         self._last_moment: Moment | None = None
         self._prefix: PromptPrefix | None = None
@@ -85,6 +88,7 @@ class LivingScene:
     ) -> None:
         """Get ready for frames of this size, so that the first updates are fast."""
         self._memory = self._memory or self._make_memory()
+        self._is_released = False
         self._memory.warm_up(grid, token_budget(config.keep_ratio, grid.num_tokens), should_stop)
 
     def update(
@@ -107,6 +111,7 @@ class LivingScene:
         prefix = self._prefix
         self._last = self._prefix = None  # it may be broken off
         self._memory = memory = self._memory or self._make_memory()
+        self._is_released = False
         update = memory.update(
             moment.image_rgb, grid, stamp_ns, scene_options(config), moment.change,
             lambda: self._rank(moment, grid, config), guard)
@@ -118,6 +123,14 @@ class LivingScene:
         self._flops_updates += flops
         self._note(update, flops, memory.num_bytes)
         return flops
+
+    def has_seen(
+        self, change: ChangeScore | None, stamp_ns: int, source: str, config: VlmConfig,
+    ) -> bool:
+        """Tell whether a frame need not be taken ahead of questions, see ``SceneMemory``."""
+        last = self._last_moment
+        return (self._memory is not None and last is not None and last.source == source
+                and self._memory.has_seen(change, stamp_ns, scene_options(config)))
 
     def prepare(
         self, moments: Sequence[Moment], config: VlmConfig, check_limits: CheckLimits,

@@ -57,6 +57,12 @@ class ChangeEvidence:
             return 'a new epoch of the events'
         return ''
 
+    def has_news(self, score: ChangeScore, plan: RefreshPlan, margin_px: int) -> bool:
+        """Whether a later score says that something changed, or may have; notes nothing."""
+        return (self._score is None or not score.continues(self._score)
+                or score.num_doubts != self._score.num_doubts
+                or plan.would_wait(self._change_of_tokens(score, margin_px)))
+
     def find_gain(self, samples: np.ndarray, plan: RefreshPlan) -> float:
         """Return the exposure of a frame against that of the scene, see ``find_gain``."""
         is_settled = plan.is_known & ~plan.is_stale

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from epvlm_ros.change_score import ChangeScore
+from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.scene_memory.evidence import ChangeEvidence
 from epvlm_ros.vlm.scene_memory.image_check import (
@@ -18,6 +19,8 @@ import numpy as np
 from torch import Tensor
 
 MOVING = 'the camera moves'
+# So often pixels are compared where events say that nothing happens: for what events cannot see.
+LOOK_PERIOD_NS = SECOND // 2
 
 
 class SceneMemory:
@@ -97,6 +100,20 @@ class SceneMemory:
         if self._states is None:
             raise ValueError('there is no scene yet: update it with a frame first')
         return self._states.snapshot()
+
+    def has_seen(
+        self, score: ChangeScore | None, now_ns: int, options: SceneOptions,
+    ) -> bool:
+        """
+        Tell whether an update with a frame can be left out.
+
+        So it is where the scene is as new as the last frame that it was updated with, less than
+        ``LOOK_PERIOD_NS`` ago, and the events say that nothing changed since. What they cannot
+        see is found by the next update. Nothing is noted: scores add up.
+        """
+        return (self._states is not None and self._evidence is not None and score is not None
+                and 0 <= now_ns - self._now_ns < LOOK_PERIOD_NS and self._plan.is_settled
+                and not self._evidence.has_news(score, self._plan, options.change_margin_px))
 
     def update(
         self, image_rgb: np.ndarray, grid: PatchGrid, now_ns: int, options: SceneOptions,

@@ -55,6 +55,16 @@ class RefreshPlan:
         """Return which tokens may have changed unseen, bool, shape (tokens,)."""
         return self._is_doubtful & self.is_known
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all tokens are known, and no token waits to be computed anew."""
+        return bool(self.is_known.all() and not self._is_early.any()
+                    and (self._waits_since_ns == _NEVER).all())
+
+    def would_wait(self, change: np.ndarray) -> bool:
+        """Whether some token would wait after so much further change, see ``add_change``."""
+        return bool((self._pending + change > self._threshold).any())
+
     def ages_ns(self, now_ns: int) -> np.ndarray:
         """Return the time since each token was computed, int64; -1 for an unknown one."""
         return np.where(self.is_known, now_ns - self._computed_ns, -1)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from epvlm_ros.time_units import SECOND
+from epvlm_ros.vlm.config import VlmConfig
 import numpy as np
 
 
 @dataclass(frozen=True)
 class SceneOptions:
     """
-    How a scene is kept.
+    How a scene is kept; by default as ``VlmConfig`` says.
 
     Attributes
     ----------
@@ -34,13 +36,13 @@ class SceneOptions:
 
     """
 
-    budget: float = 0.25
-    fills_at_once: bool = False
-    change_threshold: float = 8.0
-    change_margin_px: int = 0
-    max_age_ns: int = 0
-    checks_image: bool = False
-    motion_share: float = 0.3
+    budget: float = VlmConfig.keep_ratio
+    fills_at_once: bool = VlmConfig.memory_fill == 'at_once'
+    change_threshold: float = VlmConfig.change_threshold
+    change_margin_px: int = VlmConfig.change_margin_px
+    max_age_ns: int = round(VlmConfig.memory_max_age * SECOND)
+    checks_image: bool = VlmConfig.memory_image_check
+    motion_share: float = VlmConfig.memory_motion_share
     image_threshold: float = 12.0
 
 

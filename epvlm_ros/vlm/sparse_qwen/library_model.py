@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 import inspect
 from typing import Any
 
@@ -68,7 +69,7 @@ class LibraryModel:
         """Return where the model computes, for messages."""
         return str(self.device)
 
-    @property
+    @cached_property
     def description(self) -> str:
         """Return size, device and number type for a log line."""
         num_parameters = count_weights(self._model) + sum(

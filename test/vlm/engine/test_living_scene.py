@@ -215,9 +215,25 @@ def test_memory_runs_short_and_the_scene_is_let_go(engine):
     assert ask(engine, 2, picture(), score()).scene.num_refreshed == NUM_TOKENS
 
 
-def test_switched_off_it_lets_go_of_the_memory(engine):
+def test_switched_off_it_lets_go_of_the_memory_once(engine, monkeypatch):
     ask(engine, 1, picture(), score())
     engine.reconfigure(replace(engine.config, scene_memory=False))
-    assert ask(engine, 2, picture(), score()).scene is None and engine.scene_status is None
+    released = []
+    monkeypatch.setattr(
+        engine._scene._memory._forward, 'release_memory', lambda: released.append(1))
+    for number in (2, 3):
+        assert ask(engine, number, picture(), score()).scene is None
+    assert released == [1] and engine.scene_status is None
     engine.reconfigure(replace(engine.config, scene_memory=True))
-    assert ask(engine, 3, picture(), score()).scene.num_refreshed == NUM_TOKENS
+    assert ask(engine, 4, picture(), score()).scene.num_refreshed == NUM_TOKENS
+
+
+def test_a_frame_in_which_nothing_happened_is_not_looked_at(engine):
+    change = score()
+    assert not engine.has_seen(change, FRAME_NS, 'front')
+    ask(engine, 1, picture(), change)
+    assert engine.has_seen(change, 2 * FRAME_NS, 'front')
+    assert not engine.has_seen(score(5), 2 * FRAME_NS, 'front')
+    assert not engine.has_seen(change, 2 * FRAME_NS, 'rear')
+    engine.reconfigure(replace(engine.config, scene_memory=False))
+    assert not engine.has_seen(change, 2 * FRAME_NS, 'front')

@@ -18,7 +18,7 @@ HEIGHT, WIDTH = ROWS * TOKEN, COLS * TOKEN
 GRID = PatchGrid(ROWS, COLS, TOKEN, HEIGHT, WIDTH, HEIGHT, WIDTH)
 MODEL = SparseQwenVl(make_model(SHAPE))
 MS = 1_000_000
-AT_ONCE = SceneOptions(budget=0.25, fills_at_once=True)
+AT_ONCE = SceneOptions(budget=0.25, fills_at_once=True, checks_image=False)
 
 
 def make_vision(image_rgb, grid, kept_indices):
@@ -114,7 +114,7 @@ def test_missed_frames_hide_no_change(memory):
 
 
 def test_a_new_scene_is_filled_within_the_budget(memory):
-    image, options = picture(), SceneOptions(budget=0.25)
+    image, options = picture(), replace(AT_ONCE, fills_at_once=False)
     known = []
     for number in range(5):
         update = memory.update(
@@ -205,7 +205,7 @@ def test_a_light_that_is_switched_is_no_motion(memory):
 
 
 def test_an_update_that_is_broken_off_is_made_up_for(memory):
-    image, half = picture(), SceneOptions(budget=0.5)
+    image, half = picture(), replace(AT_ONCE, budget=0.5, fills_at_once=False)
     memory.update(image, GRID, 0, half, score())
     with pytest.raises(KeyboardInterrupt), MODEL.checked(raise_at_second_call()):
         memory.update(image, GRID, 33 * MS, half, score())
@@ -257,3 +257,46 @@ def test_events_beside_their_cause_are_within_a_margin(memory):
     scores[10, 13] = 20  # the last column of token 7
     beside = ChangeScore(scores, 4, HEIGHT, WIDTH, 1)
     assert memory.update(image, GRID, 33 * MS, wide, beside).refreshed.tolist() == [7, 8]
+
+
+def test_a_frame_is_left_out_where_events_say_that_nothing_happened(memory):
+    checked = replace(AT_ONCE, checks_image=True)
+    assert not memory.has_seen(score(), 0, checked)
+    memory.update(picture(), GRID, 0, checked, score())
+    assert memory.has_seen(score(), 33 * MS, checked)
+    # 49 cells of a token, one event each; the threshold is 8
+    assert not memory.has_seen(score(9, amount=1), 33 * MS, checked)
+    assert not memory.has_seen(None, 33 * MS, checked)
+    assert not memory.has_seen(score(epoch=2), 33 * MS, checked)
+    assert not memory.has_seen(score(num_doubts=1), 33 * MS, checked)
+    assert not memory.has_seen(score(), -MS, checked)  # time went back
+    # what events cannot see is looked for twice a second
+    assert memory.has_seen(score(), 499 * MS, checked)
+    assert not memory.has_seen(score(), 500 * MS, checked)
+    update = memory.update(paint(picture(), 4), GRID, 500 * MS, checked, score())
+    assert update.refreshed.tolist() == [4]
+
+
+def test_little_by_little_is_not_left_out(memory):
+    def few(events):
+        scores = score()
+        scores.scores[:7, :events] += 1  # seven rows of the cells of token 0
+        return scores
+
+    options = replace(AT_ONCE, change_threshold=20.0)
+    memory.update(picture(), GRID, 0, options, few(0))
+    assert memory.has_seen(few(2), 33 * MS, options)  # 14, not noted
+    assert not memory.has_seen(few(3), 66 * MS, options)  # 21
+    memory.update(picture(), GRID, 99 * MS, options, few(2))  # 14, noted
+    assert memory.has_seen(few(2), 132 * MS, options)
+    assert not memory.has_seen(few(3), 165 * MS, options)
+
+
+def test_a_frame_is_not_left_out_while_tokens_wait(memory):
+    gradual = replace(AT_ONCE, budget=0.5, fills_at_once=False)
+    memory.update(picture(), GRID, 0, gradual, score())
+    assert not memory.has_seen(score(), 33 * MS, gradual)  # half is unknown
+    memory.update(picture(), GRID, 33 * MS, gradual, score())
+    assert not memory.has_seen(score(), 66 * MS, gradual)  # half has not seen the rest
+    memory.update(picture(), GRID, 66 * MS, gradual, score())
+    assert memory.has_seen(score(), 99 * MS, gradual)
