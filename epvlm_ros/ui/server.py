@@ -21,7 +21,7 @@ _HEADERS = {
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
     'Cross-Origin-Resource-Policy': 'same-origin',
     'Cross-Origin-Opener-Policy': 'same-origin',
-    'Referrer-Policy': 'no-referrer',
+    'Referrer-Policy': 'same-origin',  # without one the form would send no origin
     'X-Content-Type-Options': 'nosniff',
 }
 _PAGES = web.AppKey('pages', Pages)

@@ -91,7 +91,7 @@ class Chromium:
         deadline_s = time.monotonic() + timeout_s
         while not (value := await self.run(script)):
             if time.monotonic() > deadline_s:
-                text = await self.run('document.body.innerText')
+                text = (await self.run('document.body.innerText'))[:2000]
                 raise AssertionError(
                     f'not within {timeout_s:g} s: {script}\nthe page says:\n{text}\n{self.errors}')
             await asyncio.sleep(0.05)
