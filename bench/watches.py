@@ -36,8 +36,8 @@ from sensor_msgs.msg import RegionOfInterest
 sys.path.append(str(Path(__file__).parents[1] / 'test/helpers'))
 from moving_square_bag import (  # noqa: E402, I100, I202
     EVENTS, IMAGES, make_moving_square_bag, REGION, START_NS)
+from ros_graph import DOMAIN_ID  # noqa: E402, I100
 
-DOMAIN_ID = 100 + os.getpid() % 100
 QUESTION = 'What moves?'
 MOVING_LEVEL = 2.0  # of the region before a camera that moves
 TAIL_S = 1.5  # after a span, in which the last answer ends
@@ -180,6 +180,8 @@ def measure_many(
             time.sleep(max(0.0, ASK_PERIOD_S - waits_s[-1]))
 
     client, listed = replay(bag, duration_s, folder, make_many(duration_s), ask)
+    if len(listed.watches) != 50:
+        raise RuntimeError(f'{len(listed.watches)} watches instead of 50')
     asked = {watch.watch_id: number for watch, number in zip(listed.watches, listed.asked)}
     worst = 0.0
     for watch in listed.watches[:45]:
@@ -197,6 +199,13 @@ def measure_many(
         'of them BUSY': statuses.count(Answer.BUSY), 'of them OK': statuses.count(Answer.OK),
         'wait of a person, median and worst, s': [
             float(np.median(waits_s)), float(np.max(waits_s))]}
+
+
+def show(title: str, values: dict[str, Any]) -> None:
+    """Print one part of the report."""
+    print(title)
+    for name, value in values.items():
+        print(f'  {name}: {value}', flush=True)
 
 
 def main() -> None:
@@ -223,11 +232,9 @@ def main() -> None:
                 folder / key.replace(' ', '_'), duration_s, spans, camera_moves=moves)
             client, _ = replay(bag, duration_s, folder, [watch])
             report[key] = count_bursts(client, spans)
+            show(key, report[key])
         report['50 watches'] = measure_many(folder / 'camera_at_rest', duration_s, spans, folder)
-    for key, value in report.items():
-        print(f'{key}: {value}' if not isinstance(value, dict) else key)
-        for name, number in value.items() if isinstance(value, dict) else ():
-            print(f'  {name}: {number}')
+        show('50 watches', report['50 watches'])
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
 
