@@ -90,6 +90,11 @@ class VlmConfig(Validated):
     change_margin_px: int = parameter(
         0, 'How many image pixels events may lie beside their cause, where registration is off; '
         'widens what counts as changed.', minimum=0, maximum=64, dynamic=True)
+    memory_limit: float = parameter(
+        0.0, 'Maximum memory of what is kept of all cameras (scenes in memory, prompts up to the '
+        'end of their images), in megabytes: beyond it that of the camera that was asked about '
+        'least recently goes, never that in use; 0 is no limit.',
+        minimum=0.0, maximum=1e9, dynamic=True)
     max_new_tokens: int = parameter(
         64, 'Maximum number of tokens of an answer.', minimum=1, maximum=4096, dynamic=True)
     deadline: float = parameter(

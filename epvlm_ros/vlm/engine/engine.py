@@ -11,8 +11,8 @@ from epvlm_ros.vlm.choices import check_choices
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.answer import EngineAnswer
 from epvlm_ros.vlm.engine.answer_maker import AnswerMaker
-from epvlm_ros.vlm.engine.frame_encoder import FrameEncoder
-from epvlm_ros.vlm.engine.living_scene import LivingScene, SceneStatus
+from epvlm_ros.vlm.engine.camera_views import CameraViews
+from epvlm_ros.vlm.engine.living_scene import SceneStatus
 from epvlm_ros.vlm.engine.memory_guard import within_memory
 from epvlm_ros.vlm.engine.moment import Moment
 from epvlm_ros.vlm.model_error import ModelError
@@ -69,10 +69,8 @@ class VlmEngine:
             checkpoint.tokenizer, checkpoint.chat_template, info.image_token_id,
             info.video_token_id, tells_times=info.tells_times,
             system_prompt=config.system_prompt)
-        self._frames = FrameEncoder(checkpoint, caches=self._prompts.image_comes_first)
-        self._scene = LivingScene(
-            checkpoint, self._prompts, self._frames, config.memory_context == 'scene')
-        self._maker = AnswerMaker(checkpoint, self._prompts, self._frames, self._scene)
+        self._views = CameraViews(checkpoint, self._prompts, config.memory_context == 'scene')
+        self._frames = self._views.use('').frames
 
     @classmethod
     def from_config(cls, config: VlmConfig) -> VlmEngine:
@@ -105,7 +103,7 @@ class VlmEngine:
         self.answer(
             picture, '?', None, max_new_tokens=2, deadline_s=0.0, should_stop=should_stop)
         for width, height in self._config.read_warm_up_sizes():
-            self._maker.warm_up(width, height, self._config, should_stop)
+            self._views.use('').maker.warm_up(width, height, self._config, should_stop)
 
     @property
     def config(self) -> VlmConfig:
@@ -130,12 +128,17 @@ class VlmEngine:
     @property
     def num_encoded(self) -> int:
         """Return how many frames the encoder has run on, updates of a scene in memory apart."""
-        return self._frames.num_encoded
+        return self._views.num_encoded
 
     @property
     def scene_status(self) -> SceneStatus | None:
-        """Return what the scene in memory is and did, None without one; any thread may ask."""
-        return self._scene.status if self._config.scene_memory else None
+        """Return what the scene in memory is and did, as ``scene_status_of`` a single camera."""
+        return self.scene_status_of('')
+
+    def scene_status_of(self, camera: str) -> SceneStatus | None:
+        """Return what a scene in memory is and did, None without one; any thread may ask."""
+        view = self._views.find(camera)
+        return view.scene.status if view is not None and self._config.scene_memory else None
 
     def check_query(
         self, question: str, choices: Sequence[str] = (), **limits: Unpack[Limits],
@@ -188,6 +191,7 @@ class VlmEngine:
         question: str,
         *,
         choices: Sequence[str] = (),
+        camera: str = '',
         is_past: bool = False,
         seconds_between: float = 1.0,
         should_stop: Callable[[], bool] | None = None,
@@ -208,6 +212,8 @@ class VlmEngine:
             Not blank, at most ``config.max_question_length`` characters, no control tokens.
         choices : sequence of str
             The answer is the likeliest of these, see ``chosen``; none for an answer in any words.
+        camera : str
+            Which camera saw them: each has a prefix and a scene in memory of its own.
         is_past : bool
             Whether to leave a scene in memory as it is: these moments are not the latest ones.
         seconds_between : float
@@ -233,7 +239,7 @@ class VlmEngine:
         config = self._override(limits)
         check_question(question, config.max_question_length)
         check_choices(choices)
-        return self._within_memory(lambda: self._maker.answer_all(
+        return self._within_memory(camera, lambda maker: maker.answer_all(
             moments, [question], seconds_between, config, should_stop, on_text, choices,
             is_past))[0]
 
@@ -259,7 +265,7 @@ class VlmEngine:
         if not self._prompts.image_comes_first or not questions:
             return [self.answer(image_rgb, question, activity, should_stop=should_stop, **limits)
                     for question in questions]
-        return self._within_memory(lambda: self._maker.answer_all(
+        return self._within_memory('', lambda maker: maker.answer_all(
             [Moment(image_rgb, activity)], questions, 1.0, config, should_stop))
 
     def has_seen(self, change: ChangeScore | None, stamp_ns: int, source: str) -> bool:
@@ -276,24 +282,25 @@ class VlmEngine:
         self,
         moments: Sequence[Moment],
         *,
+        camera: str = '',
         seconds_between: float = 1.0,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         """Compute all of an answer that does not depend on the question; as ``answer_about``."""
         if self._prompts.image_comes_first:
-            self._within_memory(lambda: self._maker.prepare(
+            self._within_memory(camera, lambda maker: maker.prepare(
                 moments, seconds_between, self._config, should_stop))
 
-    def _within_memory(self, work: Callable[[], Result]) -> Result:
+    def _within_memory(self, camera: str, work: Callable[[AnswerMaker], Result]) -> Result:
+        view = self._views.use(camera)
         try:
-            return within_memory(work, self._forget, self._model.device_name)
+            return within_memory(
+                lambda: work(view.maker), self._views.forget, self._model.device_name)
         except ModelError:
-            self._forget()  # what led to it may be in there
+            self._views.forget()  # what led to it may be in there
             raise
-
-    def _forget(self) -> None:
-        self._frames.forget()
-        self._scene.forget()
+        finally:
+            self._views.fit(self._config.memory_limit)
 
     def _override(self, limits: Limits) -> VlmConfig:
         given = {LIMIT_PARAMETERS[name]: value

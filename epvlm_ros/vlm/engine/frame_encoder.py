@@ -33,6 +33,11 @@ class FrameEncoder:
         self._cache = PrefixCache(caches)
         self.num_encoded = 0  # frames, since the start
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the cached prefix."""
+        return self._cache.num_bytes
+
     def patch_grid(self, image_height: int, image_width: int) -> PatchGrid:
         """Return the visual tokens of an image of this size; raises as ``check_image``."""
         self._check_size(image_height, image_width)

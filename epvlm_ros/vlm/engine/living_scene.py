@@ -83,6 +83,12 @@ class LivingScene:
         """Return what there is and what was done so far; any thread may ask."""
         return self._status
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the scene, and of the copy that questions start from."""
+        copy = self._prefix.num_bytes if self._prefix is not None else 0
+        return copy + (self._memory.num_bytes if self._memory is not None else 0)
+
     def warm_up(
         self, grid: PatchGrid, config: VlmConfig, should_stop: Callable[[], bool],
     ) -> None:

@@ -27,6 +27,11 @@ class PrefixCache:
         self._selected: SelectedMoments | None = None
         self._prefix: PromptPrefix | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the prefix."""
+        return self._prefix.num_bytes if self._prefix is not None else 0
+
     def find(
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
     ) -> tuple[SelectedMoments, PromptPrefix] | None:

@@ -35,6 +35,12 @@ class PromptPrefix:
     keys_values: KeysValues
     holds_image: bool = True  # whether it ends with the image, not before it
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the keys and values."""
+        return sum(part.numel() * part.element_size()
+                   for layer in self.keys_values for part in layer)
+
     def text_after(self, prompt_ids: Tensor) -> Tensor:
         """
         Return the part of a dense prompt, int64 on the CPU, that follows this prefix.
