@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import re
 
 from epvlm_ros.config_fields import parameter, Validated
 
+_CAMERA_NAME = r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*'  # as of topics
+MEGABYTE = 1e6  # bytes
 EVENT_PACKET_MESSAGE = 'event_camera_msgs/msg/EventPacket'
 
 
@@ -31,7 +34,8 @@ class VlmNodeConfig(Validated):
         'STALE_FRAME.',
         minimum=0.0, maximum=3600.0, dynamic=True)
     max_queued_queries: int = parameter(
-        8, 'Maximum number of queries that wait for the model; further ones are answered BUSY.',
+        8, 'Maximum number of queries about a camera that wait for the model; further ones are '
+        'answered BUSY.',
         minimum=1, maximum=1000)
     encode_ahead: str = parameter(
         'on_demand', 'When frames are encoded: on_demand (when a question is asked), on_arrival '
@@ -49,8 +53,13 @@ class VlmNodeConfig(Validated):
         0.5, 'Minimum time between two frames of one question in seconds (num_moments above 1).',
         minimum=0.0, maximum=60.0, dynamic=True)
     history_memory: float = parameter(
-        256.0, 'Most memory for frames of the past that questions may be about (seconds_ago, at), '
-        'in megabytes; 0 keeps none.', minimum=0.0, maximum=1e6, dynamic=True)
+        256.0, 'Maximum memory for frames of the past that questions may be about (seconds_ago, '
+        'at), of all cameras together, in megabytes; 0 keeps none.',
+        minimum=0.0, maximum=1e6, dynamic=True)
+    cameras: str = parameter(
+        '', 'Names of the cameras, such as front rear: guided frames of each come on '
+        '<name>/event_guided_frame, and queries name the camera; empty is one camera without a '
+        'name, on event_guided_frame.')
     autostart: bool = parameter(
         True, 'Whether the node configures and activates itself at its start.')
     max_watches: int = parameter(
@@ -67,3 +76,23 @@ class VlmNodeConfig(Validated):
     watch_max_rate: float = parameter(
         60.0, 'Maximum number of questions in any 60 seconds of a standing question that gives '
         'none.', minimum=1.0, maximum=6000.0, dynamic=True)
+
+    def __post_init__(self) -> None:
+        """Check each value; names of cameras must be fit for topics, and differ."""
+        super().__post_init__()
+        names = self.cameras.split()
+        for name in names:
+            if not re.fullmatch(_CAMERA_NAME, name) or '__' in name or names.count(name) > 1:
+                raise ValueError(
+                    f'cameras is {self.cameras!r}: give different names of letters, digits and '
+                    'single underscores, such as front rear')
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Return the names of the cameras; that of a single one may be empty."""
+        return tuple(self.cameras.split()) or ('',)
+
+    @property
+    def history_bytes(self) -> float:
+        """Memory for the past of each camera."""
+        return self.history_memory * MEGABYTE / len(self.camera_names)

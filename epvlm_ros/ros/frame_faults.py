@@ -7,15 +7,14 @@ from epvlm_ros.ros.topic_watch import explain_silence
 from epvlm_ros.time_units import SECOND
 from rclpy.node import Node
 
-TOPIC = 'event_guided_frame'
 SILENT_AFTER_S = 2.0  # without a frame
 LATE_UP_TO_S = 10.0  # frames older than this are not late: they have another clock
 
 
-def explain_no_frame(node: Node) -> str:
-    """Return the message of an answer with NO_FRAME."""
-    return (f'no guided frame yet on {node.resolve_topic_name(TOPIC)}: '
-            f'{explain_silence(node, TOPIC, EventGuidedFrame)}')
+def explain_no_frame(node: Node, topic: str) -> str:
+    """Return the message of an answer with NO_FRAME; ``topic`` has the guided frames."""
+    return (f'no guided frame yet on {node.resolve_topic_name(topic)}: '
+            f'{explain_silence(node, topic, EventGuidedFrame)}')
 
 
 def explain_no_past(
@@ -36,7 +35,9 @@ def _when(stamp_ns: int, now_ns: int) -> str:
     return f'{stamp_ns // SECOND}.{stamp_ns % SECOND:09d} ({where})'
 
 
-def explain_stale_frame(node: Node, age_s: float, limit_s: float, silent_s: float) -> str:
+def explain_stale_frame(
+    node: Node, topic: str, age_s: float, limit_s: float, silent_s: float,
+) -> str:
     """
     Return the message of an answer with STALE_FRAME.
 
@@ -46,7 +47,7 @@ def explain_stale_frame(node: Node, age_s: float, limit_s: float, silent_s: floa
     age = f'the latest guided frame is {age_s:.3f} s old, the limit max_frame_age is {limit_s:g} s'
     if silent_s > max(SILENT_AFTER_S, limit_s):
         return (f'{age}: none has come for {silent_s:.1f} s; '
-                f'{explain_silence(node, TOPIC, EventGuidedFrame)}')
+                f'{explain_silence(node, topic, EventGuidedFrame)}')
     if 0.0 < age_s < LATE_UP_TO_S:
         return (f'{age}: frames come, but late; /diagnostics of event_sync_node has their wait '
                 'and latency: lower its max_wait, or raise max_frame_age')

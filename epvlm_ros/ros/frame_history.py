@@ -10,7 +10,6 @@ from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.ros.buffered_frame import BufferedFrame, elapsed_ns
 from epvlm_ros.time_units import SECOND
 
-MEGABYTE = 1e6  # bytes
 _FIELD_BYTES = 1024  # of a message beside its arrays
 
 

@@ -8,7 +8,7 @@ from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.images import WhiteLevel
 from epvlm_ros.ros.buffered_frame import BufferedFrame, elapsed_ns
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.frame_history import FrameHistory, MEGABYTE
+from epvlm_ros.ros.frame_history import FrameHistory
 from epvlm_ros.time_units import SECOND
 
 JUMP_SETTLES_S = 2.0  # after the clock jumped, the last frames of before have come
@@ -55,7 +55,7 @@ class GuidedFrameBuffer:
                 self._latest, self._earlier = None, []
         self._num_frames += 1
         frame = BufferedFrame(self._num_frames, message, self._white_level)
-        self.history.add(frame, config.history_memory * MEGABYTE)
+        self.history.add(frame, config.history_bytes)
         self._last_seen, latest = message, self._latest
         if latest is not None:
             if config.encode_ahead == 'at_rate' and \

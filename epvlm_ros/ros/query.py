@@ -48,6 +48,8 @@ class Query:
         What the answer is one of; empty for any text.
     is_past : bool
         Whether it is about frames that were not the latest when it came.
+    camera : str
+        Which it is about; empty for that without a name.
     watch_id : str
         Of the standing question that asks; empty if somebody does.
     arrival_s : float
@@ -69,6 +71,7 @@ class Query:
     on_text: Callable[[str], None] | None = None
     choices: tuple[str, ...] = ()
     is_past: bool = False
+    camera: str = ''
     watch_id: str = ''
     arrival_s: float = field(default_factory=time.monotonic)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -92,8 +95,9 @@ def check_query_id(query_id: str) -> None:
 def refuse(query: Query, status: int, message: str) -> Answer:
     """Return the answer of a query that got none, with the reason."""
     answer = Answer(
-        query_id=query.query_id, watch_id=query.watch_id, question=query.shown_question,
-        status=status, message=clean_text(message, MAX_MESSAGE_LENGTH))
+        query_id=query.query_id, camera=query.camera, watch_id=query.watch_id,
+        question=query.shown_question, status=status,
+        message=clean_text(message, MAX_MESSAGE_LENGTH))
     if query.frames:
         latest = query.frames[-1].message
         answer.header = latest.header
@@ -147,6 +151,8 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
 def describe(query: Query, answer: Answer) -> str:
     """Return what came of a query, in a line for the log."""
     asked = f"{query.query_id}: '{clean_text(query.question, 80)}'"
+    if query.camera:
+        asked += f' of {query.camera}'
     if query.is_past:
         asked += f' {to_seconds(answer.frame_age):.3f} s ago'
     if answer.status == Answer.CANCELLED:

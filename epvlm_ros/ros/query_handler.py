@@ -27,12 +27,13 @@ class QueryHandler:
     """
     Runs the engine on frames and queries; all of it on one thread.
 
-    ``find_overlay_publisher`` returns what publishes overlays, or None where none are wanted.
+    ``find_overlay_publisher`` returns what publishes overlays of a camera, or None where none are
+    wanted.
     """
 
     def __init__(
         self, engine: VlmEngine, logger: RcutilsLogger,
-        find_overlay_publisher: Callable[[], Callable[[Image], None] | None],
+        find_overlay_publisher: Callable[[str], Callable[[Image], None] | None],
     ) -> None:
         self._engine, self._logger = engine, logger
         self._find_overlay_publisher = find_overlay_publisher
@@ -49,16 +50,16 @@ class QueryHandler:
                 [f'{query.query_id}:', *(clean_text(line, MAX_LINE_LENGTH) for line in lines)]))
             return refuse(query, Answer.ERROR, f'{type(error).__name__}: {error}')
 
-    def prepare(self, frames: Frames, should_stop: ShouldStop) -> None:
+    def prepare(self, camera: str, frames: Frames, should_stop: ShouldStop) -> None:
         """Encode frames ahead of the question; what fails now fails with the question again."""
         latest = frames[-1]
         try:
             if len(frames) == 1 and self._engine.has_seen(
-                    latest.change, latest.stamp_ns, latest.message.header.frame_id):
+                    latest.change, latest.stamp_ns, latest.message.header.frame_id, camera):
                 return
             self._engine.prepare(
-                [frame.moment for frame in frames], seconds_between=mean_period_s(frames),
-                should_stop=should_stop)
+                [frame.moment for frame in frames], camera=camera,
+                seconds_between=mean_period_s(frames), should_stop=should_stop)
         except Exception as error:  # noqa: B902  the node lives on
             reason = clean_text(f'{type(error).__name__}: {error}', MAX_LINE_LENGTH)
             self._logger.warning(
@@ -74,14 +75,14 @@ class QueryHandler:
         try:
             moments = [frame.moment for frame in query.frames]
             result = self._engine.answer_about(
-                moments, query.question, choices=query.choices, is_past=query.is_past,
-                seconds_between=mean_period_s(query.frames),
+                moments, query.question, choices=query.choices, camera=query.camera,
+                is_past=query.is_past, seconds_between=mean_period_s(query.frames),
                 keep_ratio=query.keep_ratio, max_new_tokens=query.max_new_tokens,
                 deadline_s=deadline_s, on_text=query.on_text,
                 should_stop=lambda: should_stop() or query.cancelled.is_set())
         except ValueError as error:  # a question or a frame at fault, not the program
             return refuse(query, Answer.INVALID, str(error))
-        publish_overlay = self._find_overlay_publisher()
+        publish_overlay = self._find_overlay_publisher(query.camera)
         if publish_overlay is not None:
             publish_overlay(self._draw_overlay(query, moments[-1], result))
         return accept(query, result)

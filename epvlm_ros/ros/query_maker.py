@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import math
 from typing import Any, Callable
 
 from epvlm_interfaces.msg import Answer
 from epvlm_ros.clean_text import clean_text
-from epvlm_ros.ros.buffered_frame import BufferedFrame
-from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.frame_faults import explain_no_frame, explain_no_past, explain_stale_frame
-from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer
+from epvlm_ros.ros.camera_stream import CameraStream, FoundFrames, Refusal
 from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.query import check_query_id, MAX_ID_LENGTH, Query, Reply
 from epvlm_ros.time_units import SECOND, stamp_to_ns
@@ -18,18 +16,18 @@ from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import VlmEngine
 from rclpy.node import Node
 
-Refusal = tuple[int, str]  # status and message of an answer
-
 
 class QueryMaker:
     """
     Makes a query of a request with the fields of ``Query.msg``, about the frames of now or then.
 
-    ``settings`` are the parameters of the node, ``frames`` what it has seen.
+    ``settings`` are the parameters of the node, ``streams`` its cameras by their names.
     """
 
-    def __init__(self, node: Node, settings: NodeParameters, frames: GuidedFrameBuffer) -> None:
-        self._node, self._settings, self._frames = node, settings, frames
+    def __init__(
+        self, node: Node, settings: NodeParameters, streams: Mapping[str, CameraStream],
+    ) -> None:
+        self._node, self._settings, self._streams = node, settings, streams
         self._num_queries = 0
 
     def make(
@@ -42,20 +40,20 @@ class QueryMaker:
         ``engine`` is None while the node is not active.
         """
         self._num_queries += 1
-        now_ns = self._frames.frame_time_ns(self._node.get_clock().now().nanoseconds)
-        frames, refusal = self._find_frames(request, now_ns)
+        found = self._find_frames(request)
         query = Query(
             clean_text(request.query_id, MAX_ID_LENGTH) or f'query-{self._num_queries}',
             request.question,
             clean_text(request.question, self._settings.get(VlmConfig).max_question_length),
             request.keep_ratio or None, request.max_new_tokens or None, request.deadline or None,
-            frames, now_ns - frames[-1].stamp_ns if frames else 0, reply, on_text,
-            tuple(request.choices), bool(frames) and frames[-1].key != self._frames.latest_key,
-            watch_id)
-        return query, self._find_fault(request, engine) or refusal
+            found.frames, found.age_ns, reply, on_text, tuple(request.choices), found.is_past,
+            found.camera, watch_id)
+        return query, self._find_fault(request, engine) or found.refusal
 
     def check(self, engine: VlmEngine | None, request: Any) -> None:
         """Raise a ValueError if what is asked could not be answered at any time."""
+        if self._streams:
+            self._find_stream(request.camera)
         if engine is not None:
             engine.check_query(
                 request.question, request.choices, keep_ratio=request.keep_ratio or None,
@@ -73,37 +71,32 @@ class QueryMaker:
             return Answer.INVALID, str(error)
         return None
 
-    def _find_frames(
-        self, request: Any, now_ns: int,
-    ) -> tuple[tuple[BufferedFrame, ...], Refusal | None]:
-        """Return what a request is about, or why there is nothing."""
-        config = self._settings.get(VlmNodeConfig)
+    def _find_frames(self, request: Any) -> FoundFrames:
         try:
-            time_ns = find_time_ns(request, now_ns)
+            stream = self._find_stream(request.camera)
+            now_ns = stream.frames.frame_time_ns(self._node.get_clock().now().nanoseconds)
+            return stream.find_frames(find_time_ns(request, now_ns), now_ns)
         except ValueError as error:
-            return (), (Answer.INVALID, str(error))
-        frames = self._frames.get(config)
-        if not frames:
-            return (), (Answer.NO_FRAME, explain_no_frame(self._node))
-        if time_ns is not None:
-            return self._find_past(time_ns, now_ns, config)
-        age_s = (now_ns - frames[-1].stamp_ns) / SECOND
-        if abs(age_s) <= config.max_frame_age:
-            return frames, None
-        return frames, (Answer.STALE_FRAME, explain_stale_frame(
-            self._node, age_s, config.max_frame_age, self._frames.silent_s))
+            return FoundFrames(refusal=(Answer.INVALID, str(error)))
 
-    def _find_past(
-        self, time_ns: int, now_ns: int, config: VlmNodeConfig,
-    ) -> tuple[tuple[BufferedFrame, ...], Refusal | None]:
-        history = self._frames.history
-        found = history.around(time_ns, config.num_moments, config.moment_period)
-        span, reach_ns = history.span, round(config.max_frame_age * SECOND)
-        if span is not None and span.start_ns <= time_ns <= span.end_ns + reach_ns and \
-                any(abs(frame.stamp_ns - time_ns) <= reach_ns for frame in found):
-            return found, None
-        return (), (Answer.NO_FRAME, explain_no_past(
-            time_ns, now_ns, span, config.history_memory))
+    def _find_stream(self, camera: str) -> CameraStream:
+        """Return the stream that a request is about; a ValueError if there is no such camera."""
+        if camera in self._streams:
+            return self._streams[camera]
+        if not camera and len(self._streams) == 1:
+            return next(iter(self._streams.values()))
+        if not camera:
+            raise ValueError(f'the query names no camera: give one of {self._names}')
+        if not self._names:
+            raise ValueError(
+                f'camera is {ascii(clean_text(camera, MAX_ID_LENGTH))}: leave it empty, this node '
+                'has one camera without a name (parameter cameras)')
+        raise ValueError(
+            f'camera is {ascii(clean_text(camera, MAX_ID_LENGTH))}: give one of {self._names}')
+
+    @property
+    def _names(self) -> str:
+        return ', '.join(name for name in self._streams if name)
 
 
 def find_time_ns(request: Any, now_ns: int) -> int | None:

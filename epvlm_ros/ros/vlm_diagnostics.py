@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 import threading
-from typing import Any
+from typing import Any, NamedTuple, Sequence
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -30,6 +30,22 @@ _FAULTS = {
 }
 
 
+class CameraStatus(NamedTuple):
+    """
+    What there is of a camera: frames since the start, the latest one, and the past.
+
+    The latest frame is ``age_s`` old, None if there is none, and came ``silent_s`` ago; those that
+    are kept reach ``history_s`` back from it. ``scene`` is None where there is none in memory.
+    """
+
+    name: str
+    num_frames: int
+    age_s: float | None
+    silent_s: float
+    history_s: float
+    scene: SceneStatus | None = None
+
+
 class VlmDiagnostics:
     """
     Makes the report of a period: levels and rates are about it, numbers since the start.
@@ -42,9 +58,8 @@ class VlmDiagnostics:
         self._lock = threading.Lock()
         self._totals: Counter[int] = Counter()
         self._news: list[Answer] = []
-        self._num_frames = 0
-        self._num_frames_before = 0
-        self._scene_before = SceneStatus()
+        self._frames_before: Counter[str] = Counter()
+        self._scenes_before: dict[str, SceneStatus] = {}
 
     def add_answer(self, answer: Answer) -> None:
         """Count the outcome of a query."""
@@ -52,20 +67,15 @@ class VlmDiagnostics:
             self._totals[answer.status] += 1
             self._news.append(answer)
 
-    def add_frame(self) -> None:
-        """Count a guided frame."""
-        self._num_frames += 1
-
     def make(
         self, stamp: Time, period_s: float, state: str, model: str, num_queued: int,
-        frame_age_s: float | None, silent_s: float, num_encoded: int = 0,
-        watches: WatchStatus = WatchStatus(), scene: SceneStatus | None = None,
+        cameras: Sequence[CameraStatus] = (), num_encoded: int = 0,
+        watches: WatchStatus = WatchStatus(),
     ) -> DiagnosticArray:
         """
         Return what happened since the last call, in a few parts.
 
-        The latest frame is ``frame_age_s`` old, and came ``silent_s`` ago; ``num_encoded`` frames
-        were encoded; ``scene`` is None where there is none in memory.
+        ``num_encoded`` frames of all cameras were encoded.
         """
         with self._lock:
             news, self._news = self._news, []
@@ -74,13 +84,13 @@ class VlmDiagnostics:
             make_status(self._name, 'model', [] if state == 'active' else [f'the node is {state}'],
                         {'state': state, 'model': model, 'num_encoded': num_encoded}),
             self._queries(totals, news, num_queued),
-            self._frames(period_s, frame_age_s, silent_s),
+            *(self._frames(period_s, camera) for camera in cameras),
             make_status(self._name, 'watches', list(watches.faults), {
                 'num_watches': watches.num_watches, 'num_asked': watches.num_asked,
                 'num_held_back': watches.num_held_back, 'num_busy': watches.num_busy}),
         ]
-        if scene is not None:
-            status.append(self._scene(period_s, scene))
+        status += [self._scene(period_s, camera.name, camera.scene) for camera in cameras
+                   if camera.scene is not None]
         return DiagnosticArray(header=Header(stamp=stamp), status=status)
 
     def _queries(
@@ -99,12 +109,13 @@ class VlmDiagnostics:
         faults = [text for status, text in _FAULTS.items() if status in seen]
         return make_status(self._name, 'queries', faults, values)
 
-    def _scene(self, period_s: float, scene: SceneStatus) -> DiagnosticStatus:
-        before, self._scene_before = self._scene_before, scene
+    def _scene(self, period_s: float, camera: str, scene: SceneStatus) -> DiagnosticStatus:
+        before = self._scenes_before.get(camera, SceneStatus())
+        self._scenes_before[camera] = scene
         faults = []
         if scene.num_restarts - before.num_restarts > _MANY_RESTARTS * period_s:
             faults = [f'the scene begins anew all the time: {scene.last_restart}']
-        return make_status(self._name, 'scene', faults, {
+        return make_status(self._name, _part('scene', camera), faults, {
             'num_updates': scene.num_updates,
             'updates_per_s': (scene.num_updates - before.num_updates) / period_s,
             'tokens_refreshed_per_s': (
@@ -116,14 +127,16 @@ class VlmDiagnostics:
             'oldest_age_s': scene.oldest_age_ns / SECOND,
             'memory_mb': scene.num_bytes / 1e6})
 
-    def _frames(
-        self, period_s: float, age_s: float | None, silent_s: float,
-    ) -> DiagnosticStatus:
-        num_new = self._num_frames - self._num_frames_before
-        self._num_frames_before = self._num_frames
+    def _frames(self, period_s: float, camera: CameraStatus) -> DiagnosticStatus:
+        num_new = camera.num_frames - self._frames_before[camera.name]
+        self._frames_before[camera.name] = camera.num_frames
         faults = []
-        if silent_s > SILENT_AFTER_S:
-            faults = ['no guided frame lately' if self._num_frames else 'no guided frame yet']
-        return make_status(self._name, 'frames', faults, {
-            'num_frames': self._num_frames, 'frames_per_s': num_new / period_s,
-            'age_s': age_s})
+        if camera.silent_s > SILENT_AFTER_S:
+            faults = ['no guided frame lately' if camera.num_frames else 'no guided frame yet']
+        return make_status(self._name, _part('frames', camera.name), faults, {
+            'num_frames': camera.num_frames, 'frames_per_s': num_new / period_s,
+            'age_s': camera.age_s, 'history_s': camera.history_s})
+
+
+def _part(name: str, camera: str) -> str:
+    return f'{name} of {camera}' if camera else name

@@ -7,29 +7,26 @@ from typing import Any, Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
-from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.autostart_node import AutostartNode
+from epvlm_ros.ros.camera_stream import CameraStream
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer
 from epvlm_ros.ros.node_parameters import NodeParameters
-from epvlm_ros.ros.qos import FRAMES, publisher_options, QUERIES, subscription_options
+from epvlm_ros.ros.qos import publisher_options, QUERIES
 from epvlm_ros.ros.query import describe, Query, refuse
 from epvlm_ros.ros.query_handler import QueryHandler
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
 from epvlm_ros.ros.query_maker import QueryMaker
-from epvlm_ros.ros.topic_watch import TopicWatch
 from epvlm_ros.ros.vlm_diagnostics import VlmDiagnostics
 from epvlm_ros.ros.watch_services import WatchServices
 from epvlm_ros.ros.worker import Worker
-from epvlm_ros.time_units import BACKWARD_JUMP_NS, SECOND
+from epvlm_ros.time_units import BACKWARD_JUMP_NS
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import VlmEngine
-from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
-LOG_PERIOD_S = 10.0
 REPORT_PERIOD_S = 1.0
 FINISH_TIMEOUT_S = 0.8  # beside that of the worker
 LAST_WORDS_S = 0.3  # in which answers leave, and the result of a goal is asked for
@@ -39,7 +36,8 @@ class VlmNode(AutostartNode):
     """
     Answers queries with a Qwen-VL model that computes on the active patches only.
 
-    Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame), ``query``
+    Subscribes to ``event_guided_frame`` (epvlm_interfaces/EventGuidedFrame; that of each of the
+    parameter ``cameras``, if there are several), ``query``
     (std_msgs/String) and ``query_with_options`` (epvlm_interfaces/Query), serves ``ask``
     (epvlm_interfaces/Ask), the action ``answer_query`` (epvlm_interfaces/AnswerQuery), and
     ``watch``, ``unwatch`` and ``list_watches`` for standing questions; publishes ``answer``
@@ -58,7 +56,7 @@ class VlmNode(AutostartNode):
         self._worker: Worker[Query] | None = None
         self._handler: QueryHandler | None = None
         self._interfaces: QueryInterfaces | None = None
-        self._frames = GuidedFrameBuffer()
+        self._streams: dict[str, CameraStream] = {}  # by the names of the cameras
         self._report = VlmDiagnostics(self.get_fully_qualified_name())
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(REPORT_PERIOD_S, self._publish_report,
@@ -67,7 +65,7 @@ class VlmNode(AutostartNode):
         self._settings = NodeParameters(
             self, VlmConfig, VlmNodeConfig, on_change=self._reconfigure,
             frozen=lambda: self._engine is not None)
-        self._maker = QueryMaker(self, self._settings, self._frames)
+        self._maker = QueryMaker(self, self._settings, self._streams)
         self._watches = WatchServices(
             self, lambda: self._settings.get(VlmNodeConfig),
             lambda request: self._maker.check(self._engine, request), self._take, self._cancel)
@@ -145,15 +143,10 @@ class VlmNode(AutostartNode):
         self._answers = self.create_publisher(
             Answer, 'answer', **publisher_options(self, 'answer', QUERIES))
         self._entities.append(lambda: self.destroy_publisher(self._answers))
-        self._overlays = self.create_publisher(
-            Image, 'overlay', **publisher_options(self, 'overlay', FRAMES))
-        self._entities.append(lambda: self.destroy_publisher(self._overlays))
-        frames = self.create_subscription(
-            EventGuidedFrame, 'event_guided_frame', self._on_frame,
-            **subscription_options(self, 'event_guided_frame', FRAMES))
-        self._entities.append(lambda: self.destroy_subscription(frames))
-        self._watch_frames = TopicWatch(self, 'event_guided_frame', EventGuidedFrame)
-        self._entities.append(self._watch_frames.destroy)
+        for name in self._settings.get(VlmNodeConfig).camera_names:
+            stream = self._streams[name] = CameraStream(
+                self, self._settings, name, self._on_frame)
+            self._entities.append(stream.destroy)
         self._interfaces = QueryInterfaces(
             self, self._take, self._cancel, self._settings.get(VlmNodeConfig).max_queued_queries)
         self._entities.append(self._interfaces.destroy)
@@ -164,12 +157,14 @@ class VlmNode(AutostartNode):
         self._forget_model()
         while self._entities:
             self._entities.pop()()
+        self._streams.clear()
 
     def _forget_model(self) -> None:
         self._stop_worker()
         self._engine = None
         self._handler = None
-        self._frames.clear()
+        for stream in self._streams.values():
+            stream.frames.clear()
 
     def _stop_worker(self) -> bool:
         """Tell whether nothing is computed any more."""
@@ -185,32 +180,18 @@ class VlmNode(AutostartNode):
             self._engine.reconfigure(self._settings.get(VlmConfig))
 
     def _follow_jump(self, jump: TimeJump) -> None:
-        if jump.clock_change in (
-                ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):
-            self._frames.clear()
-        else:
-            self._frames.follow_jump(jump.delta.nanoseconds, self.get_clock().now().nanoseconds)
+        for stream in self._streams.values():
+            stream.follow_jump(jump)
 
-    def _on_frame(self, message: EventGuidedFrame) -> None:
-        config = self._settings.get(VlmNodeConfig)
-        self._report.add_frame()
-        self._watch_frames.note_message()
-        message.header.frame_id = clean_text(message.header.frame_id)
-        before = self._frames.last_seen
-        if before is not None and before.header.frame_id != message.header.frame_id:
-            self.get_logger().warning(
-                f'{self.resolve_topic_name("event_guided_frame")} has frames of two cameras, '
-                f'frame_id {before.header.frame_id!r} and {message.header.frame_id!r}: give each '
-                'camera topics and an event_sync_node of its own',
-                throttle_duration_sec=LOG_PERIOD_S)
-        is_taken = self._frames.add(message, config)
-        if is_taken and self._worker is not None:
-            self._watches.look(message)
-        handler = self._handler
-        if (is_taken and config.encode_ahead != 'on_demand' and self._worker is not None
-                and handler is not None):
-            frames = self._frames.get(config)
-            self._worker.when_idle(lambda should_stop: handler.prepare(frames, should_stop))
+    def _on_frame(self, stream: CameraStream, message: EventGuidedFrame) -> None:
+        config, handler, name = self._settings.get(VlmNodeConfig), self._handler, stream.name
+        if self._worker is None or handler is None:
+            return
+        self._watches.look(message, name)
+        if config.encode_ahead != 'on_demand':
+            frames = stream.frames.get(config)
+            self._worker.when_idle(
+                lambda should_stop: handler.prepare(name, frames, should_stop), name)
 
     def _take(
         self, request: Any, reply: Callable[[Answer], None],
@@ -221,7 +202,7 @@ class VlmNode(AutostartNode):
         query, refusal = self._maker.make(
             self._engine if is_active else None, request, reply, on_text, watch_id)
         if refusal is None and self._worker is not None and not self._worker.submit(
-                query, gives_way=bool(watch_id)):
+                query, query.camera, gives_way=bool(watch_id)):
             waiting = self._settings.get(VlmNodeConfig).max_queued_queries
             refusal = Answer.BUSY, f'{waiting} queries are waiting: ask again later'
         if refusal is not None:
@@ -234,8 +215,8 @@ class VlmNode(AutostartNode):
         if self._worker is not None and self._worker.withdraw(query):
             self._publish(query, refuse(query, Answer.CANCELLED, 'cancelled while it waited'))
 
-    def _find_overlay_publisher(self) -> Callable[[Image], None] | None:
-        return self._overlays.publish if self._overlays.get_subscription_count() else None
+    def _find_overlay_publisher(self, camera: str) -> Callable[[Image], None] | None:
+        return self._streams[camera].publish_overlay
 
     def _work(self, query: Query, should_stop: Callable[[], bool]) -> None:
         """Answer one query; runs on the worker's thread."""
@@ -259,12 +240,14 @@ class VlmNode(AutostartNode):
 
     def _publish_report(self) -> None:
         now = self.get_clock().now()
-        age_ns = self._frames.age_ns(now.nanoseconds)
         worker, engine = self._worker, self._engine
         is_active = worker is not None and not worker.is_stopping
         state = 'active' if is_active else 'inactive' if engine else 'unconfigured'
+        cameras = [
+            stream.make_status(
+                now.nanoseconds, engine.scene_status_of(name) if engine else None)
+            for name, stream in self._streams.items()]
         self._diagnostics.publish(self._report.make(
             now.to_msg(), REPORT_PERIOD_S, state, engine.description if engine else 'none',
-            worker.num_queued if worker else 0, age_ns / SECOND if age_ns is not None else None,
-            self._frames.silent_s, engine.num_encoded if engine else 0, self._watches.status,
-            engine.scene_status if engine else None))
+            worker.num_queued if worker else 0, cameras, engine.num_encoded if engine else 0,
+            self._watches.status))

@@ -130,7 +130,7 @@ class WatchServices:
         self._open = {watch: query for watch, query in self._open.items() if watch.is_open}
         rates, now_s, defaults = eyes.look(message), time.monotonic(), self._defaults()
         for watch in self._watches:
-            if watch.standing.camera == camera and watch.is_due(rates, now_s, defaults):
+            if watch.standing.camera in (camera, '') and watch.is_due(rates, now_s, defaults):
                 watch.note_asked(now_s)
                 self._open[watch] = self._ask(
                     to_query_message(watch.standing), self._make_reply(watch),

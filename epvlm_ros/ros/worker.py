@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 import threading
 from typing import Callable, Generic, TypeVar
+
+from epvlm_ros.ros.fair_queue import FairQueue
 
 Item = TypeVar('Item')
 ShouldStop = Callable[[], bool]
@@ -17,8 +19,8 @@ class Worker(Generic[Item]):
     Handles items one after the other on a thread of its own.
 
     ``handle`` takes an item and a function that says whether to stop, ``abandon`` an item that
-    will not be handled in time; neither may raise. ``max_queued`` items may wait beside the one at
-    work, and behind them others that give way to them.
+    will not be handled in time; neither may raise. Items wait in lanes that take turns, in each
+    at most ``max_queued`` beside the one at work, and behind them others that give way to them.
     """
 
     def __init__(
@@ -27,10 +29,10 @@ class Worker(Generic[Item]):
     ) -> None:
         self._handle, self._abandon = handle, abandon
         self._max_queued = max_queued
-        self._queue: deque[Item] = deque()
-        self._behind: deque[Item] = deque()
+        self._queue: FairQueue[Item] = FairQueue()
+        self._behind: FairQueue[Item] = FairQueue()
         self._at_work: Item | None = None
-        self._idle_task: Callable[[ShouldStop], None] | None = None
+        self._idle_tasks: OrderedDict[str, Callable[[ShouldStop], None]] = OrderedDict()
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name='epvlm_worker', daemon=True)
@@ -39,42 +41,38 @@ class Worker(Generic[Item]):
     @property
     def num_queued(self) -> int:
         """Items that wait."""
-        return len(self._queue) + len(self._behind)
+        with self._changed:
+            return len(self._queue) + len(self._behind)
 
     @property
     def is_stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._stopping.is_set()
 
-    def submit(self, item: Item, *, gives_way: bool = False) -> bool:
+    def submit(self, item: Item, lane: str = '', *, gives_way: bool = False) -> bool:
         """
-        Queue an item; False, and nothing is queued, when the queue is full or stopping.
+        Queue an item; False, and nothing is queued, when its lane is full or all is stopping.
 
         One that ``gives_way`` waits until no other item does, however full the queue is; whoever
         submits such items bounds their number.
         """
         with self._changed:
-            is_full = not gives_way and len(self._queue) >= self._max_queued
+            is_full = not gives_way and self._queue.length_of(lane) >= self._max_queued
             if self._stopping.is_set() or is_full:
                 return False
-            (self._behind if gives_way else self._queue).append(item)
+            (self._behind if gives_way else self._queue).append(item, lane)
             self._changed.notify()
         return True
 
     def withdraw(self, item: Item) -> bool:
         """Take an item back; False if it does not wait any more."""
         with self._changed:
-            for queue in (self._queue, self._behind):
-                for place, waiting in enumerate(queue):
-                    if waiting is item:
-                        del queue[place]
-                        return True
-        return False
+            return self._queue.remove(item) or self._behind.remove(item)
 
-    def when_idle(self, task: Callable[[ShouldStop], None]) -> None:
-        """Run a task once no item waits, in place of the last one; it must not raise."""
+    def when_idle(self, task: Callable[[ShouldStop], None], lane: str = '') -> None:
+        """Run a task once no item waits, in place of the last one of its lane; none may raise."""
         with self._changed:
-            self._idle_task = task
+            self._idle_tasks[lane] = task
             self._changed.notify()
 
     def stop(self) -> bool:
@@ -85,9 +83,7 @@ class Worker(Generic[Item]):
         """
         with self._changed:
             self._stopping.set()
-            waiting = [*self._queue, *self._behind]
-            self._queue.clear()
-            self._behind.clear()
+            waiting = [*self._queue.drain(), *self._behind.drain()]
             self._changed.notify()
         for item in waiting:
             self._abandon(item)
@@ -102,13 +98,13 @@ class Worker(Generic[Item]):
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._queue or self._behind or self._idle_task
+                    lambda: self._queue or self._behind or self._idle_tasks
                     or self._stopping.is_set())
                 queue = self._queue or self._behind
                 item = self._at_work = queue.popleft() if queue else None
                 task = None
-                if item is None:
-                    task, self._idle_task = self._idle_task, None
+                if item is None and self._idle_tasks:
+                    _, task = self._idle_tasks.popitem(last=False)
             if item is not None:
                 self._handle(item, should_stop)
             elif should_stop():

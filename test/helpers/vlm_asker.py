@@ -40,8 +40,9 @@ def make_clients(node, qos=qos_profile_services_default):
 class Asker:
     """A client of the node: gives frames, asks, collects answers."""
 
-    def __init__(self, graph, frames='event_guided_frame'):
+    def __init__(self, graph, frames='event_guided_frame', overlay='overlay'):
         self.node = graph.node
+        self._overlay = overlay
         self.answers = []
         self.overlays = []
         self._matched = threading.Event()
@@ -58,7 +59,7 @@ class Asker:
         wait_until(lambda: self._frames.get_subscription_count()
                    and self._queries.get_subscription_count()
                    and self.node.count_publishers('answer')
-                   and self.node.count_publishers('overlay'), 20, 'the topics of the node')
+                   and self.node.count_publishers(self._overlay), 20, 'the topics of the node')
         # Discovery is mutual: the node has found this side when an answer comes back by topic.
         for number in range(100):
             query_id = f'greeting {number}'
@@ -129,7 +130,7 @@ class Asker:
 
     def subscribe_to_overlays(self):
         """Let the node draw overlays from now on; it notices within moments."""
-        self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
+        self.node.create_subscription(Image, self._overlay, self.overlays.append, FRAMES)
 
     def query(self, text):
         self._queries.publish(String(data=text))

@@ -5,8 +5,8 @@ import array
 from epvlm_interfaces.msg import EventGuidedFrame
 from epvlm_ros.images import WhiteLevel
 from epvlm_ros.ros.buffered_frame import BufferedFrame
-from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.ros.frame_history import FrameHistory, MEGABYTE, num_bytes_of
+from epvlm_ros.ros.config import MEGABYTE, VlmNodeConfig
+from epvlm_ros.ros.frame_history import FrameHistory, num_bytes_of
 from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer
 import pytest
 from sensor_msgs.msg import Image

@@ -3,11 +3,13 @@
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from epvlm_interfaces.msg import Answer
-from epvlm_ros.ros.vlm_diagnostics import VlmDiagnostics
+from epvlm_ros.ros.vlm_diagnostics import CameraStatus, VlmDiagnostics
+from epvlm_ros.vlm.engine import SceneStatus
 
 
-def make(report, state='active', silent_s=0.1):
-    message = report.make(Time(sec=5), 2.0, state, 'a model', 3, 0.25, silent_s)
+def make(report, state='active', silent_s=0.1, num_frames=0, cameras=()):
+    cameras = cameras or [CameraStatus('', num_frames, 0.25, silent_s, 1.5)]
+    message = report.make(Time(sec=5), 2.0, state, 'a model', 3, cameras)
     assert message.header.stamp.sec == 5
     return {status.name: (status.level, status.message, {
         item.key: item.value for item in status.values}) for status in message.status}
@@ -17,9 +19,7 @@ def test_outcomes_are_counted_and_faults_are_those_of_the_period():
     report = VlmDiagnostics('/robot/vlm_node')
     for first_s, total_s in ((0.1, 0.5), (0.2, 0.7), (0.3, 0.6)):
         report.add_answer(Answer(time_to_first_token=first_s, total_time=total_s))
-    for _ in range(4):
-        report.add_frame()
-    parts = make(report)
+    parts = make(report, num_frames=4)
     level, message, values = parts['robot/vlm_node: queries']
     assert (level, message) == (DiagnosticStatus.OK, 'good')
     assert values['num_ok'] == '3' and values['num_queued'] == '3' and values['num_busy'] == '0'
@@ -27,7 +27,8 @@ def test_outcomes_are_counted_and_faults_are_those_of_the_period():
     assert values['total_time_median_s'] == '0.6'
     level, _, values = parts['robot/vlm_node: frames']
     assert level == DiagnosticStatus.OK
-    assert values == {'num_frames': '4', 'frames_per_s': '2', 'age_s': '0.25'}
+    assert values == {
+        'num_frames': '4', 'frames_per_s': '2', 'age_s': '0.25', 'history_s': '1.5'}
     assert parts['robot/vlm_node: model'][2] == {
         'state': 'active', 'model': 'a model', 'num_encoded': '0'}
 
@@ -45,6 +46,20 @@ def test_a_node_without_frames_or_at_rest_says_so():
     parts = make(report, state='inactive', silent_s=5.0)
     assert parts['vlm_node: model'][:2] == (DiagnosticStatus.WARN, 'the node is inactive')
     assert parts['vlm_node: frames'][1] == 'no guided frame yet'
-    report.add_frame()
-    assert make(report, silent_s=5.0)['vlm_node: frames'][1] == 'no guided frame lately'
-    assert make(report, silent_s=1.0)['vlm_node: frames'][1] == 'good'
+    lately = make(report, silent_s=5.0, num_frames=1)
+    assert lately['vlm_node: frames'][1] == 'no guided frame lately'
+    assert make(report, silent_s=1.0, num_frames=1)['vlm_node: frames'][1] == 'good'
+
+
+def test_each_camera_has_a_part_of_its_own():
+    report = VlmDiagnostics('vlm_node')
+    front = CameraStatus('front', 4, 0.1, 0.1, 1.0, SceneStatus(num_updates=4))
+    make(report, cameras=[front, CameraStatus('rear', 2, 0.1, 0.1, 1.0)])
+    parts = make(report, cameras=[
+        front._replace(num_frames=10, scene=SceneStatus(num_updates=6)),
+        CameraStatus('rear', 2, None, 3.0, 0.0)])
+    assert parts['vlm_node: frames of front'][1:] == ('good', {
+        'num_frames': '10', 'frames_per_s': '3', 'age_s': '0.1', 'history_s': '1'})
+    assert parts['vlm_node: frames of rear'][1] == 'no guided frame lately'
+    assert parts['vlm_node: scene of front'][2]['updates_per_s'] == '1'
+    assert 'vlm_node: scene of rear' not in parts and 'vlm_node: frames' not in parts

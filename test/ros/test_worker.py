@@ -74,3 +74,27 @@ def test_what_gives_way_waits_for_all_others_and_fills_no_queue():
     assert ended.wait(20.0)
     assert done == ['first', 'person 1', 'person 2', 'watch 1', 'watch 3']
     assert at_work.stop()
+
+
+def test_lanes_take_turns_with_items_and_when_idle():
+    may_begin, ended, done = threading.Event(), threading.Event(), []
+
+    def handle(item, should_stop):
+        may_begin.wait(20.0)
+        done.append(item)
+
+    at_work = worker.Worker(handle, done.append, max_queued=2)
+    assert at_work.submit('front 0', 'front')
+    while at_work.num_queued:
+        pass
+    assert at_work.submit('front 1', 'front') and at_work.submit('front 2', 'front')
+    assert not at_work.submit('front 3', 'front')  # its lane is full, the other is not
+    assert at_work.submit('rear 1', 'rear')
+    for name in ('front', 'rear', 'front'):  # the last one in place of the first
+        at_work.when_idle(
+            lambda should_stop, name=name: done.append(f'{name} idle'), name)
+    at_work.when_idle(lambda should_stop: ended.set(), 'last')
+    may_begin.set()
+    assert ended.wait(20.0)
+    assert done == ['front 0', 'front 1', 'rear 1', 'front 2', 'front idle', 'rear idle']
+    assert at_work.stop()

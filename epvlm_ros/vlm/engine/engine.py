@@ -268,14 +268,17 @@ class VlmEngine:
         return self._within_memory('', lambda maker: maker.answer_all(
             [Moment(image_rgb, activity)], questions, 1.0, config, should_stop))
 
-    def has_seen(self, change: ChangeScore | None, stamp_ns: int, source: str) -> bool:
+    def has_seen(
+        self, change: ChangeScore | None, stamp_ns: int, source: str, camera: str = '',
+    ) -> bool:
         """
         Tell whether ``prepare`` would find nothing new in a frame.
 
         So it is where a scene is in memory, and the events say that nothing changed in it since
         the last frame, less than half a second ago. The arguments are those of its ``Moment``.
         """
-        return self._config.scene_memory and self._scene.has_seen(
+        view = self._views.find(camera)
+        return view is not None and self._config.scene_memory and view.scene.has_seen(
             change, stamp_ns, source, self._config)
 
     def prepare(

@@ -32,7 +32,7 @@ def loaded_fixture(tmp_path_factory):
 def engine_fixture(loaded):
     loaded.reconfigure(replace(
         loaded.config, scene_memory=True, keep_ratio=0.5, memory_fill='at_once'))
-    loaded._forget()
+    loaded._views.forget()
     return loaded
 
 
@@ -211,7 +211,7 @@ def test_memory_runs_short_and_the_scene_is_let_go(engine):
         raise RuntimeError('not enough memory')
 
     with pytest.raises(RuntimeError, match='lower keep_ratio'):
-        within_memory(fail, engine._forget, 'cpu')
+        within_memory(fail, engine._views.forget, 'cpu')
     assert ask(engine, 2, picture(), score()).scene.num_refreshed == NUM_TOKENS
 
 
@@ -220,7 +220,7 @@ def test_switched_off_it_lets_go_of_the_memory_once(engine, monkeypatch):
     engine.reconfigure(replace(engine.config, scene_memory=False))
     released = []
     monkeypatch.setattr(
-        engine._scene._memory._forward, 'release_memory', lambda: released.append(1))
+        engine._views.use('').scene._memory._forward, 'release_memory', lambda: released.append(1))
     for number in (2, 3):
         assert ask(engine, number, picture(), score()).scene is None
     assert released == [1] and engine.scene_status is None
