@@ -23,6 +23,10 @@ class VlmConfig(Validated):
     dtype: str = parameter(
         'auto', 'Data type of the weights; auto is bfloat16 on a GPU and float32 on a CPU.',
         choices=('auto', 'float32', 'bfloat16', 'float16'))
+    weights: str = parameter(
+        'as_stored', 'Size of the weights: as_stored, int8 (8 bits, made of plain weights when '
+        'the model is loaded) or int4 (4 bits in the layers of the language model, 8 elsewhere).',
+        choices=('as_stored', 'int8', 'int4'))
     attention: str = parameter(
         'sdpa', 'Attention implementation of transformers.',
         choices=('sdpa', 'eager', 'flash_attention_2'))

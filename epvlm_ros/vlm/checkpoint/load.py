@@ -77,7 +77,8 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
         image_processor, geometry = load_image_processor(
             folder, model_config.vision_config, config.max_pixels)
         library_model = load_weights(
-            folder, model_config, device=device, dtype=dtype, attention=config.attention)
+            folder, model_config, device=device, dtype=dtype, attention=config.attention,
+            weights=config.weights)
         with of_the_checkpoint():
             eager = SparseQwenVl(library_model)
         ends = eager.info.end_token_ids or {tokenizer.eos_token_id}.difference([None])

@@ -8,12 +8,13 @@ from contextlib import ExitStack
 import copy
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from epvlm_ros.vlm.checkpoint.errors import CheckpointError
 from epvlm_ros.vlm.checkpoint.files import weight_files
-from epvlm_ros.vlm.packed_weights import PackedEmbedding, PackedLinear, PackedMatrix
+from epvlm_ros.vlm.packed_weights import PackedEmbedding, PackedLinear
 from epvlm_ros.vlm.packed_weights.formats import is_packed, Reader
+from epvlm_ros.vlm.packed_weights.rounding import Rounding
 from safetensors import safe_open
 import torch
 from torch import nn, Tensor
@@ -23,8 +24,6 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrain
 _UNUSED = frozenset({
     'input_scale', 'input_zero_point', 'input_global_scale', 'activation_scale', 'output_scale',
     'k_scale', 'v_scale', 'q_scale', 'weight_shape'})
-# What makes a matrix of 8 or 4 bits of a plain one, or leaves it; by the name of its module.
-Rounding = Callable[[str, Tensor], Optional[PackedMatrix]]
 
 
 def load_streamed(

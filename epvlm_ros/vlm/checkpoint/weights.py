@@ -11,6 +11,7 @@ from epvlm_ros.vlm.checkpoint.errors import CheckpointError, of_the_checkpoint
 from epvlm_ros.vlm.checkpoint.files import INDEX, read_json, weight_files
 from epvlm_ros.vlm.checkpoint.streamed import load_streamed
 from epvlm_ros.vlm.packed_weights.formats import find_reader
+from epvlm_ros.vlm.packed_weights.rounding import find_rounding
 from safetensors import safe_open, SafetensorError
 import torch
 from torch import nn
@@ -30,6 +31,7 @@ _MAX_NAMED = 3
 
 def load_weights(
     folder: Path, config: Any, *, device: str, dtype: torch.dtype, attention: str,
+    weights: str = 'as_stored',
 ) -> PreTrainedModel:
     """
     Load the library's model and refuse it if anything in the folder would be left out.
@@ -40,8 +42,8 @@ def load_weights(
         Of a checkpoint that ``check_files`` let pass.
     config : transformers.PreTrainedConfig
         Of the folder; names of modules that are not quantized are completed in it.
-    device, dtype, attention
-        Of the model.
+    device, dtype, attention, weights
+        Of the model; the latter as the parameter of that name.
 
     Raises
     ------
@@ -53,18 +55,24 @@ def load_weights(
     quantization = _quantization(config)
     with of_the_checkpoint():
         reader = find_reader(quantization) if quantization else None
+    rounding = find_rounding(weights)
     if reader is None:
         check_quantization(config)
+        if quantization and rounding:
+            raise CheckpointError(
+                f'its weights are quantized by {quantization.get("quant_method")!r} already: '
+                'give weights as_stored')
     _check_headers(folder, is_quantized=quantization is not None)
     with _without_reports():
-        if reader is None:
+        if reader is None and rounding is None:
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, config=config, dtype=dtype, attn_implementation=attention,
                 local_files_only=True, trust_remote_code=False, use_safetensors=True,
                 ignore_mismatched_sizes=True, output_loading_info=True)
         else:
             loaded = load_streamed(
-                folder, config, device=device, dtype=dtype, attention=attention, reader=reader)
+                folder, config, device=device, dtype=dtype, attention=attention, reader=reader,
+                rounding=rounding)
     model, report = loaded
     _check_report(report)
     model = model.to(device).eval()
