@@ -70,6 +70,22 @@ def test_ask_in_plain_words(slider_bag, capsys):
     assert 'of the FLOPs saved' in remark
 
 
+def test_ask_chooses_about_a_moment_before_the_end(slider_bag, capsys):
+    # 3.4 s long, to 20 ms, with frames 39 ms apart: 1.9 s before the end is 1.5 s after the start
+    arguments = ['ask', str(slider_bag), '--question', 'what do you see?', '--seconds-ago', '1.9',
+                 '--choices', 'a red circle', 'nothing']
+    main([*arguments, '--json'])
+    report = json.loads(capsys.readouterr().out)
+    assert abs(report['frame_stamp_ns'] - 1_700_000_001_500_000_000) <= 60_000_000
+    assert report['answer'] in report['choices'] == ['a red circle', 'nothing']
+    assert sum(report['probabilities']) == pytest.approx(1.0)
+    assert report['mean_log_probability'] < 0.0
+    main(arguments)
+    answer, remark = capsys.readouterr()
+    assert answer == report['answer'] + '\n'
+    assert f'{report["probabilities"][1]:.3f} nothing\n' in remark
+
+
 def test_ask_about_a_window_that_no_events_came_for(slider_bag, capsys):
     # The window of this frame is a second after it, and after the end of the recording.
     main(['ask', str(slider_bag), '--question', 'what do you see?', '--at', '3.4',
@@ -79,6 +95,9 @@ def test_ask_about_a_window_that_no_events_came_for(slider_bag, capsys):
 
 @pytest.mark.parametrize('arguments, words', [
     (['--at', '99'], 'outside the recording: give 0 to 3.4'),
+    (['--seconds-ago', '99'], '99 s before its end is outside the recording: give 0 to 3.4'),
+    (['--seconds-ago', '-1'], '-1 s before its end'), (['--choices', 'yes'], '1 choices'),
+    (['--choices', 'yes', 'no', 'yes'], "choice 2 is 'yes' again"),
     (['--keep', '1.5'], 'keep_ratio is 1.5: give at most 1.0'),
     (['--model', '/no/such/model'], 'there is no model folder /no/such/model'),
     (['--question', ' '], 'empty'),

@@ -11,6 +11,8 @@ from typing import Any
 from epvlm_ros.cli.config_values import read_configs
 from epvlm_ros.cli.picture import check_picture_path, write_picture
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
+from epvlm_ros.time_units import SECOND
+from epvlm_ros.vlm.choices import check_choices
 from epvlm_ros.vlm.config import VlmConfig
 
 _FLAGS = {  # options that stand for a parameter
@@ -27,9 +29,14 @@ def add_ask_options(ask: argparse.ArgumentParser) -> None:
     sync, model = EventSyncConfig(), VlmConfig()
     ask.add_argument('bag', type=Path, help='rosbag2 folder, or a .db3 or .mcap file')
     ask.add_argument('--question', required=True, help='what to ask')
-    ask.add_argument('--at', type=float, metavar='SECONDS',
-                     help='moment after the start of the recording (default: the last frame '
-                          'whose event window is complete)')
+    ask.add_argument('--choices', nargs='+', default=[], metavar='TEXT',
+                     help='the answer is the likeliest of these (default: any text)')
+    moment = ask.add_mutually_exclusive_group()
+    moment.add_argument('--at', type=float, metavar='SECONDS',
+                        help='moment after the start of the recording (default: the last frame '
+                             'whose event window is complete)')
+    moment.add_argument('--seconds-ago', type=float, metavar='SECONDS',
+                        help='moment before the end of the recording')
     ask.add_argument('--parameters', type=Path, nargs='+', default=[], metavar='YAML',
                      help='parameter files of the nodes, such as config/epvlm.yaml')
     ask.add_argument('-p', '--parameter', action='append', default=[], metavar='NAME:=VALUE',
@@ -73,14 +80,16 @@ def ask_command(options: argparse.Namespace) -> None:
     engine = VlmEngine.from_config(configs[VlmConfig])
     engine.warm_up()
     activity = guided.activity if guided.completeness > 0.0 else None
-    result = engine.answer(rgb, options.question, activity)
+    result = engine.answer(rgb, options.question, activity, choices=options.choices)
     if options.overlay:
         _write_overlay(options.overlay, engine, rgb, guided, options.question, result)
-    report = _report(options.question, guided, result)
+    report = _report(options, guided, result)
     if options.json:
         print(json.dumps(report))
         return
     print(result.text)
+    for choice, probability in zip(options.choices, result.probabilities):
+        print(f'{probability:.3f} {choice}', file=sys.stderr)
     print(f'{report["tokens_kept"]} of {report["tokens"]} visual tokens, '
           f'{report["flops_saved"]:.0%} of the FLOPs saved, {report["num_events"]} events, '
           f'first token after {report["ttft_ms"]:.0f} ms'
@@ -97,9 +106,17 @@ def _find_frame(options: argparse.Namespace, configs: dict[type, Any]) -> tuple[
         check_picture_path(options.overlay)
     if not options.question.strip():
         raise ValueError('the question is empty: give --question some words')
+    check_choices(options.choices)
     with BagReader(options.bag) as bag:
+        at_s = options.at
+        if options.seconds_ago is not None:
+            length_s = ((bag.end_ns or 0) - (bag.start_ns or 0)) / SECOND
+            if not 0.0 <= options.seconds_ago <= length_s:
+                raise ValueError(f'{options.seconds_ago:g} s before its end is outside the '
+                                 f'recording: give 0 to {length_s:.3f}')
+            at_s = length_s - options.seconds_ago
         guided = find_guided_frame(
-            bag, configs[EventSyncConfig], options.at, options.event_topic, options.image_topic,
+            bag, configs[EventSyncConfig], at_s, options.event_topic, options.image_topic,
             configs[FilterConfig])
         rgb = bag.image(guided.frame.payload).rgb
         problem = '' if guided.completeness else (
@@ -118,11 +135,15 @@ def _check_model(model: str) -> None:
         raise ValueError(f'model folder {folder} has no config.json: give the folder of a Qwen-VL')
 
 
-def _report(question: str, guided: Any, result: Any) -> dict[str, Any]:
+def _report(options: argparse.Namespace, guided: Any, result: Any) -> dict[str, Any]:
     return {
-        'question': question,
+        'question': options.question,
         'answer': result.text,
         'status': 'OK',
+        'mean_log_probability': result.mean_log_probability,
+        'first_token_margin': result.first_token_margin,
+        'choices': options.choices,
+        'probabilities': list(result.probabilities),
         'frame_stamp_ns': guided.frame.stamp_ns,
         'window_start_ns': guided.activity.window_start_ns,
         'window_end_ns': guided.activity.window_end_ns,
