@@ -1,9 +1,8 @@
-"""Start event_sync_node and vlm_node on the topics of a robot, and the page if it is wanted."""
+"""Start event_sync_node and vlm_node for one or several cameras, drivers and page if wanted."""
 
 import os
 
-from epvlm_ros.ros.launch_arguments import (
-    check_arguments, describe_arguments, describe_exit, TOPICS)
+from epvlm_ros.ros.launch_arguments import check_arguments, describe_arguments, describe_exit
 from epvlm_ros.ui.access import Access, TOKEN_VARIABLE
 from launch import LaunchDescription
 from launch.actions import (
@@ -36,20 +35,19 @@ def start_nodes(context):
         Access(values['ui_address'], os.environ.get(TOKEN_VARIABLE, ''))  # or why not
         page = [ExecuteProcess(
             cmd=[ExecutableInPackage('epvlm', 'epvlm_ros'), *options.ui_command], output='screen')]
-    return [*(make_node(name, options, values) for name in options.parameters), *page]
+    return [*(make_node(node, options) for node in options.nodes), *page]
 
 
-def make_node(name, options, values):
+def make_node(node, options):
     """Return one node that tells when it ends."""
     def on_exit(event, context):
         if context.is_shutdown:
             return []
-        text = describe_exit(name, event.returncode, options)
+        text = describe_exit(node.full_name, event.returncode, options)
         return [Shutdown(reason=text)] if options.shutdown_on_exit else [LogInfo(msg=text)]
 
     return Node(
-        package='epvlm_ros', executable=name, name=name, namespace=options.namespace,
-        output='screen', emulate_tty=True, respawn=options.respawn, on_exit=on_exit,
-        ros_arguments=options.ros_arguments,
-        remappings=[(topic, values[f'{topic}_topic']) for topic in TOPICS[name]],
-        parameters=[options.config_file, options.parameters[name]])
+        package=node.package, executable=node.executable, name=node.name,
+        namespace=node.namespace, output='screen', emulate_tty=True, respawn=options.respawn,
+        on_exit=on_exit, ros_arguments=options.ros_arguments, remappings=node.remappings,
+        parameters=[options.config_file, *([node.parameters] if node.parameters else [])])

@@ -36,7 +36,9 @@ def execute(name, **arguments):
 @pytest.mark.parametrize('arguments, executables', [
     ({}, ['event_sync_node', 'vlm_node']),
     ({'vlm_node': 'false', 'namespace': 'rear', 'use_sim_time': 'True'}, ['event_sync_node']),
-    ({'event_sync_node': 'false', 'respawn': '1', 'keep_ratio': '1'}, ['vlm_node'])])
+    ({'event_sync_node': 'false', 'respawn': '1', 'keep_ratio': '1'}, ['vlm_node']),
+    ({'cameras': 'front,rear', 'event_driver': 'libcaer_driver', 'image_driver': 'usb_cam'},
+     ['driver_node', 'usb_cam_node_exe', 'event_sync_node'] * 2 + ['vlm_node'])])
 def test_nodes_that_are_switched_on_start(arguments, executables):
     nodes = execute('epvlm.launch.py', **arguments)
     assert [node.node_executable for node in nodes] == executables
