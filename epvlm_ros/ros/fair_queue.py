@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque, OrderedDict
+from collections.abc import Iterator
+from itertools import chain
 from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
@@ -20,6 +22,9 @@ class FairQueue(Generic[Item]):
 
     def __len__(self) -> int:
         return sum(len(lane) for lane in self._lanes.values())
+
+    def __iter__(self) -> Iterator[Item]:
+        return chain.from_iterable(self._lanes.values())
 
     def length_of(self, lane: str) -> int:
         """Return how many items wait in a lane."""

@@ -32,7 +32,7 @@ class Worker(Generic[Item]):
         self._queue: FairQueue[Item] = FairQueue()
         self._behind: FairQueue[Item] = FairQueue()
         self._at_work: Item | None = None
-        self._idle_tasks: OrderedDict[str, Callable[[ShouldStop], None]] = OrderedDict()
+        self._idle_tasks: OrderedDict[str, Callable[[], None]] = OrderedDict()
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name='epvlm_worker', daemon=True)
@@ -69,10 +69,21 @@ class Worker(Generic[Item]):
         with self._changed:
             return self._queue.remove(item) or self._behind.remove(item)
 
-    def when_idle(self, task: Callable[[ShouldStop], None], lane: str = '') -> None:
-        """Run a task once no item waits, in place of the last one of its lane; none may raise."""
+    def when_idle(
+        self, task: Callable[[ShouldStop], None], lane: str = '', *,
+        gives_way_to: Callable[[Item], bool] = lambda item: False,
+    ) -> None:
+        """
+        Run a task once no item waits, in place of the last one of its lane; none may raise.
+
+        It is told to stop when an item waits that it ``gives_way_to``.
+        """
+        def should_stop() -> bool:
+            with self._changed:
+                return self._stopping.is_set() or any(map(gives_way_to, self._queue))
+
         with self._changed:
-            self._idle_tasks[lane] = task
+            self._idle_tasks[lane] = lambda: task(should_stop)
             self._changed.notify()
 
     def stop(self) -> bool:
@@ -110,4 +121,4 @@ class Worker(Generic[Item]):
             elif should_stop():
                 return
             elif task is not None:
-                task(should_stop)
+                task()

@@ -98,3 +98,33 @@ def test_lanes_take_turns_with_items_and_when_idle():
     assert ended.wait(20.0)
     assert done == ['front 0', 'front 1', 'rear 1', 'front 2', 'front idle', 'rear idle']
     assert at_work.stop()
+
+
+def test_a_task_gives_way_to_what_it_says():
+    begun, told, seen, done = threading.Event(), threading.Event(), [], []
+
+    def task(should_stop):
+        begun.set()
+        while not told.is_set():
+            seen.append(should_stop())
+            if seen[-1]:
+                told.set()
+
+    at_work = worker.Worker(lambda item, should_stop: done.append(item), done.append, max_queued=2)
+    at_work.when_idle(task, gives_way_to=lambda item: item == 'newer')
+    assert begun.wait(20.0)
+    assert at_work.submit('newer', 'front')
+    assert told.wait(20.0)
+    assert at_work.stop() and done == ['newer']
+    begun.clear()
+    told.clear()
+    other = worker.Worker(lambda item, should_stop: done.append(item), done.append, max_queued=2)
+    other.when_idle(task, gives_way_to=lambda item: item == 'newer')
+    assert begun.wait(20.0)
+    num_seen = len(seen)
+    assert other.submit('same', 'front')
+    while len(seen) < num_seen + 10:
+        pass
+    assert seen[num_seen + 5:num_seen + 10] == [False] * 5 and other.num_queued == 1
+    told.set()
+    assert other.stop()

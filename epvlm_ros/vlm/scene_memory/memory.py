@@ -168,7 +168,7 @@ class SceneMemory:
             self._states = self._forward.begin(
                 self._make_prompt(grid.num_tokens), grid.rows, grid.cols)
         priority = rank() if rank is not None and not self._plan.is_known.all() else None
-        tokens = self._plan.choose(self._budget(options, is_new), now_ns, priority)
+        tokens = self._plan.choose(self._budget(options), now_ns, priority)
         if tokens.size:
             self._refresh(scale_exposure(image_rgb, gain), tokens, guard)
             self._evidence.note_computed(tokens, aligned)
@@ -197,9 +197,9 @@ class SceneMemory:
             self._grid.num_tokens, options.change_threshold, options.max_age_ns)
         self._evidence.begin(samples)
 
-    def _budget(self, options: SceneOptions, is_new: bool) -> int:
+    def _budget(self, options: SceneOptions) -> int:
         num_tokens = len(self._plan.is_known)
-        if is_new and options.fills_at_once:
+        if options.fills_at_once and not self._plan.is_known.any():
             return num_tokens
         return max(1, round(options.budget * num_tokens))
 

@@ -300,3 +300,13 @@ def test_a_frame_is_not_left_out_while_tokens_wait(memory):
     assert not memory.has_seen(score(), 66 * MS, gradual)  # half has not seen the rest
     memory.update(picture(), GRID, 66 * MS, gradual, score())
     assert memory.has_seen(score(), 99 * MS, gradual)
+
+
+def test_a_fill_that_was_broken_off_is_still_at_once(memory):
+    with pytest.raises(KeyboardInterrupt):
+        memory.update(
+            picture(), GRID, 0, AT_ONCE, score(),
+            guard=lambda: MODEL.checked(raise_at_second_call()))
+    update = memory.update(picture(), GRID, 33 * MS, AT_ONCE, score())
+    assert len(update.refreshed) == GRID.num_tokens
+    assert (logits(memory) - dense_logits(picture())).abs().max() <= 1e-4
