@@ -102,7 +102,8 @@ def replay(
     sim_time = ['--ros-args', '-p', 'use_sim_time:=true']
     with ExitStack() as stack:
         stack.enter_context(NodeProcess(
-            'event_sync_node', [*sim_time, '-r', f'events:={EVENTS}', '-r', f'image:={IMAGES}'],
+            'event_sync_node', [*sim_time, '-p', 'max_wait:=0.3', '-r', f'events:={EVENTS}',
+                                '-r', f'image:={IMAGES}'],
             folder / 'event_sync_node.log', environment))
         stack.enter_context(NodeProcess(
             'vlm_node', [*sim_time, '-p', 'num_threads:=1', '-p', 'max_frame_age:=5.0'],
