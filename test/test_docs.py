@@ -119,7 +119,8 @@ def test_documents_name_targets_and_scripts_that_exist():
 
 def test_documents_give_epvlm_options_that_it_has(capsys):
     found = commands_of('(?:^|/| )epvlm ([a-z-]+) ([^#]*)')
-    assert {name for name, _ in found} == {'ask', 'bag-info', 'calibrate', 'convert', 'eval'}
+    assert {name for name, _ in found} == {
+        'ask', 'bag-info', 'calibrate', 'convert', 'eval', 'ui'}
     for name, arguments in found:
         with pytest.raises(SystemExit) as ended:
             main([name, '--help'])

@@ -9,14 +9,12 @@ from typing import Callable
 
 from epvlm_interfaces.msg import Answer
 from epvlm_ros.clean_text import clean_text
+from epvlm_ros.ros.answer_status import STATUS_NAMES
 from epvlm_ros.ros.buffered_frame import BufferedFrame
 from epvlm_ros.ros.conversions import to_duration, to_seconds
 from epvlm_ros.ros.index_ranges import pack_indices
 from epvlm_ros.vlm.engine import EngineAnswer
 from epvlm_ros.vlm.engine.answer import AT_DEADLINE, AT_TOKEN_LIMIT
-
-STATUS_NAMES = {getattr(Answer, name): name for name in (
-    'OK', 'NO_FRAME', 'STALE_FRAME', 'BUSY', 'INVALID', 'ERROR', 'DEADLINE', 'CANCELLED')}
 
 MAX_ID_LENGTH = 128
 MAX_REASON_LENGTH = 500

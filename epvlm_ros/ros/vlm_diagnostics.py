@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Sequence
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from epvlm_interfaces.msg import Answer
+from epvlm_ros.ros.answer_status import STATUS_NAMES
 from epvlm_ros.ros.diagnostics import make_status
 from epvlm_ros.ros.frame_faults import SILENT_AFTER_S
-from epvlm_ros.ros.query import STATUS_NAMES
 from epvlm_ros.ros.watch_services import WatchStatus
 from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.engine import SceneStatus
@@ -70,19 +70,21 @@ class VlmDiagnostics:
     def make(
         self, stamp: Time, period_s: float, state: str, model: str, num_queued: int,
         cameras: Sequence[CameraStatus] = (), num_encoded: int = 0,
-        watches: WatchStatus = WatchStatus(),
+        watches: WatchStatus = WatchStatus(), memory_taken: int | None = None,
     ) -> DiagnosticArray:
         """
         Return what happened since the last call, in a few parts.
 
-        ``num_encoded`` frames of all cameras were encoded.
+        ``num_encoded`` frames of all cameras were encoded; ``memory_taken`` are bytes of the
+        model, None without one.
         """
         with self._lock:
             news, self._news = self._news, []
             totals = dict(self._totals)
         status = [
             make_status(self._name, 'model', [] if state == 'active' else [f'the node is {state}'],
-                        {'state': state, 'model': model, 'num_encoded': num_encoded}),
+                        {'state': state, 'model': model, 'num_encoded': num_encoded,
+                         'memory_mb': None if memory_taken is None else memory_taken / 1e6}),
             self._queries(totals, news, num_queued),
             *(self._frames(period_s, camera) for camera in cameras),
             make_status(self._name, 'watches', list(watches.faults), {

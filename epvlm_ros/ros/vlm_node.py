@@ -252,4 +252,4 @@ class VlmNode(AutostartNode):
         self._diagnostics.publish(self._report.make(
             now.to_msg(), REPORT_PERIOD_S, state, engine.description if engine else 'none',
             worker.num_queued if worker else 0, cameras, engine.num_encoded if engine else 0,
-            self._watches.status))
+            self._watches.status, engine.memory_taken if engine else None))

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from epvlm_interfaces.msg import Answer
-from epvlm_ros.ros.query import STATUS_NAMES
+from epvlm_ros.ros.answer_status import STATUS_NAMES
 from epvlm_ros.time_units import SECOND, stamp_to_ns
 
 _PLAIN = (

@@ -36,7 +36,7 @@ def make_gauges(sync: Parts, vlm: Parts, answer: dict[str, Any] | None) -> list[
         The latest answer that was computed, see `epvlm_ros.ui.answers.to_json`.
 
     """
-    gauges = [*_of_sync(sync), *_of_vlm(vlm), *_of_scene(vlm.get('scene', {}))]
+    gauges = [*_of_sync(sync), *_of_vlm(vlm)]
     if answer is not None:
         gauges += _of_answer(answer)
     return [asdict(gauge) for gauge in gauges]
@@ -65,30 +65,35 @@ def _of_sync(parts: Parts) -> list[Gauge]:
 
 
 def _of_vlm(parts: Parts) -> list[Gauge]:
-    gauges = []
-    age = _number(parts.get('frames', {}), 'age_s')
+    if not parts:
+        return []
     queued = _number(parts.get('queries', {}), 'num_queued')
     memory = _number(parts.get('model', {}), 'memory_mb')
-    if parts:
-        gauges += [Gauge('Frame age', age, _with_unit(age, 1e3, 'ms')),
-                   Gauge('Questions waiting', queued, _with_unit(queued, 1.0, ''))]
+    gauges = [Gauge('Questions waiting', queued, _with_unit(queued, 1.0, ''))]
     if memory is not None:
-        gauges.append(Gauge('Model memory', memory, _memory(memory), 'weights and caches'))
+        gauges.append(Gauge(
+            'Model memory', memory, _memory(memory), 'of the process, or of tensors on a GPU'))
+    for part, values in parts.items():  # 'frames', or 'frames of front' where there are several
+        name, _, camera = part.partition(' of ')
+        of_camera = f', {camera}' if camera else ''
+        if name == 'frames':
+            age = _number(values, 'age_s')
+            gauges.append(Gauge(f'Frame age{of_camera}', age, _with_unit(age, 1e3, 'ms')))
+        elif name == 'scene':
+            gauges += _of_scene(values, of_camera)
     return gauges
 
 
-def _of_scene(scene: dict[str, str]) -> list[Gauge]:
-    if not scene:
-        return []
+def _of_scene(scene: dict[str, str], of_camera: str) -> list[Gauge]:
     age, memory = _number(scene, 'oldest_age_s'), _number(scene, 'memory_mb')
     refreshed = _number(scene, 'tokens_refreshed_per_s')
     return [
-        Gauge('Age of the scene', age, _with_unit(age, 1.0, 's'),
+        Gauge(f'Age of the scene{of_camera}', age, _with_unit(age, 1.0, 's'),
               f'{scene.get("num_known", "?")} of {scene.get("num_tokens", "?")} tokens known, '
               f'{scene.get("num_stale", "?")} stale'),
-        Gauge('Scene updates', refreshed, _with_unit(refreshed, 1.0, 'tokens/s'),
-              f'{_with_unit(_number(scene, "gflops_per_s"), 1.0, "GFLOP/s")}'),
-        Gauge('Scene memory', memory, _memory(memory)),
+        Gauge(f'Scene updates{of_camera}', refreshed, _with_unit(refreshed, 1.0, 'tokens/s'),
+              _with_unit(_number(scene, 'gflops_per_s'), 1.0, 'GFLOP/s')),
+        Gauge(f'Scene memory{of_camera}', memory, _memory(memory)),
     ]
 
 

@@ -39,6 +39,12 @@ class Presence:
         """Return the values that a node reports, by part; empty if it is silent."""
         return self._parts[name] if self._is_heard(name) else {}
 
+    @property
+    def cameras(self) -> list[str]:
+        """Return the names of the cameras of ``vlm_node``, empty where it has one."""
+        return [part.removeprefix('frames of ') for part in self.parts('vlm_node')
+                if part.startswith('frames of ')]
+
     def states(self, there: set[str]) -> list[dict[str, Any]]:
         """
         Return each node's state and faults as objects of JSON.

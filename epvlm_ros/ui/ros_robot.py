@@ -207,7 +207,8 @@ class RosRobot:
         nodes = self._presence.states(there)
         gauges = make_gauges(
             self._presence.parts(NODES[0]), self._presence.parts(NODES[1]), self._answer)
-        self._tell(self._listener.on_latest, 'nodes', {'nodes': nodes})
+        self._tell(self._listener.on_latest, 'nodes', {
+            'nodes': nodes, 'cameras': self._presence.cameras})
         self._tell(self._listener.on_latest, 'gauges', {'gauges': gauges})
         states = [node['state'] for node in nodes]
         if states != self._states:

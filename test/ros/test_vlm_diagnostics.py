@@ -9,7 +9,7 @@ from epvlm_ros.vlm.engine import SceneStatus
 
 def make(report, state='active', silent_s=0.1, num_frames=0, cameras=()):
     cameras = cameras or [CameraStatus('', num_frames, 0.25, silent_s, 1.5)]
-    message = report.make(Time(sec=5), 2.0, state, 'a model', 3, cameras)
+    message = report.make(Time(sec=5), 2.0, state, 'a model', 3, cameras, memory_taken=2_500_000)
     assert message.header.stamp.sec == 5
     return {status.name: (status.level, status.message, {
         item.key: item.value for item in status.values}) for status in message.status}
@@ -30,7 +30,7 @@ def test_outcomes_are_counted_and_faults_are_those_of_the_period():
     assert values == {
         'num_frames': '4', 'frames_per_s': '2', 'age_s': '0.25', 'history_s': '1.5'}
     assert parts['robot/vlm_node: model'][2] == {
-        'state': 'active', 'model': 'a model', 'num_encoded': '0'}
+        'state': 'active', 'model': 'a model', 'num_encoded': '0', 'memory_mb': '2.5'}
 
     report.add_answer(Answer(status=Answer.BUSY))
     level, message, values = make(report)['robot/vlm_node: queries']

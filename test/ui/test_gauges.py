@@ -33,7 +33,7 @@ def test_everything_that_is_known_is_shown():
         'Clock drift': ('-31.1 ppm', 'sync error 0.25 ms'),
         'Frame age': ('71.8 ms', ''),
         'Questions waiting': ('2', ''),
-        'Model memory': ('4.40 GB', 'weights and caches'),
+        'Model memory': ('4.40 GB', 'of the process, or of tensors on a GPU'),
         'Age of the scene': ('12.3 s', '190 of 192 tokens known, 2 stale'),
         'Scene updates': ('16 tokens/s', '0.50 GFLOP/s'),
         'Scene memory': ('270.2 MB', ''),
@@ -55,3 +55,11 @@ def test_values_for_the_curves_are_numbers_or_unknown():
     values = {gauge['name']: gauge['value'] for gauge in make_gauges(SYNC, VLM, ANSWER)}
     assert values['Events'] == 1234500.0 and values['Drops'] == 12.0
     assert make_gauges({'clock': {'drift_ppm': 'unknown'}}, {}, None)[-1]['value'] is None
+
+
+def test_several_cameras_have_gauges_of_their_own():
+    vlm = {'frames of front': {'age_s': '0.1'}, 'frames of rear': {'age_s': '0.2'},
+           'scene of rear': VLM['scene']}
+    assert texts({}, vlm, None).keys() == {
+        'Questions waiting', 'Frame age, front', 'Frame age, rear', 'Age of the scene, rear',
+        'Scene updates, rear', 'Scene memory, rear'}

@@ -54,12 +54,19 @@ class Page:
     async def click(self, selector):
         await self.run(f"document.querySelector('{selector}').click()")
 
+    async def give_token(self, token):
+        await self.run("document.querySelector('[name=token]').focus()")
+        await self.browser.type(token)
+        await self.browser.press(*ENTER)
+
     async def answer(self, question, status=''):
         """Wait for the end of an answer and return all that the page says of it."""
-        script = (f"(() => {{const region = document.getElementById('answer');"
-                  f" return region.getAttribute('aria-busy') === 'false'"
-                  f" && region.querySelector('.asked').textContent === {question!r}"
-                  f" && region.innerText.includes({status!r}) && region.innerText}})()")
+        script = f"""(() => {{
+            const region = document.getElementById('answer');
+            return region.getAttribute('aria-busy') === 'false'
+                && region.querySelector('.asked').textContent === {question!r}
+                && region.innerText.includes({status!r}) && region.innerText;
+        }})()"""
         return await self.wait_for(script, 40)
 
 
@@ -115,7 +122,7 @@ def test_the_page(tmp_path):
 
 
 async def check_pictures_and_answers(page):
-    """Frames and overlays move, an answer is seen while it is written, and nothing is HTML."""
+    """See frames and overlays move, and an answer while it is written; nothing is HTML."""
     await page.run(FOLLOW)
     view = "(!document.getElementById('view').hidden && document.getElementById('view').src)"
     first = await page.wait_for(view)
@@ -140,7 +147,7 @@ async def check_pictures_and_answers(page):
 
 
 async def check_cancel(page):
-    """A long answer is ended by Escape."""
+    """End a long answer by Escape."""
     await page.click('#ask summary')
     await page.fill('#ask [name=max_new_tokens]', 4000)
     await page.run('window.lengths.length = 0')
@@ -160,17 +167,19 @@ async def keep_showing(asker):
 
 
 async def check_watches(page):
-    """A watch is added, asks, and is removed; one at fault is refused."""
+    """Add a watch, see it ask, and end it; one at fault is refused."""
     await page.click('#watch-details summary')
-    await page.run("document.querySelector('#watch [name=condition]').value = 'interval';"
-                   "document.querySelector('#watch [name=condition]').dispatchEvent("
-                   "new Event('change'))")
+    await page.run("""
+        const condition = document.querySelector('#watch [name=condition]');
+        condition.value = 'interval';
+        condition.dispatchEvent(new Event('change'))""")
     await page.fill('#watch [name=question]', 'who is there?')
     await page.fill('#watch [name=interval]', 1)
     await page.fill('#watch [name=min_gap]', 0.1)
     await page.click('#watch button[type=submit]')
     await page.wait_for("document.getElementById('watches').innerText.includes('every 1.0 s')")
-    await page.wait_for("/watch .*who is there/.test(document.getElementById('history').innerText)")
+    await page.wait_for(
+        "/watch .*who is there/.test(document.getElementById('history').innerText)")
     await page.wait_for("/asked [1-9]/.test(document.getElementById('watches').innerText)")
     await page.click('#watches button')
     await page.wait_for("document.getElementById('watches').innerText === ''")
@@ -181,7 +190,7 @@ async def check_watches(page):
 
 
 async def check_parameters(page, asker):
-    """A parameter is changed, and a wrong value refused in the words of the node."""
+    """Change a parameter, and have a wrong value refused in the words of the node."""
     field = '#parameter-\\\\/vlm_node-keep_ratio'
     said = f"document.querySelector('{field} ~ output').textContent"
     await page.wait_for(f"document.querySelector('{field}')?.value === '0.5'")
@@ -198,7 +207,7 @@ async def check_parameters(page, asker):
 
 
 async def check_lost_connection(page, start_again):
-    """A server that ends is told; one that comes back with a token asks for it."""
+    """See that the server has ended; when it comes back with a token, it asks for it."""
     await page.wait_for("document.getElementById('connection').textContent === 'connection lost'")
     assert 'What is shown is old' in await page.run(
         "document.getElementById('alerts').innerText")
@@ -206,10 +215,8 @@ async def check_lost_connection(page, start_again):
     assert 'no connection' in await page.answer('is anybody there?')
     start_again()
     await page.wait_for("!!document.querySelector('[name=token]')", 40)
-    await page.browser.type('not the right token')
-    await page.browser.press(*ENTER)
+    await page.give_token('not the right token')
     await page.wait_for("document.body?.innerText.includes('That is not the token')")
-    await page.browser.type(TOKEN)
-    await page.browser.press(*ENTER)
+    await page.give_token(TOKEN)
     await page.wait_for("document.getElementById('connection')?.textContent === 'connected'")
     await page.wait_for("document.getElementById('alerts').innerText.includes('event_sync_node')")

@@ -3,7 +3,7 @@
 import { History } from './answers.js';
 import { Ask } from './ask.js';
 import { Connection } from './connection.js';
-import { find } from './dom.js';
+import { find, make } from './dom.js';
 import { Gauges } from './gauges.js';
 import { Parameters } from './parameters.js';
 import { Picture } from './picture.js';
@@ -16,6 +16,13 @@ const gauges = new Gauges();
 const picture = new Picture(
   (on) => connection.isOpen && connection.request('live', { on }).reply.catch(() => {}),
   (region) => watches.draw(region));
+
+/** Let the forms choose between several cameras. */
+function showCameras(cameras) {
+  for (const field of document.querySelectorAll('.camera')) field.hidden = !cameras.length;
+  if (cameras.join() === [...find('cameras').options].map(({ value }) => value).join()) return;
+  find('cameras').replaceChildren(...cameras.map((value) => make('option', { value })));
+}
 
 const connection = new Connection({
   state: (state) => {
@@ -33,7 +40,10 @@ const connection = new Connection({
     picture.answered(answer);
   },
   text: (message) => ask.text(message),
-  nodes: ({ nodes }) => status.nodes(nodes),
+  nodes: ({ nodes, cameras }) => {
+    status.nodes(nodes);
+    showCameras(cameras);
+  },
   gauges: (message) => gauges.show(message.gauges),
   frame: ({ width, height }) => picture.size(width, height),
   watches: (message) => watches.show(message),

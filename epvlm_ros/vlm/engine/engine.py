@@ -13,7 +13,7 @@ from epvlm_ros.vlm.engine.answer import EngineAnswer
 from epvlm_ros.vlm.engine.answer_maker import AnswerMaker
 from epvlm_ros.vlm.engine.camera_views import CameraViews
 from epvlm_ros.vlm.engine.living_scene import SceneStatus
-from epvlm_ros.vlm.engine.memory_guard import within_memory
+from epvlm_ros.vlm.engine.memory_guard import memory_taken, within_memory
 from epvlm_ros.vlm.engine.moment import Moment
 from epvlm_ros.vlm.model_error import ModelError
 from epvlm_ros.vlm.patch_grid import PatchGrid
@@ -124,6 +124,11 @@ class VlmEngine:
     def description(self) -> str:
         """One line for a log: model, size, device and number type."""
         return f'{self._config.model or "embedded model"}: {self._model.description}'
+
+    @property
+    def memory_taken(self) -> int:
+        """Return bytes: on a GPU those of all tensors, else those of the process."""
+        return memory_taken(self._model.device_name)
 
     @property
     def num_encoded(self) -> int:

@@ -1,9 +1,11 @@
-"""What happens when memory does not suffice."""
+"""How much memory is taken, and what happens when it does not suffice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 import gc
+import os
+from pathlib import Path
 from typing import TypeVar
 
 from epvlm_ros.vlm.model_error import ModelError
@@ -17,6 +19,13 @@ SHORTAGES = (
 
 class OutOfMemory(ModelError):
     """There is not enough memory for a question; the text names the remedy."""
+
+
+def memory_taken(device_name: str) -> int:
+    """Return bytes: on a GPU those of all tensors, else those of the process that are resident."""
+    if torch.device(device_name).type == 'cuda':
+        return torch.cuda.memory_allocated(device_name)
+    return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
 def within_memory(

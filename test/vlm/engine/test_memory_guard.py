@@ -6,7 +6,7 @@ import sys
 
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import OutOfMemory, VlmEngine
-from epvlm_ros.vlm.engine.memory_guard import within_memory
+from epvlm_ros.vlm.engine.memory_guard import memory_taken, within_memory
 import numpy as np
 import pytest
 from qwen_checkpoints import make_model, needs_gpu, save_original_checkpoint
@@ -103,3 +103,10 @@ def test_a_gpu_with_little_memory_lives_on(folder: Path) -> None:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert after.text == before.text and after.flops_reused == 0
+
+
+def test_memory_that_is_taken_is_counted():
+    before = memory_taken('cpu')
+    taken = np.ones(8_000_000)  # 64 MB, written to
+    assert 60e6 < memory_taken('cpu') - before < 80e6
+    assert taken.sum() == 8_000_000
