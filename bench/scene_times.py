@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 from epvlm_ros.activity_grid import grid_shape
@@ -19,6 +20,7 @@ from vlm_times import Clock
 
 SHARES = (0.02, 0.05, 0.1, 0.25)  # of the tokens, changed in an update
 _CELL_SIZE_PX, _TOKEN_PX = 4, 28
+_NUM_CHANGES = 100  # frames of which change scores are made
 _NUM_KERNELS = 25  # that are named
 
 
@@ -131,15 +133,18 @@ def _make_selection(
     options = SceneOptions(budget=share, fills_at_once=True)
     scores = np.zeros(grid_shape(height, width, _CELL_SIZE_PX), np.uint16)
     now_ns, side = 0, _TOKEN_PX // _CELL_SIZE_PX
-
-    def select() -> None:
-        nonlocal now_ns
+    changes = []
+    for _ in range(_NUM_CHANGES):
         for token in _draw(grid.num_tokens, round(share * grid.num_tokens), random):
             row, col = divmod(int(token), cols)
             scores[row * side:(row + 1) * side, col * side:(col + 1) * side] += 2
+        changes.append(ChangeScore(scores.copy(), _CELL_SIZE_PX, height, width, 1))
+    in_turn = cycle(changes)  # what comes round again has changed everywhere
+
+    def select() -> None:
+        nonlocal now_ns
         now_ns += 40_000_000
-        memory.update(picture, grid, now_ns, options, ChangeScore(
-            scores.copy(), _CELL_SIZE_PX, height, width, 1))
+        memory.update(picture, grid, now_ns, options, next(in_turn))
 
     select()
     return select

@@ -8,6 +8,7 @@ it was computed from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 from epvlm_ros.compiled import compiled
@@ -25,7 +26,7 @@ MAX_CHANGE_OF_EXPOSURE = 2.5  # beyond it, what was clipped or dark is too much
 
 def sample_tokens(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
     """
-    Reduce an image to a few samples a token.
+    Reduce an image to a few samples a token: means of whole pixels.
 
     Parameters
     ----------
@@ -41,15 +42,24 @@ def sample_tokens(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
 
     """
     grid.check_image(image_rgb)
-    side = SAMPLES_PER_SIDE
-    height, width = grid.rows * side, grid.cols * side
-    while min(image_rgb.shape[0] // height, image_rgb.shape[1] // width) >= 2:
-        # by halves is several times faster than at once
-        halved = (image_rgb.shape[1] // 2, image_rgb.shape[0] // 2)
-        image_rgb = cv2.resize(image_rgb, halved, interpolation=cv2.INTER_AREA)
-    small = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
-    by_token = small.reshape(grid.rows, side, grid.cols, side, 3).transpose(0, 2, 1, 3, 4)
-    return by_token.reshape(grid.num_tokens, side * side, 3).astype(np.float32)
+    pixels = np.ascontiguousarray(image_rgb).view()
+    pixels.setflags(write=False)  # numba compiles anew for arrays that can be written
+    row_bounds = _find_bounds(grid.image_height, grid.rows)
+    # the smallest type that holds the sum of the rows of a sample is the fastest
+    is_low = 255 * int(np.diff(row_bounds).max()) < 1 << 16
+    sums = np.empty(3 * grid.image_width, np.uint16 if is_low else np.uint32)
+    return _sample(pixels, row_bounds, _find_bounds(grid.image_width, grid.cols), sums)
+
+
+@lru_cache(maxsize=64)
+def _find_bounds(length_px: int, num_tokens: int) -> np.ndarray:
+    """Return first and end pixel of each sample along one side, int64, (samples, 2)."""
+    edges = np.arange(SAMPLES_PER_SIDE * num_tokens + 1) * (
+        length_px / (SAMPLES_PER_SIDE * num_tokens))
+    first = np.minimum(np.rint(edges[:-1]), length_px - 1)
+    bounds = np.stack([first, np.maximum(np.rint(edges[1:]), first + 1)], axis=1).astype(np.int64)
+    bounds.setflags(write=False)
+    return bounds
 
 
 def find_gain(samples: np.ndarray, reference: np.ndarray, is_unchanged: np.ndarray) -> float:
@@ -73,11 +83,11 @@ def find_gain(samples: np.ndarray, reference: np.ndarray, is_unchanged: np.ndarr
         any.
 
     """
-    new, old = _mean_colours(samples)[is_unchanged], _mean_colours(reference)[is_unchanged]
-    usable = (old > _DARK) & (new > _DARK) & (old < _CLIPPED) & (new < _CLIPPED)
-    if not usable.any():
+    ratios = _compare_colours(samples, reference, is_unchanged)
+    if not ratios.size:
         return 1.0
-    return float(np.median(new[usable] / old[usable]))
+    middle = len(ratios) // 2
+    return float(np.partition(ratios, middle)[middle])
 
 
 def scale_exposure(image_rgb: np.ndarray, gain: float) -> np.ndarray:
@@ -123,19 +133,63 @@ def find_differences(samples: np.ndarray, reference: np.ndarray) -> Differences:
     """
     num_tokens = len(samples)
     largest, mean = _compare(samples.reshape(num_tokens, -1), reference.reshape(num_tokens, -1))
-    noise = float(np.quantile(mean, _QUIET_SHARE)) * _MEAN_TO_DEVIATION
+    quiet = round(_QUIET_SHARE * (num_tokens - 1))
+    noise = float(np.partition(mean, quiet)[quiet]) * _MEAN_TO_DEVIATION
     return Differences(largest, min(noise, _LARGEST_NOISE))
 
 
 @compiled
-def _mean_colours(samples: np.ndarray) -> np.ndarray:
-    """Return the mean of the samples of each token, float32, (tokens, 3)."""
-    colours = np.zeros((samples.shape[0], samples.shape[2]), np.float32)
-    for token in range(samples.shape[0]):
-        for place in range(samples.shape[1]):
-            for channel in range(samples.shape[2]):
-                colours[token, channel] += samples[token, place, channel]
-    return colours / np.float32(samples.shape[1])
+def _sample(
+    image: np.ndarray, row_bounds: np.ndarray, col_bounds: np.ndarray, sums: np.ndarray,
+) -> np.ndarray:
+    """Return the means of the pixels within bounds, see ``sample_tokens``."""
+    side, num_values = SAMPLES_PER_SIDE, 3 * image.shape[1]
+    cols = len(col_bounds) // side
+    samples = np.empty((len(row_bounds) // side * cols, side * side, 3), np.float32)
+    from_left = np.zeros((image.shape[1] + 1, 3), np.uint32)  # sums of all pixels before each
+    for row in range(len(row_bounds)):
+        first, end = row_bounds[row]
+        sums[:] = 0
+        for line in range(first, end):
+            pixels = image[line].reshape(num_values)
+            for place in range(num_values):
+                sums[place] += pixels[place]
+        red = green = blue = np.uint32(0)
+        for col in range(image.shape[1]):
+            red += sums[3 * col]
+            green += sums[3 * col + 1]
+            blue += sums[3 * col + 2]
+            from_left[col + 1, 0], from_left[col + 1, 1], from_left[col + 1, 2] = red, green, blue
+        for col in range(len(col_bounds)):
+            left, right = col_bounds[col]
+            share = np.float32(1.0) / np.float32((end - first) * (right - left))
+            sample = samples[row // side * cols + col // side, row % side * side + col % side]
+            for channel in range(3):
+                total = from_left[right, channel] - from_left[left, channel]
+                sample[channel] = np.float32(total) * share
+    return samples
+
+
+@compiled
+def _compare_colours(
+    samples: np.ndarray, reference: np.ndarray, is_unchanged: np.ndarray,
+) -> np.ndarray:
+    """Return new by old mean of each colour of each token that tells the exposure, float32."""
+    num_samples = samples.shape[1]
+    dark, clipped = _DARK * num_samples, _CLIPPED * num_samples
+    ratios = np.empty(3 * len(samples), np.float32)
+    number = 0
+    for token in range(len(samples)):
+        if is_unchanged[token]:
+            for channel in range(3):
+                new = old = np.float32(0.0)
+                for place in range(num_samples):
+                    new += samples[token, place, channel]
+                    old += reference[token, place, channel]
+                if min(new, old) > dark and max(new, old) < clipped:
+                    ratios[number] = new / old
+                    number += 1
+    return ratios[:number]
 
 
 @compiled

@@ -10,8 +10,7 @@ from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.scene_memory.evidence import ChangeEvidence
 from epvlm_ros.vlm.scene_memory.image_check import (
-    find_differences, find_gain, MAX_CHANGE_OF_EXPOSURE, sample_tokens, SAMPLES_PER_SIDE,
-    scale_exposure)
+    find_differences, find_gain, MAX_CHANGE_OF_EXPOSURE, sample_tokens, scale_exposure)
 from epvlm_ros.vlm.scene_memory.refresh_plan import RefreshPlan
 from epvlm_ros.vlm.scene_memory.scene_update import SceneOptions, SceneUpdate
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix, SceneBackend, SceneStates, VisionInput
@@ -67,9 +66,9 @@ class SceneMemory:
         self, grid: PatchGrid, most_changed: int, should_stop: Callable[[], bool],
     ) -> None:
         """Get ready for scenes of one size, of which ``most_changed`` tokens change at once."""
-        blank = np.zeros((1, SAMPLES_PER_SIDE ** 2, 3), np.float32)
+        blank = sample_tokens(np.zeros((grid.image_height, grid.image_width, 3), np.uint8), grid)
         find_differences(blank, blank)  # compiled, or read from the cache
-        find_gain(blank, blank, np.ones(1, np.bool_))
+        find_gain(blank, blank, np.ones(len(blank), np.bool_))
         self._forward.warm_up(
             self._make_prompt(grid.num_tokens), grid.rows, grid.cols, most_changed, should_stop)
 

@@ -24,6 +24,22 @@ def test_samples_are_means_of_squares_of_a_token():
     assert np.array_equal(samples[5], np.tile(image[28, 28], (16, 1)))
 
 
+@pytest.mark.parametrize('height, width', [(90, 119), (700, 1300), (9, 40), (2400, 31)])
+def test_samples_are_means_of_the_pixels_between_rounded_bounds(height, width):
+    grid = PatchGrid(2, 3, 28, 56, 84, height, width)
+    image = np.random.default_rng(2).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    samples = sample_tokens(image, grid).reshape(2, 3, 4, 4, 3)
+    rows, cols = ([round(place * length / number) for place in range(number + 1)]
+                  for length, number in ((height, 8), (width, 12)))
+    for row in range(8):
+        for col in range(12):
+            first, left = min(rows[row], height - 1), min(cols[col], width - 1)
+            mean = image[first:max(rows[row + 1], first + 1),
+                         left:max(cols[col + 1], left + 1)].mean(axis=(0, 1))
+            found = samples[row // 4, col // 4, row % 4, col % 4]
+            assert found == pytest.approx(mean, abs=1e-3)
+
+
 @pytest.mark.parametrize('gain', [0.5, 0.8, 1.0, 1.25])
 def test_the_gain_of_an_exposure_is_found_beside_what_changed(gain):
     before = sample_tokens(picture(), GRID)
