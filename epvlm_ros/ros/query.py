@@ -149,6 +149,8 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
 def describe(query: Query, answer: Answer) -> str:
     """Return what came of a query, in a line for the log."""
     asked = f"{query.query_id}: '{clean_text(query.question, 80)}'"
+    if query.watch_id:
+        asked = f'watch {query.watch_id}, {asked}'
     if query.camera:
         asked += f' of {query.camera}'
     if query.is_past:
