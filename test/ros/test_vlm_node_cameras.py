@@ -5,7 +5,8 @@ import statistics
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
-from epvlm_interfaces.msg import Answer
+from epvlm_interfaces.msg import Answer, Query, StandingQuestion
+from epvlm_interfaces.srv import Watch
 import pytest
 from ros_graph import RosGraph, wait_until
 from vlm_asker import Asker, save_endless_model
@@ -128,3 +129,27 @@ def test_a_camera_that_is_asked_much_does_not_keep_the_other_waiting(askers, ask
     wait_for.add_done_callback(lambda _: done.append('rear'))
     wait_until(lambda: len(done) == 7, 60, 'all answers')
     assert done.index('rear') <= 1  # the goal was of the front camera: the rear one is next
+
+
+def test_a_watch_is_of_one_camera(askers, asker):
+    client = asker.node.create_client(Watch, 'watch')
+    assert client.wait_for_service(20)
+
+    def watch(camera):
+        future = client.call_async(Watch.Request(watch=StandingQuestion(
+            query=Query(question='what moves?', camera=camera), interval=0.01, max_rate=6000.0,
+            condition=StandingQuestion.INTERVAL)))
+        return wait_until(lambda: future.done() and future.result(), 20, 'the watch')
+
+    assert 'names no camera: give one of front, rear' in watch('').message
+    assert "camera is 'left'" in watch('left').message
+    made = watch('rear')
+    assert made.success, made.message
+    asker.answers.clear()
+    frame = askers['rear'].show(frame_id='rear')
+    answer = wait_until(lambda: asker.answers, 30, 'the answer of the watch')[0]
+    assert (answer.watch_id, answer.camera, answer.header) == (made.watch_id, 'rear', frame.header)
+    asker.answers.clear()
+    askers['front'].show(frame_id='front')
+    asker.ask('what moves?', camera='front')  # what the watch asks would come before
+    assert [answer.watch_id for answer in asker.answers if answer.watch_id] == []
