@@ -102,6 +102,7 @@ class WatchServices:
                 self._node.get_logger().info(
                     f'{len(self._watches)} standing questions of {path}')
             self._path = path
+        self._warn_of_useless()
         self._services = [
             self._node.create_service(kind, name, callback, qos_profile=query_calls())
             for kind, name, callback in (
@@ -135,6 +136,15 @@ class WatchServices:
                 self._open[watch] = self._ask(
                     to_query_message(watch.standing), self._make_reply(watch),
                     watch_id=watch.standing.watch_id)
+
+    def _warn_of_useless(self) -> None:
+        """Name what was set up before and cannot be answered by this model and these cameras."""
+        for watch in self._watches:
+            try:
+                self._check_query(to_query_message(watch.standing))
+            except ValueError as error:
+                self._node.get_logger().warning(
+                    f'watch {watch.standing.watch_id} cannot be answered: {error}')
 
     def _make_reply(self, watch: Watch) -> Callable[[Answer], None]:
         return lambda answer: watch.note_answered()

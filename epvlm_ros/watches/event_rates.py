@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.change_score import ChangeScore
@@ -11,7 +11,7 @@ from epvlm_ros.time_units import SECOND
 import numpy as np
 
 _PARTS = 4  # of the image along each side
-_SURROUNDINGS_PERCENTILE = 75  # of the parts, which a region has to stand out from
+_SURROUNDINGS_SHARE = 0.75  # of the parts, which a region has to stand out from
 _LEAST_OUTSIDE = 0.5  # of a part, for it to count as outside of a region
 _NOISE_SHARE = 0.1  # of a frame in the running mean of the noise
 
@@ -68,7 +68,8 @@ class EventRates:
 
         Of the whole image it is the mean. Of a smaller region it is the mean less what three
         quarters of the image outside of it (of its 4 x 4 parts) stay below: that much comes
-        everywhere, as when the camera moves. By each map; the least counts.
+        everywhere, as when the camera moves. By each map; the least counts, and 0 if that is
+        negative.
 
         Raises
         ------
@@ -77,24 +78,50 @@ class EventRates:
 
         """
         region.check_inside(self.image_width, self.image_height)
+        if self._is_silent:
+            return 0.0
         if region not in self._known:
-            self._known[region] = min(self._excess(rates, region) for rates in self.maps)
+            place = _locate(self.image_height, self.image_width, self.cell_size_px, region)
+            self._known[region] = 0.0 if any(
+                not rates[place.cells].any() for rates in self.maps) else max(0.0, min(
+                    place.find_excess(rates, sums)
+                    for rates, sums in zip(self.maps, self._part_sums)))
         return self._known[region]
 
-    def _excess(self, rates: np.ndarray, region: Region) -> float:
-        if not rates.any():
-            return 0.0
-        rows = _weights(self.image_height, self.cell_size_px, region.y, region.height)
-        cols = _weights(self.image_width, self.cell_size_px, region.x, region.width)
-        sums = rows @ rates @ cols.T  # (2 * parts, 2 * parts), see _weights
-        areas = np.outer(rows.sum(1), cols.sum(1))
-        inside, area_inside = sums[_PARTS:, _PARTS:], areas[_PARTS:, _PARTS:]
-        outside, area = sums[:_PARTS, :_PARTS] - inside, areas[:_PARTS, :_PARTS]
-        is_outside = area - area_inside >= _LEAST_OUTSIDE * area
-        surroundings = np.percentile(
-            outside[is_outside] / (area - area_inside)[is_outside],
-            _SURROUNDINGS_PERCENTILE) if is_outside.any() else 0.0
-        return float(inside.sum() / area_inside.sum() - surroundings)
+    @cached_property
+    def _is_silent(self) -> bool:
+        return not all(rates.any() for rates in self.maps)
+
+    @cached_property
+    def _part_sums(self) -> list[np.ndarray]:
+        """Return rate times pixels in each part of the image, of each map."""
+        whole = _locate(self.image_height, self.image_width, self.cell_size_px, Region())
+        return [whole.rows @ rates @ whole.cols.T for rates in self.maps]
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """
+    Where a region is among the cells, and among the 4 x 4 parts of the image.
+
+    ``rows`` and ``cols`` are float32 of shape (4, rows or cols of ``cells``): how many pixels of
+    each the region has in each part. ``outside`` are the pixels of each part beside the region.
+    """
+
+    cells: tuple[slice, slice]
+    rows: np.ndarray
+    cols: np.ndarray
+    outside: np.ndarray  # (4, 4)
+    is_outside: np.ndarray  # bool, (4, 4): parts that it is compared with
+
+    def find_excess(self, rates: np.ndarray, part_sums: np.ndarray) -> float:
+        """Return the mean rate inside above that of most parts outside."""
+        inside = self.rows @ rates[self.cells] @ self.cols.T
+        mean = inside.sum() / (self.rows.sum() * self.cols.sum())
+        if not self.is_outside.any():
+            return float(mean)
+        rest = np.sort((part_sums - inside)[self.is_outside] / self.outside[self.is_outside])
+        return float(mean - rest[int(_SURROUNDINGS_SHARE * (len(rest) - 1))])
 
 
 class RateReader:
@@ -161,23 +188,31 @@ def _cell_sides(length_px: int, cell_size_px: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=1000)
-def _weights(length_px: int, cell_size_px: int, begin_px: int, span_px: int) -> np.ndarray:
-    """
-    Return how many pixels of each row, or column, of cells lie in which part of the image.
+def _locate(image_height: int, image_width: int, cell_size_px: int, region: Region) -> _Place:
+    rows = _weigh(image_height, cell_size_px, region.y, region.height)
+    cols = _weigh(image_width, cell_size_px, region.x, region.width)
+    area = np.outer(*(np.diff(_part_edges(length)) for length in (image_height, image_width)))
+    outside = area - np.outer(rows.sum(1), cols.sum(1))
+    cells = tuple(slice(*(np.flatnonzero(weights.any(0))[[0, -1]] + [0, 1]))
+                  for weights in (rows, cols))
+    return _Place((cells[0], cells[1]), rows[:, cells[0]], cols[:, cells[1]], outside,
+                  outside >= np.maximum(_LEAST_OUTSIDE * area, 1.0))
 
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (2 * parts, rows): first the parts, then what the region, from ``begin_px``
-        on, has of each. A ``span_px`` of 0 is the whole image.
 
+def _part_edges(length_px: int) -> np.ndarray:
+    return np.round(np.arange(_PARTS + 1) * length_px / _PARTS)
+
+
+def _weigh(length_px: int, cell_size_px: int, begin_px: int, span_px: int) -> np.ndarray:
     """
-    edges = np.round(np.arange(_PARTS + 1) * length_px / _PARTS)
+    Return how many pixels of each row, or column, of cells a region has in each part.
+
+    ``begin_px`` and ``span_px`` are of the region; a span of 0 is the whole image. Returns
+    float32 of shape (parts, cells).
+    """
     end_px = begin_px + span_px if span_px else length_px
-    parts = [*zip(edges, edges[1:]),
-             *zip(np.clip(edges, begin_px, end_px), np.clip(edges[1:], begin_px, end_px))]
+    edges = np.clip(_part_edges(length_px), begin_px, end_px)
     starts = np.arange(0, length_px, cell_size_px)
     ends = np.minimum(starts + cell_size_px, length_px)
-    return np.array([
-        np.clip(np.minimum(ends, end) - np.maximum(starts, start), 0, None)
-        for start, end in parts], np.float32)
+    overlaps = np.minimum(ends, edges[1:, None]) - np.maximum(starts, edges[:-1, None])
+    return np.clip(overlaps, 0, None).astype(np.float32)
