@@ -212,13 +212,12 @@ class SparseQwenVl(SparseForward):
         """Return hidden states (tokens, hidden size) of texts that follow the same prompt."""
         num_before = state.cache.get_seq_length()
         cache = DynamicCache(list(keys_values_of(state.cache, num_before)))
-        inputs = {}
+        embeddings, inputs = self._embed(packed.ids[None]), {}
         if len(packed.texts) > 1:
-            mask = packed.attention_mask(num_before, self._model.dtype)
+            mask = packed.attention_mask(num_before, embeddings.dtype)
             inputs['attention_mask'] = mask.to(self.device)
-        return self._run_language_model(
-            self._embed(packed.ids[None]),
-            packed.positions(state.next_position).to(self.device), cache, **inputs)[0]
+        positions = packed.positions(state.next_position).to(self.device)
+        return self._run_language_model(embeddings, positions, cache, **inputs)[0]
 
     def _run_together(self, state: BatchState, ids: Tensor, positions: Tensor) -> None:
         """Run some more tokens of several answers, both (questions, tokens)."""
