@@ -125,7 +125,7 @@ class CameraStream:
         if span is None or not span.start_ns <= time_ns <= span.end_ns + reach_ns or \
                 min(abs(frame.stamp_ns - time_ns) for frame in frames) > reach_ns:
             return FoundFrames(camera=self.name, refusal=(Answer.NO_FRAME, explain_no_past(
-                time_ns, now_ns, span, config.history_memory)))
+                time_ns, now_ns, span, config.history_memory, history.is_full)))
         return FoundFrames(
             frames, now_ns - frames[-1].stamp_ns, frames[-1].key != self.frames.latest_key,
             self.name)

@@ -19,14 +19,21 @@ def explain_no_frame(node: Node, topic: str) -> str:
 
 def explain_no_past(
     time_ns: int, now_ns: int, span: tuple[int, int] | None, history_memory: float,
+    is_full: bool = False,
 ) -> str:
-    """Return the message of an answer with NO_FRAME about a time other than now."""
+    """
+    Return the message of an answer with NO_FRAME about a time other than now.
+
+    ``span`` are the stamps of the first and the last frame that is kept; ``is_full`` says whether
+    earlier ones had to go.
+    """
     asked = f'no frame of {_when(time_ns, now_ns)} is kept'
     if span is None:
         return f'{asked}, nor any other: history_memory is {history_memory:g} MB, raise it'
     first, last = (_when(stamp_ns, now_ns) for stamp_ns in span)
-    return (f'{asked}, but those from {first} to {last}: ask about these, or raise '
-            f'history_memory ({history_memory:g} MB)')
+    remedy = f', or raise history_memory ({history_memory:g} MB)' \
+        if is_full and time_ns < span[0] else ''
+    return f'{asked}, but those from {first} to {last}: ask about these{remedy}'
 
 
 def _when(stamp_ns: int, now_ns: int) -> str:

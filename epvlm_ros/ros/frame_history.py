@@ -31,6 +31,7 @@ class FrameHistory:
     def __init__(self) -> None:
         self._frames: deque[BufferedFrame] = deque()
         self._num_bytes = 0
+        self.is_full = False  # whether frames had to go
 
     @property
     def num_bytes(self) -> int:
@@ -50,11 +51,12 @@ class FrameHistory:
         self._num_bytes += num_bytes_of(frame.message)
         while self._frames and self._num_bytes > max_bytes:
             self._num_bytes -= num_bytes_of(self._frames.popleft().message)
+            self.is_full = True
 
     def clear(self) -> None:
         """Forget all frames."""
         self._frames.clear()
-        self._num_bytes = 0
+        self._num_bytes, self.is_full = 0, False
 
     def around(
         self, time_ns: int, num_moments: int, moment_period_s: float,

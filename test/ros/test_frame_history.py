@@ -43,10 +43,12 @@ def test_the_ring_is_bounded_in_bytes():
     assert num_bytes_of(make_message(1.0)) == FRAME_BYTES
     history = make_history([1.0, 1.1, 1.2, 1.3, 1.4], 3.5 * FRAME_BYTES)
     assert history.span == (1200 * MS, 1400 * MS)
-    assert history.num_bytes == 3 * FRAME_BYTES
+    assert history.num_bytes == 3 * FRAME_BYTES and history.is_full
+    assert not make_history([1.0, 1.1]).is_full
     assert seconds(history.around(0, 9, 0.0)) == [1.2, 1.3, 1.4]
     history.clear()
     assert (history.span, history.num_bytes, history.around(0, 1, 0.0)) == (None, 0, ())
+    assert not history.is_full
     assert make_history([1.0, 1.1], FRAME_BYTES - 1).span is None  # none fits
 
 

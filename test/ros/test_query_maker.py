@@ -33,10 +33,14 @@ def test_a_wrong_time_is_refused(wrong, words):
 
 def test_what_is_not_kept_is_refused_with_what_is():
     now_ns = 100 * SECOND
-    line = explain_no_past(50 * SECOND, now_ns, (90 * SECOND, 99 * SECOND + 5), 256.0)
+    span = 90 * SECOND, 99 * SECOND + 5
+    line = explain_no_past(50 * SECOND, now_ns, span, 256.0)
     assert line == (
         'no frame of 50.000000000 (50.000 s ago) is kept, but those from 90.000000000 (10.000 s '
-        'ago) to 99.000000005 (1.000 s ago): ask about these, or raise history_memory (256 MB)')
+        'ago) to 99.000000005 (1.000 s ago): ask about these')
+    full = explain_no_past(50 * SECOND, now_ns, span, 256.0, is_full=True)
+    assert full == line + ', or raise history_memory (256 MB)'
+    assert 'raise' not in explain_no_past(103 * SECOND, now_ns, span, 256.0, is_full=True)
     assert 'is kept, nor any other: history_memory is 0 MB' in explain_no_past(
         103 * SECOND, now_ns, None, 0.0)
     assert '(3.000 s ahead)' in explain_no_past(103 * SECOND, now_ns, None, 0.0)
