@@ -68,10 +68,10 @@ class Pages:
             for page in self._pages:
                 page.outbox.put({'type': 'answer', 'answer': answer})
 
-    def on_live_picture(self, jpeg: bytes) -> None:
-        """Pass the picture of now on to those who look."""
+    def on_live_picture(self, camera: str, jpeg: bytes) -> None:
+        """Pass the picture of now on to those who look at this camera."""
         for page in self._pages:
-            if page.is_looking:
+            if page.looks_at == camera:
                 page.outbox.put_latest('live', jpeg)
 
     def on_latest(self, kind: str, message: dict[str, Any]) -> None:
@@ -81,8 +81,8 @@ class Pages:
             page.outbox.put_latest(kind, self._state[kind])
 
     def _follow_looks(self) -> None:
-        self._robot.show_pictures(
-            any(page.is_looking for page in self._pages), bool(self._pages))
+        cameras = {page.looks_at for page in self._pages if page.looks_at is not None}
+        self._robot.show_pictures(cameras, bool(self._pages))
 
 
 class Page:
@@ -90,7 +90,7 @@ class Page:
 
     def __init__(self, robot: Robot, on_look: Callable[[], None]) -> None:
         self.outbox = Outbox()
-        self.is_looking = True
+        self.looks_at: str | None = ''  # the name of a camera
         self._robot, self._on_look = robot, on_look
         self._asked: dict[int, asyncio.Event] = {}
         self._tasks = _Tasks()
@@ -103,7 +103,8 @@ class Page:
             self._reply(find_id(text), error=str(error))
             return
         if isinstance(request, LiveRequest):
-            self.is_looking = request.on
+            self.looks_at = request.camera if request.on else None
+            self.outbox.forget('live')
             self._on_look()
             self._reply(request.request_id)
         elif isinstance(request, CancelRequest):

@@ -78,10 +78,11 @@ class SetRequest:
 
 @dataclass(frozen=True)
 class LiveRequest:
-    """Send the live picture, or stop to: nobody looks."""
+    """Send the live picture of a camera, or stop to: nobody looks."""
 
     request_id: int
     on: bool
+    camera: str = ''
 
 
 Request = Union[AskRequest, CancelRequest, WatchRequest, UnwatchRequest, SetRequest, LiveRequest]
@@ -146,7 +147,7 @@ def _parse(kind: str, request_id: int, fields: _Fields) -> Request:
         return SetRequest(request_id, fields.text('node', 300), fields.text('name', 300),
                           fields.value('value'))
     if kind == 'live':
-        return LiveRequest(request_id, fields.truth('on'))
+        return LiveRequest(request_id, fields.truth('on'), fields.text('camera', 1000, ''))
     raise ValueError(f'type is {kind!r}: give ask, cancel, watch, unwatch, set or live')
 
 

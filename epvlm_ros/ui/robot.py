@@ -21,8 +21,8 @@ class Listener(Protocol):
     def on_answer_picture(self, stamp: str, jpeg: bytes) -> None:
         """Take the picture of an answer: frame, events and kept tokens."""
 
-    def on_live_picture(self, jpeg: bytes) -> None:
-        """Take the picture of now: frame and events."""
+    def on_live_picture(self, camera: str, jpeg: bytes) -> None:
+        """Take the picture of now: frame and events. A single camera has no name."""
 
     def on_latest(self, kind: str, message: dict[str, Any]) -> None:
         """Take the state of something, in the place of the one before."""
@@ -34,8 +34,8 @@ class Robot(Protocol):
     def start(self, listener: Listener) -> None:
         """Begin to tell ``listener`` what happens."""
 
-    def show_pictures(self, live: bool, answered: bool) -> None:
-        """Begin or stop to send pictures of now, and of answers."""
+    def show_pictures(self, live: set[str], answered: bool) -> None:
+        """Begin or stop to send pictures of now, of these cameras, and pictures of answers."""
 
     async def ask(
         self, request: AskRequest, on_text: Callable[[str], None], cancelled: asyncio.Event,

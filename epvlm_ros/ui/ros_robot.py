@@ -43,7 +43,8 @@ class RosRobot:
     The `Robot` of the namespace of ``node``, which spins on a thread of its own.
 
     Callbacks of ROS run on that thread and hand over to ``loop``, all else runs on the loop.
-    ``frames_topic`` has the guided frames, ``max_rate`` of which are drawn in a second.
+    ``frames_topic`` has the guided frames (below the name of the camera where there are several),
+    ``max_rate`` of which are drawn in a second.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class RosRobot:
             node, AnswerQuery, 'answer_query', goal_service_qos_profile=qos,
             result_service_qos_profile=qos, cancel_service_qos_profile=qos)
         self._frames_topic = frames_topic
-        self._live = LivePictures(self._on_live_picture, self._warn, max_rate)
-        self._frame_size = (0, 0)
-        self._subscriptions: dict[str, Any] = {}
+        self._max_rate = max_rate
+        self._frame_sizes: dict[str, tuple[int, int]] = {}
+        self._subscriptions: dict[tuple[str, str], Any] = {}  # by what is shown, and the camera
+        self._looked_at: set[str] = set()
         self._is_open = False
         self._answer: dict[str, Any] | None = None
         self._states: list[str] = []
@@ -80,12 +82,12 @@ class RosRobot:
         node.create_timer(REPORT_PERIOD_S, self._report, clock=Clock(
             clock_type=ClockType.STEADY_TIME))
 
-    def show_pictures(self, live: bool, answered: bool) -> None:
+    def show_pictures(self, live: set[str], answered: bool) -> None:
         """Subscribe to what is looked at, and to nothing else."""
-        self._is_open = answered
+        self._looked_at, self._is_open = live, answered
         executor = self._node.executor
         assert executor is not None
-        executor.create_task(self._subscribe, live, answered)
+        executor.create_task(self._subscribe)
 
     async def ask(
         self, request: AskRequest, on_text: Callable[[str], None], cancelled: asyncio.Event,
@@ -156,17 +158,30 @@ class RosRobot:
             wish.cancel()
             result.cancel()
 
-    def _subscribe(self, live: bool, answered: bool) -> None:
+    def _subscribe(self) -> None:
         """Follow what is looked at; on the thread of ROS."""
-        wanted = {'live': live, 'answered': answered}
-        for name in [name for name in self._subscriptions if not wanted[name]]:
-            self._node.destroy_subscription(self._subscriptions.pop(name))
-        if live and 'live' not in self._subscriptions:
-            self._subscriptions['live'] = self._node.create_subscription(
-                EventGuidedFrame, self._frames_topic, self._live.add, LIVE, raw=True)
-        if answered and 'answered' not in self._subscriptions:
-            self._subscriptions['answered'] = self._node.create_subscription(
-                Image, 'overlay', self._on_overlay, FRAMES)
+        known = self._presence.cameras or ['']
+        wanted = {('live', camera) for camera in self._looked_at if camera in known}
+        if self._is_open:
+            wanted |= {('answered', camera) for camera in known}
+        for key in self._subscriptions.keys() - wanted:
+            self._node.destroy_subscription(self._subscriptions.pop(key))
+        for kind, camera in wanted - self._subscriptions.keys():
+            self._subscriptions[kind, camera] = (
+                self._subscribe_to_frames(camera) if kind == 'live' else
+                self._node.create_subscription(
+                    Image, below(camera, 'overlay'), self._on_overlay, FRAMES))
+
+    def _subscribe_to_frames(self, camera: str) -> Any:
+        def show(jpeg: bytes, size: tuple[int, int]) -> None:
+            if self._frame_sizes.get(camera) != size:
+                self._frame_sizes[camera] = size
+                self._tell(self._listener.on_latest, 'frames', {'sizes': {**self._frame_sizes}})
+            self._tell(self._listener.on_live_picture, camera, jpeg)
+
+        return self._node.create_subscription(
+            EventGuidedFrame, below(camera, self._frames_topic),
+            LivePictures(show, self._warn, self._max_rate).add, LIVE, raw=True)
 
     def _on_answer(self, message: Answer) -> None:
         answer = to_json(message)
@@ -175,12 +190,6 @@ class RosRobot:
         self._tell(self._listener.on_answer, answer)
         if message.watch_id and self._is_open:
             self._tell(self._list_soon)
-
-    def _on_live_picture(self, jpeg: bytes, size: tuple[int, int]) -> None:
-        if size != self._frame_size:
-            self._frame_size = size
-            self._tell(self._listener.on_latest, 'frame', {'height': size[0], 'width': size[1]})
-        self._tell(self._listener.on_live_picture, jpeg)
 
     def _on_overlay(self, message: Image) -> None:
         try:
@@ -209,6 +218,7 @@ class RosRobot:
             self._presence.parts(NODES[0]), self._presence.parts(NODES[1]), self._answer)
         self._tell(self._listener.on_latest, 'nodes', {
             'nodes': nodes, 'cameras': self._presence.cameras})
+        self._subscribe()  # cameras may have come
         self._tell(self._listener.on_latest, 'gauges', {'gauges': gauges})
         states = [node['state'] for node in nodes]
         if states != self._states:
@@ -235,3 +245,8 @@ class RosRobot:
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(clean_text(text), throttle_duration_sec=LOG_PERIOD_S)
+
+
+def below(camera: str, topic: str) -> str:
+    """Return the name of a topic of a camera; a single camera has no name."""
+    return f'{camera}/{topic}' if camera else topic

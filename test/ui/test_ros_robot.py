@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from ros_graph import DOMAIN_ID
 from scripted_vlm_node import ScriptedVlmNode
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 pytestmark = pytest.mark.ros
@@ -35,8 +36,8 @@ class Listener:
     def on_answer_picture(self, stamp, jpeg):
         self.pictures.append((stamp, jpeg))
 
-    def on_live_picture(self, jpeg):
-        self.live.append(jpeg)
+    def on_live_picture(self, camera, jpeg):
+        self.live.append((camera, jpeg))
 
     def on_latest(self, kind, message):
         self.latest[kind] = message
@@ -51,7 +52,7 @@ async def connect(namespace='', **options):
         robot, listener = RosRobot(
             page.node, asyncio.get_running_loop(), 'event_guided_frame', 20.0), Listener()
         robot.start(listener)
-        robot.show_pictures(True, True)
+        robot.show_pictures({''}, True)
         await until(lambda: state_of(listener, 'vlm_node') not in (None, 'absent'))
         await until(lambda: vlm.overlays.get_subscription_count())
         await until(lambda: robot._action.server_is_ready())
@@ -218,13 +219,14 @@ def test_live_pictures_are_drawn_while_somebody_looks():
             message.window_end.nanosec = 1
             frames.publish(message)
             await until(lambda: listener.live)
-            picture = cv2.imdecode(np.frombuffer(listener.live[0], np.uint8), 1)
+            camera, jpeg = listener.live[0]
+            picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)
             assert picture.shape == (360, 960, 3)
             upper, lower = picture[:170], picture[190:]
             assert (abs(upper.astype(int) - 200) < 3).all()  # as it was: no events
             assert (lower[..., 2] > lower[..., 0].astype(int) + 50).all()  # events: more red
-            assert listener.latest['frame'] == {'height': 480, 'width': 1280}
-            robot.show_pictures(False, False)
+            assert camera == '' and listener.latest['frames'] == {'sizes': {'': (480, 1280)}}
+            robot.show_pictures(set(), False)
             await until(lambda: not frames.get_subscription_count())
             await until(lambda: not vlm.overlays.get_subscription_count())
     asyncio.run(follow())
@@ -241,4 +243,24 @@ def test_diagnostics_of_other_namespaces_are_not_ours():
                 await until(lambda: 'Frame age' in gauges(listener))
             assert gauges(listener)['Frame age'] == '2000 ms'
             assert listener.latest['nodes']['nodes'][1]['faults'] == ['frames: stale']
+    asyncio.run(follow())
+
+
+def test_pictures_of_several_cameras_come_from_their_topics():
+    async def follow():
+        async with connect() as (robot, listener, vlm):
+            node = vlm.node
+            frames = node.create_publisher(EventGuidedFrame, 'rear/event_guided_frame', FRAMES)
+            overlays = node.create_publisher(Image, 'front/overlay', FRAMES)
+            for camera in ('front', 'rear'):
+                vlm.report(f'frames of {camera}', {'age_s': 0.1})
+            robot.show_pictures({'rear'}, True)
+            await until(lambda: listener.latest['nodes']['cameras'] == ['front', 'rear'])
+            await until(frames.get_subscription_count)
+            await until(overlays.get_subscription_count)
+            rgb = np.zeros((48, 64, 3), np.uint8)
+            frames.publish(EventGuidedFrame(image=rgb_to_image(Header(), rgb)))
+            overlays.publish(rgb_to_image(Header(), rgb))
+            await until(lambda: listener.live and listener.pictures)
+            assert listener.live[0][0] == 'rear'
     asyncio.run(follow())

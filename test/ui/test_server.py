@@ -237,7 +237,7 @@ async def test_what_the_robot_cannot_do_is_told():
 async def test_all_pages_get_all_answers_and_a_new_one_those_before():
     async with serve() as client:
         pages = [await client.connect() for _ in range(2)]
-        await settle(lambda: client.robot.pictures[-1] == (True, True))
+        await settle(lambda: client.robot.pictures[-1] == ({''}, True))
         client.pages.on_answer(make_answer('first'))
         client.pages.on_answer_picture('1.000000000', b'jpeg')
         for page in pages:
@@ -256,15 +256,17 @@ async def test_pictures_are_asked_for_only_while_somebody_looks():
         for page in (first, second):
             await page.send(type='live', id=1, on=False)
             await page.next_of('reply')
-        assert client.robot.pictures[-1] == (False, True)
-        await first.send(type='live', id=2, on=True)
+        assert client.robot.pictures[-1] == (set(), True)
+        await first.send(type='live', id=2, on=True, camera='rear')
         await first.next_of('reply')
-        client.pages.on_live_picture(b'jpeg')
+        assert client.robot.pictures[-1] == ({'rear'}, True)
+        client.pages.on_live_picture('front', b'of another camera')
+        client.pages.on_live_picture('rear', b'jpeg')
         assert await first.receive() == b'jpeg'
         await first.socket.close()
-        await settle(lambda: client.robot.pictures[-1] == (False, True))
+        await settle(lambda: client.robot.pictures[-1] == (set(), True))
         await second.socket.close()
-        await settle(lambda: client.robot.pictures[-1] == (False, False))
+        await settle(lambda: client.robot.pictures[-1] == (set(), False))
 
 
 @run
@@ -325,7 +327,7 @@ async def test_a_page_that_reads_nothing_keeps_only_the_latest_picture_and_is_gi
         await page.receive()
         (inside,) = client.pages._pages
         for _ in range(200):  # more than the buffers of the network take
-            client.pages.on_live_picture(b'x' * 200_000)
+            client.pages.on_live_picture('', b'x' * 200_000)
             await asyncio.sleep(0)
         assert len(inside.outbox._latest) <= 2 and not inside.outbox.is_full
         for number in range(600):

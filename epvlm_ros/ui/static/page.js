@@ -14,7 +14,7 @@ const status = new Status(() => connection.tryNow());
 const history = new History();
 const gauges = new Gauges();
 const picture = new Picture(
-  (on) => connection.isOpen && connection.request('live', { on }).reply.catch(() => {}),
+  (on, camera) => connection.isOpen && connection.request('live', { on, camera }).reply.catch(() => {}),
   (region) => watches.draw(region));
 
 /** Let the forms choose between several cameras. */
@@ -22,6 +22,7 @@ function showCameras(cameras) {
   for (const field of document.querySelectorAll('.camera')) field.hidden = !cameras.length;
   if (cameras.join() === [...find('cameras').options].map(({ value }) => value).join()) return;
   find('cameras').replaceChildren(...cameras.map((value) => make('option', { value })));
+  picture.cameras(cameras);
 }
 
 const connection = new Connection({
@@ -45,7 +46,7 @@ const connection = new Connection({
     showCameras(cameras);
   },
   gauges: (message) => gauges.show(message.gauges),
-  frame: ({ width, height }) => picture.size(width, height),
+  frames: ({ sizes }) => { picture.sizes = sizes; },
   watches: (message) => watches.show(message),
   parameters: ({ nodes }) => parameters.show(nodes),
 });

@@ -1,6 +1,6 @@
 // The picture of now, or of the last answer, and the region that is drawn on it.
 
-import { find } from './dom.js';
+import { find, make } from './dom.js';
 
 const OLD_AFTER_MS = 3000;
 
@@ -13,7 +13,12 @@ export class Picture {
     this.mode = 'live';
     this.answer = null;
     this.liveMs = 0;
-    this.size(1, 1);
+    this.sizes = {};
+    find('looked-at').addEventListener('change', () => {
+      this.view.hidden = this.mode === 'live';
+      this.look();
+      this.describe();
+    });
     for (const input of document.querySelectorAll('[name=view]')) {
       input.addEventListener('change', () => this.choose(input.value));
     }
@@ -24,7 +29,23 @@ export class Picture {
 
   /** Tell the server whether the picture of now is looked at. */
   look() {
-    this.onLook(this.mode === 'live' && !document.hidden);
+    this.onLook(this.mode === 'live' && !document.hidden, this.camera);
+  }
+
+  get camera() {
+    return find('looked-at').value;
+  }
+
+  /** Height and width of the frames of the camera, in pixels. */
+  get size() {
+    return this.sizes[this.camera] ?? [1, 1];
+  }
+
+  /** Take the names of the cameras; there are none where there is one camera. */
+  cameras(names) {
+    const before = this.camera;
+    find('looked-at').replaceChildren(...names.map((name) => make('option', { selected: name === before }, name)));
+    if (this.camera !== before) this.look();
   }
 
   choose(mode) {
@@ -83,17 +104,12 @@ export class Picture {
     const box = find('region');
     box.hidden = !region || this.view.hidden || !this.view.naturalWidth;
     if (box.hidden) return;
-    const scale = 100 / this.imageWidth, down = 100 / this.imageHeight;
-    const [left, top, width, height] = region;
-    box.style.left = `${left * scale}%`;
-    box.style.top = `${top * down}%`;
-    box.style.width = `${width * scale}%`;
-    box.style.height = `${height * down}%`;
-  }
-
-  size(width, height) {
-    this.imageWidth = width;
-    this.imageHeight = height;
+    const [height, width] = this.size;
+    const [left, top, wide, high] = region;
+    box.style.left = `${100 * left / width}%`;
+    box.style.top = `${100 * top / height}%`;
+    box.style.width = `${100 * wide / width}%`;
+    box.style.height = `${100 * high / height}%`;
   }
 
   listen() {
@@ -101,8 +117,9 @@ export class Picture {
     const place = (event) => {
       const box = this.view.getBoundingClientRect();
       const share = (value, low, length) => Math.min(1, Math.max(0, (value - low) / length));
-      return [share(event.clientX, box.left, box.width) * this.imageWidth,
-        share(event.clientY, box.top, box.height) * this.imageHeight];
+      const [height, width] = this.size;
+      return [share(event.clientX, box.left, box.width) * width,
+        share(event.clientY, box.top, box.height) * height];
     };
     this.view.addEventListener('dragstart', (event) => event.preventDefault());
     this.view.addEventListener('pointerdown', (event) => {
