@@ -62,6 +62,10 @@ class VlmNodeConfig(Validated):
         'name, on event_guided_frame.')
     autostart: bool = parameter(
         True, 'Whether the node configures and activates itself at its start.')
+    shadow_every: int = parameter(
+        0, 'Every so many answers, one is computed a second time on all tokens of its frames when '
+        'nothing else is to be done; how far both agree is in the diagnostics. 0 is never.',
+        minimum=0, maximum=1000000, dynamic=True)
     max_watches: int = parameter(
         50, 'Maximum number of standing questions.', minimum=0, maximum=10000, dynamic=True)
     watches_file: str = parameter(

@@ -11,6 +11,7 @@ from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.buffered_frame import BufferedFrame, mean_period_s
 from epvlm_ros.ros.conversions import rgb_to_image
 from epvlm_ros.ros.query import accept, Query, refuse
+from epvlm_ros.ros.shadow_answers import ShadowAnswers
 from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
 from epvlm_ros.vlm.model_error import ModelError
@@ -28,14 +29,16 @@ class QueryHandler:
     Runs the engine on frames and queries; all of it on one thread.
 
     ``find_overlay_publisher`` returns what publishes overlays of a camera, or None where none are
-    wanted.
+    wanted. Every ``shadow_every()``-th answer can be compared with the dense model.
     """
 
     def __init__(
         self, engine: VlmEngine, logger: RcutilsLogger,
         find_overlay_publisher: Callable[[str], Callable[[Image], None] | None],
+        shadow_every: Callable[[], int] = lambda: 0,
     ) -> None:
         self._engine, self._logger = engine, logger
+        self.shadow = ShadowAnswers(engine, shadow_every)
         self._find_overlay_publisher = find_overlay_publisher
 
     def answer(self, query: Query, should_stop: ShouldStop) -> Answer:
@@ -65,6 +68,15 @@ class QueryHandler:
             self._logger.warning(
                 f'a frame was not encoded ahead: {reason}', throttle_duration_sec=10.0)
 
+    def compare(self, should_stop: ShouldStop) -> None:
+        """Compare the answer that waits for it with the dense model."""
+        try:
+            self.shadow.compare(should_stop)
+        except Exception as error:  # noqa: B902  the node lives on
+            reason = clean_text(f'{type(error).__name__}: {error}', MAX_LINE_LENGTH)
+            self._logger.warning(
+                f'an answer was not compared: {reason}', throttle_duration_sec=10.0)
+
     def _answer(self, query: Query, should_stop: ShouldStop) -> Answer:
         if should_stop():
             return refuse(query, Answer.ERROR, 'the node stopped before the answer')
@@ -85,6 +97,7 @@ class QueryHandler:
         publish_overlay = self._find_overlay_publisher(query.camera)
         if publish_overlay is not None:
             publish_overlay(self._draw_overlay(query, moments[-1], result))
+        self.shadow.add(query, moments, result)
         return accept(query, result)
 
     def _remaining_s(self, query: Query) -> float | None:

@@ -12,6 +12,7 @@ from epvlm_interfaces.msg import Answer
 from epvlm_ros.ros.answer_status import STATUS_NAMES
 from epvlm_ros.ros.diagnostics import make_status
 from epvlm_ros.ros.frame_faults import SILENT_AFTER_S
+from epvlm_ros.ros.shadow_answers import ShadowStatus
 from epvlm_ros.ros.watch_services import WatchStatus
 from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.engine import SceneStatus
@@ -71,12 +72,13 @@ class VlmDiagnostics:
         self, stamp: Time, period_s: float, state: str, model: str, num_queued: int,
         cameras: Sequence[CameraStatus] = (), num_encoded: int = 0,
         watches: WatchStatus = WatchStatus(), memory_taken: int | None = None,
+        shadow: ShadowStatus | None = None,
     ) -> DiagnosticArray:
         """
         Return what happened since the last call, in a few parts.
 
         ``num_encoded`` frames of all cameras were encoded; ``memory_taken`` are bytes of the
-        model, None without one.
+        model, None without one. ``shadow`` is None where no answers are compared.
         """
         with self._lock:
             news, self._news = self._news, []
@@ -93,7 +95,21 @@ class VlmDiagnostics:
         ]
         status += [self._scene(period_s, camera.name, camera.scene) for camera in cameras
                    if camera.scene is not None]
+        if shadow is not None:
+            status.append(self._shadow(shadow))
         return DiagnosticArray(header=Header(stamp=stamp), status=status)
+
+    def _shadow(self, shadow: ShadowStatus) -> DiagnosticStatus:
+        number = shadow.num_compared
+
+        def per_answer(total: float) -> float | None:
+            return total / number if number else None
+
+        return make_status(self._name, 'agreement with the dense model', [], {
+            'num_compared': number, 'num_broken_off': shadow.num_broken_off,
+            'num_failed': shadow.num_failed, 'same_text': per_answer(shadow.num_same_text),
+            'same_first_token': per_answer(shadow.num_same_first_token),
+            'mean_log_probability_lost': per_answer(shadow.log_probability_lost)})
 
     def _queries(
         self, totals: dict[int, int], news: list[Answer], num_queued: int,

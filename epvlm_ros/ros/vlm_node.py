@@ -16,6 +16,7 @@ from epvlm_ros.ros.query import describe, Query, refuse
 from epvlm_ros.ros.query_handler import QueryHandler
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
 from epvlm_ros.ros.query_maker import QueryMaker
+from epvlm_ros.ros.shadow_answers import ShadowStatus
 from epvlm_ros.ros.vlm_diagnostics import VlmDiagnostics
 from epvlm_ros.ros.watch_services import WatchServices
 from epvlm_ros.ros.worker import Worker
@@ -83,7 +84,8 @@ class VlmNode(AutostartNode):
             self._engine = VlmEngine.from_config(self._settings.get(VlmConfig))
             self._engine.warm_up(self._should_stop)
             self._handler = QueryHandler(
-                self._engine, self.get_logger(), self._find_overlay_publisher)
+                self._engine, self.get_logger(), self._find_overlay_publisher,
+                lambda: self._settings.get(VlmNodeConfig).shadow_every)
             self._create_entities()
         except Exception as error:  # of anything that came with a checkpoint
             self._release()
@@ -224,6 +226,20 @@ class VlmNode(AutostartNode):
         """Answer one query; runs on the worker's thread."""
         assert self._handler is not None
         self._publish(query, self._handler.answer(query, should_stop))
+        self._compare_when_idle()
+
+    def _compare_when_idle(self) -> None:
+        """Compare an answer with the dense model when nothing else is to be done."""
+        worker, handler = self._worker, self._handler
+        if worker is None or handler is None or not handler.shadow.is_waiting:
+            return
+
+        def compare(should_stop: Callable[[], bool]) -> None:
+            handler.compare(should_stop)
+            if not worker.is_stopping:
+                self._compare_when_idle()  # once more if a question broke it off
+
+        worker.when_idle(compare, gives_way_to=lambda query: True, comes_last=True)
 
     def _abandon(self, query: Query) -> None:
         self._publish(query, refuse(query, Answer.ERROR, 'the node stopped before the answer'))
@@ -240,6 +256,11 @@ class VlmNode(AutostartNode):
         else:
             self.get_logger().warning(describe(query, answer))
 
+    @property
+    def _shadow_status(self) -> ShadowStatus | None:
+        wanted = self._settings.get(VlmNodeConfig).shadow_every
+        return self._handler.shadow.status if wanted and self._handler is not None else None
+
     def _publish_report(self) -> None:
         now = self.get_clock().now()
         worker, engine = self._worker, self._engine
@@ -252,4 +273,4 @@ class VlmNode(AutostartNode):
         self._diagnostics.publish(self._report.make(
             now.to_msg(), REPORT_PERIOD_S, state, engine.description if engine else 'none',
             worker.num_queued if worker else 0, cameras, engine.num_encoded if engine else 0,
-            self._watches.status, engine.memory_taken if engine else None))
+            self._watches.status, engine.memory_taken if engine else None, self._shadow_status))

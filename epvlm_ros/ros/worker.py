@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import chain
 import threading
 from typing import Callable, Generic, TypeVar
 
@@ -33,6 +34,7 @@ class Worker(Generic[Item]):
         self._behind: FairQueue[Item] = FairQueue()
         self._at_work: Item | None = None
         self._idle_tasks: OrderedDict[str, Callable[[], None]] = OrderedDict()
+        self._last_tasks: OrderedDict[str, Callable[[], None]] = OrderedDict()
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name='epvlm_worker', daemon=True)
@@ -71,19 +73,22 @@ class Worker(Generic[Item]):
 
     def when_idle(
         self, task: Callable[[ShouldStop], None], lane: str = '', *,
-        gives_way_to: Callable[[Item], bool] = lambda item: False,
+        gives_way_to: Callable[[Item], bool] = lambda item: False, comes_last: bool = False,
     ) -> None:
         """
         Run a task once no item waits, in place of the last one of its lane; none may raise.
 
-        It is told to stop when an item waits that it ``gives_way_to``.
+        It is told to stop when an item waits that it ``gives_way_to``. One that ``comes_last``
+        begins when no other task waits.
         """
         def should_stop() -> bool:
             with self._changed:
-                return self._stopping.is_set() or any(map(gives_way_to, self._queue))
+                waiting = chain(self._queue, self._behind)
+                return self._stopping.is_set() or any(map(gives_way_to, waiting))
 
         with self._changed:
-            self._idle_tasks[lane] = lambda: task(should_stop)
+            tasks = self._last_tasks if comes_last else self._idle_tasks
+            tasks[lane] = lambda: task(should_stop)
             self._changed.notify()
 
     def stop(self) -> bool:
@@ -110,12 +115,12 @@ class Worker(Generic[Item]):
             with self._changed:
                 self._changed.wait_for(
                     lambda: self._queue or self._behind or self._idle_tasks
-                    or self._stopping.is_set())
+                    or self._last_tasks or self._stopping.is_set())
                 queue = self._queue or self._behind
                 item = self._at_work = queue.popleft() if queue else None
-                task = None
-                if item is None and self._idle_tasks:
-                    _, task = self._idle_tasks.popitem(last=False)
+                task, tasks = None, self._idle_tasks or self._last_tasks
+                if item is None and tasks:
+                    _, task = tasks.popitem(last=False)
             if item is not None:
                 self._handle(item, should_stop)
             elif should_stop():

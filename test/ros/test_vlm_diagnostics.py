@@ -3,6 +3,7 @@
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from epvlm_interfaces.msg import Answer
+from epvlm_ros.ros.shadow_answers import ShadowStatus
 from epvlm_ros.ros.vlm_diagnostics import CameraStatus, VlmDiagnostics
 from epvlm_ros.vlm.engine import SceneStatus
 
@@ -63,3 +64,18 @@ def test_each_camera_has_a_part_of_its_own():
     assert parts['vlm_node: frames of rear'][1] == 'no guided frame lately'
     assert parts['vlm_node: scene of front'][2]['updates_per_s'] == '1'
     assert 'vlm_node: scene of rear' not in parts and 'vlm_node: frames' not in parts
+
+
+def test_agreement_with_the_dense_model_is_told_where_it_is_wanted():
+    report, part = VlmDiagnostics('vlm_node'), 'vlm_node: agreement with the dense model'
+    assert part not in make(report)
+
+    def values(shadow):
+        message = report.make(Time(), 1.0, 'active', 'a model', 0, shadow=shadow)
+        found = next(status for status in message.status if status.name == part)
+        return {item.key: item.value for item in found.values}
+
+    assert values(ShadowStatus())['same_text'] == 'unknown'
+    assert values(ShadowStatus(8, 6, 7, 0.4, 3, 1)) == {
+        'num_compared': '8', 'num_broken_off': '3', 'num_failed': '1', 'same_text': '0.75',
+        'same_first_token': '0.875', 'mean_log_probability_lost': '0.05'}

@@ -1,8 +1,9 @@
 """A scene in memory of the VLM node over DDS: what answers say of it, and what begins it anew."""
 
+from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import Answer
 import pytest
-from ros_graph import RosGraph
+from ros_graph import RosGraph, wait_until
 from vlm_asker import save_endless_model, start
 
 NUM_TOKENS = 20
@@ -96,3 +97,23 @@ def test_a_past_frame_leaves_the_scene_in_memory_alone(asker):
     assert (after.header, after.scene) == (last.header, 'memory')
     assert after.tokens_refreshed == 0  # nothing changed, and nothing was forgotten
     assert sum(after.probabilities) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_answers_are_compared_with_the_dense_model_when_idle(asker):
+    values = {}
+
+    def note(report):
+        for status in report.status:
+            if status.name.endswith('agreement with the dense model'):
+                values.update({item.key: item.value for item in status.values})
+
+    node = asker.node
+    subscription = node.create_subscription(DiagnosticArray, '/diagnostics', note, 10)
+    asker.show(change=(8, ()))
+    assert asker.set_parameter('shadow_every', 2).successful
+    for _ in range(2):
+        assert asker.ask('what moves?').status == Answer.OK
+    wait_until(lambda: values.get('num_compared') == '1', 20, 'the comparison')
+    assert values['num_failed'] == '0' and values['same_text'] == '1'  # it was filled at once
+    assert asker.set_parameter('shadow_every', 0).successful
+    node.destroy_subscription(subscription)

@@ -128,3 +128,23 @@ def test_a_task_gives_way_to_what_it_says():
     assert seen[num_seen + 5:num_seen + 10] == [False] * 5 and other.num_queued == 1
     told.set()
     assert other.stop()
+
+
+def test_a_last_task_begins_after_all_others_and_gives_way_to_watches():
+    begun, told, done = threading.Event(), threading.Event(), []
+
+    def last(should_stop):
+        begun.set()
+        while not should_stop():
+            pass
+        done.append('last')
+        told.set()
+
+    at_work = worker.Worker(lambda item, should_stop: done.append(item), done.append, max_queued=2)
+    with at_work._changed:  # nothing begins in between
+        at_work.when_idle(last, gives_way_to=lambda item: True, comes_last=True)
+        at_work.when_idle(lambda should_stop: done.append('update'), 'front')
+    assert begun.wait(20.0)
+    assert at_work.submit('watch', 'front', gives_way=True)
+    assert told.wait(20.0)
+    assert at_work.stop() and done == ['update', 'last', 'watch']

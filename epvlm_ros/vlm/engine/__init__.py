@@ -5,9 +5,10 @@ Frame + event activity + question -> answer, with timings and FLOPs.
 """
 
 from epvlm_ros.vlm.engine.answer import EngineAnswer
+from epvlm_ros.vlm.engine.dense_check import Agreement
 from epvlm_ros.vlm.engine.engine import VlmEngine
 from epvlm_ros.vlm.engine.living_scene import SceneStatus
 from epvlm_ros.vlm.engine.memory_guard import OutOfMemory
 from epvlm_ros.vlm.engine.moment import Moment
 
-__all__ = ['EngineAnswer', 'Moment', 'OutOfMemory', 'SceneStatus', 'VlmEngine']
+__all__ = ['Agreement', 'EngineAnswer', 'Moment', 'OutOfMemory', 'SceneStatus', 'VlmEngine']

@@ -77,6 +77,7 @@ class EngineAnswer:
     first_token_margin: float  # likewise
     fallback: str  # one of FALLBACKS, in place of the configured selection of the latest moment
     ending: str  # one of AT_...
+    first_token_id: int | None = None  # of the text as it was generated, None if nothing was
     probabilities: tuple[float, ...] = ()  # of each choice, see ``chosen``; in all 1
     scene: SceneReport | None = None  # of the scene in memory; None where there is none
 

@@ -199,6 +199,7 @@ class AnswerMaker:
             first_token_margin=generation.first_token_margin,
             fallback=selected.fallback,
             ending=generation.ending,
+            first_token_id=next(iter(generation.text.token_ids), None),
             scene=scene)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from dataclasses import fields
+from typing import TYPE_CHECKING, TypeVar
 
 from epvlm_ros.vlm.checkpoint import Checkpoint, load_checkpoint
 from epvlm_ros.vlm.choices import check_choices
@@ -12,6 +12,8 @@ from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.answer import EngineAnswer
 from epvlm_ros.vlm.engine.answer_maker import AnswerMaker
 from epvlm_ros.vlm.engine.camera_views import CameraViews
+from epvlm_ros.vlm.engine.dense_check import Agreement, DenseCheck
+from epvlm_ros.vlm.engine.limits import Limits, override
 from epvlm_ros.vlm.engine.living_scene import SceneStatus
 from epvlm_ros.vlm.engine.memory_guard import memory_taken, within_memory
 from epvlm_ros.vlm.engine.moment import Moment
@@ -29,24 +31,6 @@ if TYPE_CHECKING:
 
 WARM_UP_SIZE_PX = 224
 Result = TypeVar('Result')
-
-
-class Limits(TypedDict, total=False):
-    """
-    What a query may set for itself, in the ranges of the parameters; None sets nothing.
-
-    ``deadline_s`` counts from the call. What was begun is finished: an answer may end later by
-    the time of one layer, or with CUDA graphs by that of the encoder, of the prefill or of some
-    tokens.
-    """
-
-    keep_ratio: float | None
-    max_new_tokens: int | None
-    deadline_s: float | None
-
-
-LIMIT_PARAMETERS = {
-    'keep_ratio': 'keep_ratio', 'max_new_tokens': 'max_new_tokens', 'deadline_s': 'deadline'}
 
 
 class VlmEngine:
@@ -71,6 +55,7 @@ class VlmEngine:
             system_prompt=config.system_prompt)
         self._views = CameraViews(checkpoint, self._prompts, config.memory_context == 'scene')
         self._frames = self._views.use('').frames
+        self._dense = DenseCheck(checkpoint, self._prompts)
 
     @classmethod
     def from_config(cls, config: VlmConfig) -> VlmEngine:
@@ -299,6 +284,27 @@ class VlmEngine:
             self._within_memory(camera, lambda maker: maker.prepare(
                 moments, seconds_between, self._config, should_stop))
 
+    def compare_with_dense(
+        self,
+        answer: EngineAnswer,
+        moments: Sequence[Moment],
+        question: str,
+        *,
+        choices: Sequence[str] = (),
+        seconds_between: float = 1.0,
+        should_stop: Callable[[], bool] | None = None,
+        **limits: Unpack[Limits],
+    ) -> Agreement | None:
+        """
+        Compare an answer of before with that of the dense model; None if it was stopped.
+
+        Nothing that other answers start from is touched. The arguments are those of the answer;
+        deadline and keep ratio do not count. Raises as ``answer_about``.
+        """
+        return self._dense.compare(
+            answer, moments, question, choices, seconds_between, self._override(limits),
+            should_stop)
+
     def _within_memory(self, camera: str, work: Callable[[AnswerMaker], Result]) -> Result:
         view = self._views.use(camera)
         try:
@@ -311,7 +317,4 @@ class VlmEngine:
             self._views.fit(self._config.memory_limit)
 
     def _override(self, limits: Limits) -> VlmConfig:
-        given = {LIMIT_PARAMETERS[name]: value
-                 for name, value in limits.items() if value is not None}
-        # replace() checks a new value as it checks a parameter
-        return replace(self._config, **given) if given else self._config  # type: ignore[arg-type]
+        return override(self._config, limits)
