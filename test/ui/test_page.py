@@ -179,7 +179,7 @@ async def check_watches(page):
     await page.click('#watch button[type=submit]')
     await page.wait_for("document.getElementById('watches').innerText.includes('every 1.0 s')")
     await page.wait_for(
-        "/watch .*who is there/.test(document.getElementById('history').innerText)")
+        "/watch-1 .*who is there/.test(document.getElementById('history').innerText)")
     await page.wait_for("/asked [1-9]/.test(document.getElementById('watches').innerText)")
     await page.click('#watches button')
     await page.wait_for("document.getElementById('watches').innerText === ''")

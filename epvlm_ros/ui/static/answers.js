@@ -12,7 +12,7 @@ function facts(answer) {
     if (answer.flops_saved !== null) parts.push(`${percent(answer.flops_saved)} of the FLOPs saved`);
     parts.push(`first word ${duration(answer.time_to_first_token)}, all ${duration(answer.total_time)}`,
       `frame ${duration(answer.frame_age)} old`);
-    if (answer.mean_log_probability) parts.push(`log-probability ${answer.mean_log_probability.toFixed(2)}`);
+    if (answer.mean_log_probability) parts.push(`log-probability ${answer.mean_log_probability.toFixed(2).replace('-0.00', '0.00')}`);
   }
   if (answer.scene === 'memory') {
     parts.push(`scene in memory, ${answer.tokens_refreshed} tokens new, oldest ${duration(answer.oldest_token_age)}`);
@@ -105,7 +105,7 @@ export class History {
     }
     return make('li', {}, picture, make('div', {},
       make('p', { class: 'asked' }, make('time', { datetime: time.toISOString() }, time.toLocaleTimeString()),
-        answer.watch_id ? ` · watch ${answer.watch_id}` : '', ` · ${answer.question}`),
+        answer.watch_id ? ` · ${answer.watch_id}` : '', ` · ${answer.question}`),
       ...body(answer)));
   }
 }

@@ -52,6 +52,7 @@ export class Picture {
     this.mode = mode;
     this.look();
     if (mode === 'answered') this.showAnswer();
+    this.mark(this.region);
     this.describe();
   }
 
@@ -102,7 +103,8 @@ export class Picture {
   /** Mark a region in image pixels [left, top, width, height], null for none. */
   mark(region) {
     const box = find('region');
-    box.hidden = !region || this.view.hidden || !this.view.naturalWidth;
+    this.region = region;
+    box.hidden = !region || this.mode !== 'live' || this.view.hidden || !this.view.naturalWidth;
     if (box.hidden) return;
     const [height, width] = this.size;
     const [left, top, wide, high] = region;
