@@ -200,13 +200,14 @@ class VlmNode(AutostartNode):
     def _take(
         self, request: Any, reply: Callable[[Answer], None],
         on_text: Callable[[str], None] | None = None, *, watch_id: str = '',
+        rank: int = 0,
     ) -> Query:
         """Queue a query, or answer at once why not; those of watches give way to all others."""
         is_active = self._worker is not None and not self._worker.is_stopping
         query, refusal = self._maker.make(
             self._engine if is_active else None, request, reply, on_text, watch_id)
         if refusal is None and self._worker is not None and not self._worker.submit(
-                query, query.camera, gives_way=bool(watch_id)):
+                query, query.camera, rank=rank):
             waiting = self._settings.get(VlmNodeConfig).max_queued_queries
             refusal = Answer.BUSY, f'{waiting} queries are waiting: ask again later'
         if refusal is not None:

@@ -17,7 +17,7 @@ from epvlm_ros.ros.query import MAX_MESSAGE_LENGTH, Query
 from epvlm_ros.ros.watch_messages import to_message, to_query_message, to_standing_question
 from epvlm_ros.time_units import stamp_to_ns
 from epvlm_ros.watches import (
-    EventRates, RateReader, StandingQuestion, Watch, WatchDefaults, WatchFile, WatchList)
+    EventRates, INTERVAL, RateReader, StandingQuestion, Watch, WatchDefaults, WatchFile, WatchList)
 from rclpy.node import Node
 
 
@@ -26,8 +26,9 @@ class AskForWatch(Protocol):
 
     def __call__(
         self, request: QueryMessage, reply: Callable[[Answer], None], *, watch_id: str,
+        rank: int,
     ) -> Query:
-        """Take a query with the id of the watch that asks."""
+        """Take a query with the id of the watch that asks, and its rank, see ``Worker``."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ class WatchServices:
                 watch.note_asked(now_s)
                 self._open[watch] = self._ask(
                     to_query_message(watch.standing), self._make_reply(watch),
-                    watch_id=watch.standing.watch_id)
+                    watch_id=watch.standing.watch_id,
+                    rank=2 if watch.standing.condition == INTERVAL else 1)
 
     def _warn_of_useless(self) -> None:
         """Name what was set up before and cannot be answered by this model and these cameras."""

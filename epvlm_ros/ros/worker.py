@@ -13,6 +13,7 @@ Item = TypeVar('Item')
 ShouldStop = Callable[[], bool]
 # An answer ends between two layers of the model. Whoever waits for one is not to wait for long.
 STOP_TIMEOUT_S = 1.0
+NUM_RANKS = 3  # people, watches that events set off, watches at intervals
 
 
 class Worker(Generic[Item]):
@@ -21,7 +22,7 @@ class Worker(Generic[Item]):
 
     ``handle`` takes an item and a function that says whether to stop, ``abandon`` an item that
     will not be handled in time; neither may raise. Items wait in lanes that take turns, in each
-    at most ``max_queued`` beside the one at work, and behind them others that give way to them.
+    at most ``max_queued`` beside the one at work, and behind them those of lower ranks.
     """
 
     def __init__(
@@ -30,8 +31,7 @@ class Worker(Generic[Item]):
     ) -> None:
         self._handle, self._abandon = handle, abandon
         self._max_queued = max_queued
-        self._queue: FairQueue[Item] = FairQueue()
-        self._behind: FairQueue[Item] = FairQueue()
+        self._queues: list[FairQueue[Item]] = [FairQueue() for _ in range(NUM_RANKS)]
         self._at_work: Item | None = None
         self._idle_tasks: OrderedDict[str, Callable[[], None]] = OrderedDict()
         self._last_tasks: OrderedDict[str, Callable[[], None]] = OrderedDict()
@@ -44,32 +44,32 @@ class Worker(Generic[Item]):
     def num_queued(self) -> int:
         """Items that wait."""
         with self._changed:
-            return len(self._queue) + len(self._behind)
+            return sum(map(len, self._queues))
 
     @property
     def is_stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._stopping.is_set()
 
-    def submit(self, item: Item, lane: str = '', *, gives_way: bool = False) -> bool:
+    def submit(self, item: Item, lane: str = '', *, rank: int = 0) -> bool:
         """
         Queue an item; False, and nothing is queued, when its lane is full or all is stopping.
 
-        One that ``gives_way`` waits until no other item does, however full the queue is; whoever
-        submits such items bounds their number.
+        One of a ``rank`` above 0 waits until no item of a lesser number does. Only lanes of rank
+        0 can be full: whoever submits other items bounds their number.
         """
         with self._changed:
-            is_full = not gives_way and self._queue.length_of(lane) >= self._max_queued
+            is_full = rank == 0 and self._queues[0].length_of(lane) >= self._max_queued
             if self._stopping.is_set() or is_full:
                 return False
-            (self._behind if gives_way else self._queue).append(item, lane)
+            self._queues[rank].append(item, lane)
             self._changed.notify()
         return True
 
     def withdraw(self, item: Item) -> bool:
         """Take an item back; False if it does not wait any more."""
         with self._changed:
-            return self._queue.remove(item) or self._behind.remove(item)
+            return any(queue.remove(item) for queue in self._queues)
 
     def when_idle(
         self, task: Callable[[ShouldStop], None], lane: str = '', *,
@@ -83,7 +83,7 @@ class Worker(Generic[Item]):
         """
         def should_stop() -> bool:
             with self._changed:
-                waiting = chain(self._queue, self._behind)
+                waiting = chain.from_iterable(self._queues)
                 return self._stopping.is_set() or any(map(gives_way_to, waiting))
 
         with self._changed:
@@ -99,7 +99,7 @@ class Worker(Generic[Item]):
         """
         with self._changed:
             self._stopping.set()
-            waiting = [*self._queue.drain(), *self._behind.drain()]
+            waiting = [item for queue in self._queues for item in queue.drain()]
             self._changed.notify()
         for item in waiting:
             self._abandon(item)
@@ -114,10 +114,10 @@ class Worker(Generic[Item]):
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._queue or self._behind or self._idle_tasks
-                    or self._last_tasks or self._stopping.is_set())
-                queue = self._queue or self._behind
-                item = self._at_work = queue.popleft() if queue else None
+                    lambda: any(self._queues) or self._idle_tasks or self._last_tasks
+                    or self._stopping.is_set())
+                queue = next(filter(len, self._queues), None)
+                item = self._at_work = queue.popleft() if queue is not None else None
                 task, tasks = None, self._idle_tasks or self._last_tasks
                 if item is None and tasks:
                     _, task = tasks.popitem(last=False)

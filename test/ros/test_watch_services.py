@@ -30,6 +30,7 @@ class Node:
 
     def __init__(self, **config):
         self.calls, self.lines, self.asked, self.cancelled = {}, [], [], []
+        self.ranks = []
         log = SimpleNamespace(**{level: self.lines.append for level in (
             'info', 'warning', 'error')})
         node = SimpleNamespace(
@@ -51,7 +52,8 @@ class Node:
         if request.camera == 'gone':
             raise ValueError("camera is 'gone'")
 
-    def _ask(self, request, reply, *, watch_id):
+    def _ask(self, request, reply, *, watch_id, rank):
+        self.ranks.append(rank)
         self.asked.append((watch_id, request.camera, reply))
         return f'query of {watch_id}'
 
@@ -75,6 +77,13 @@ def test_an_open_question_goes_with_its_watch(node):
     assert node.calls['unwatch'](Unwatch.Request(watch_id='ended'), Unwatch.Response()).success
     assert node.cancelled == ['query of replaced', 'query of ended']
     assert node.watches.status.num_watches == 2 and node.watches.status.num_asked == 3
+
+
+def test_what_events_set_off_goes_before_what_the_clock_does(node):
+    assert node.watch('clock', condition=StandingQuestion.INTERVAL, interval=5.0).success
+    assert node.watch('events').success
+    node.watches.look(make_frame(0))
+    assert [asked[0] for asked in node.asked] == ['clock', 'events'] and node.ranks == [2, 1]
 
 
 def test_a_watch_is_judged_by_the_frames_of_its_camera(node):

@@ -52,7 +52,7 @@ def test_the_node_waits_for_what_is_still_computed(context, tmp_path, monkeypatc
     node.destroy_node()
 
 
-def test_what_gives_way_waits_for_all_others_and_fills_no_queue():
+def test_lower_ranks_wait_for_all_others_and_fill_no_queue():
     may_begin, done = threading.Event(), []
 
     def handle(item, should_stop):
@@ -63,16 +63,17 @@ def test_what_gives_way_waits_for_all_others_and_fills_no_queue():
     assert at_work.submit('first')
     while at_work.num_queued:
         pass
+    assert at_work.submit('clock', rank=2)
     for name in ('watch 1', 'watch 2', 'watch 3'):
-        assert at_work.submit(name, gives_way=True)
+        assert at_work.submit(name, rank=1)
     assert at_work.submit('person 1') and at_work.submit('person 2')
     assert not at_work.submit('person 3')
-    assert at_work.num_queued == 5 and at_work.withdraw('watch 2')
+    assert at_work.num_queued == 6 and at_work.withdraw('watch 2')
     ended = threading.Event()
     at_work.when_idle(lambda should_stop: ended.set())
     may_begin.set()
     assert ended.wait(20.0)
-    assert done == ['first', 'person 1', 'person 2', 'watch 1', 'watch 3']
+    assert done == ['first', 'person 1', 'person 2', 'watch 1', 'watch 3', 'clock']
     assert at_work.stop()
 
 
