@@ -208,7 +208,7 @@ def score_tokens(
     -------
     dict of str to Tensor float (scenes, tokens)
         'random'; 'objects', those on objects first; 'events', the most active ones; 'detail',
-        those with most to see; 'events_and_saliency', the default selection of the package.
+        those with most to see; 'events_and_saliency', that policy of the package.
 
     """
     activity, detail = pictures.activity + 1e-3 * noise, pictures.detail + 1e-9 * noise

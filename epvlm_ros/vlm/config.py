@@ -45,22 +45,24 @@ class VlmConfig(Validated):
         0.5, 'Fraction of the visual tokens to keep; 1.0 is the dense model.',
         minimum=0.01, maximum=1.0, dynamic=True)
     selection: str = parameter(
-        'events_and_saliency',
+        'events_and_objectness',
         'Token selection policy: events (most events), events_and_detail (moving tokens, and '
         'still_share of the budget by image gradient), events_and_coverage (moving regions, and '
         'still_share in a regular pattern), events_and_saliency (events and colour contrast), '
-        'detail (image gradient), saliency (colour contrast), centre, uniform (regular pattern) '
-        'or random.',
+        'events_and_objectness (events, edges and colour contrast), detail (image gradient), '
+        'saliency (colour contrast), objectness (edges and colour contrast), centre, uniform '
+        '(regular pattern) or random.',
         choices=('events', 'events_and_detail', 'events_and_coverage', 'events_and_saliency',
-                 'detail', 'saliency', 'centre', 'uniform', 'random'), dynamic=True)
+                 'events_and_objectness', 'detail', 'saliency', 'objectness', 'centre', 'uniform',
+                 'random'), dynamic=True)
     still_share: float = parameter(
         0.25, 'Fraction of the kept tokens for the still scene, in selection events_and_detail '
         'and events_and_coverage.', minimum=0.0, maximum=1.0, dynamic=True)
     static_scene_policy: str = parameter(
         'dense', 'Token selection for static scenes, and without event data: dense (all tokens), '
-        'or keep_ratio of them by uniform (regular pattern), detail (image gradient) or saliency '
-        '(colour contrast).',
-        choices=('dense', 'uniform', 'detail', 'saliency'), dynamic=True)
+        'or keep_ratio of them by uniform (regular pattern), detail (image gradient), saliency '
+        '(colour contrast) or objectness (edges and colour contrast).',
+        choices=('dense', 'uniform', 'detail', 'saliency', 'objectness'), dynamic=True)
     static_scene_rate: float = parameter(
         2.0, 'Noise rate, in events per sensor pixel and second: a scene is static if no visual '
         'token has more.',

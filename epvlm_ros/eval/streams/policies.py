@@ -17,7 +17,7 @@ import numpy as np
 
 BUDGET = 0.3  # share of the tokens that one update may compute
 FILLING_BUDGET = 0.25  # of a scene that is filled over several frames
-DEFAULT_SELECTION, PAPER_SELECTION = 'events_and_saliency', 'events'
+DEFAULT_SELECTION, PAPER_SELECTION = 'events_and_objectness', 'events'
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ class TokenFeatures:
         float32, shape (rows, cols), events per token; None if no event data came.
     seed : int
         Of the random policy.
-    detail, saliency : numpy.ndarray or None
-        float32, shape (rows, cols), see ``image_detail`` and ``image_saliency``.
+    detail, saliency, objectness : numpy.ndarray or None
+        float32, shape (rows, cols), see ``image_detail``, ``image_saliency`` and
+        ``image_objectness``.
     noise_floor : float
         Most events of a token in which nothing moves.
     still_share : float
@@ -40,6 +41,7 @@ class TokenFeatures:
     noise_floor: float = 0.0
     still_share: float = 0.25
     saliency: np.ndarray | None = None
+    objectness: np.ndarray | None = None
 
     @property
     def num_tokens(self) -> int:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import cv2
 from epvlm_ros.vlm.token_selection.features import TokenFeatures
+from epvlm_ros.vlm.token_selection.objectness import add_events
 from epvlm_ros.vlm.token_selection.saliency import combine, event_contrast
 import numpy as np
 
@@ -65,6 +66,19 @@ def rank_by_events_and_saliency(features: TokenFeatures) -> np.ndarray:
     return _rank_by_score(features, combine(features.saliency, contrast))
 
 
+def rank_by_objectness(features: TokenFeatures) -> np.ndarray:
+    """Rank tokens by edge density and colour contrast, see objectness.py."""
+    assert features.objectness is not None
+    return _rank_by_score(features, features.objectness)
+
+
+def rank_by_events_and_objectness(features: TokenFeatures) -> np.ndarray:
+    """Rank tokens by objectness and by events in or beside them, see objectness.py."""
+    assert features.activity is not None and features.objectness is not None
+    return _rank_by_score(features, add_events(
+        features.objectness, features.activity, features.noise_floor))
+
+
 def rank_by_centre(features: TokenFeatures) -> np.ndarray:
     """Rank tokens by distance from the image centre, in shares of its sides."""
     row, col = np.divmod(np.arange(features.num_tokens), features.cols)
@@ -88,8 +102,10 @@ POLICIES: dict[str, Callable[[TokenFeatures], np.ndarray]] = {
     'events_and_coverage': rank_by_events_and_coverage,
     'events_and_detail': rank_by_events_and_detail,
     'events_and_saliency': rank_by_events_and_saliency,
+    'events_and_objectness': rank_by_events_and_objectness,
     'detail': rank_by_detail,
     'saliency': rank_by_saliency,
+    'objectness': rank_by_objectness,
     'centre': rank_by_centre,
     'uniform': rank_uniformly,
     'random': rank_randomly,
@@ -98,7 +114,7 @@ EVENT_POLICIES = frozenset(name for name in POLICIES if name.startswith('events'
 # The field of TokenFeatures that a policy needs of the image.
 IMAGE_SCORES = {
     'events_and_detail': 'detail', 'detail': 'detail', 'events_and_saliency': 'saliency',
-    'saliency': 'saliency'}
+    'saliency': 'saliency', 'events_and_objectness': 'objectness', 'objectness': 'objectness'}
 
 
 def _rank_by_score(features: TokenFeatures, score: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ HALF_SALIENCY = 3.0  # distance from the ground, in spreads, whose saliency is o
 AROUND_TOKENS = 7  # side of the square that is about a token
 AROUND_WEIGHT = 2.0  # of the events about a token against its own
 EVENT_WEIGHT = 0.5  # of its contrast, and of the largest beside it, against saliency
+Samples = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
@@ -43,66 +44,77 @@ def image_saliency(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
 
     """
     grid.check_image(image_rgb)
-    samples = _sample(image_rgb, grid)
+    return saliency_of_samples(sample_image(image_rgb, grid), grid)
+
+
+def saliency_of_samples(samples: Samples, grid: PatchGrid) -> np.ndarray:
+    """Return ``image_saliency`` of the samples of an image, see ``sample_image``."""
     to_opponent = np.array(OPPONENT_COLOURS, np.float32) / np.float32(255.0)
-    by_channel = to_opponent @ _mean_samples(samples, grid.rows, grid.cols)
+    by_channel = to_opponent @ _mean_samples(*samples, grid.rows, grid.cols)
     ground = _median_of_rows(by_channel)
     spread = _median_of_rows(np.abs(by_channel - ground[:, None])) + np.float32(LEAST_SPREAD)
     # (o - g) / s in one affine map, the last column of which is added
     to_unusual = np.column_stack([to_opponent, -ground]) / spread[:, None]
-    largest = np.sqrt(_largest_squares(samples, to_unusual, grid.rows, grid.cols))
+    largest = np.sqrt(_largest_squares(*samples, to_unusual, grid.rows, grid.cols))
     largest[largest < LEAST_DISTANCE] = 0.0
     return largest / (largest + HALF_SALIENCY)
 
 
-def _sample(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
-    """Return the image reduced to the samples of its tokens, uint8, (4 rows, 3 * 4 columns)."""
-    rows, cols = grid.rows * SAMPLES_PER_SIDE, grid.cols * SAMPLES_PER_SIDE
+def sample_image(image_rgb: np.ndarray, grid: PatchGrid) -> Samples:
+    """
+    Return red, green and blue of an image reduced to the samples of its tokens.
+
+    Each is uint8, (4 rows + 2, 4 columns + 2): a border repeats the outermost samples.
+    """
+    size = (grid.cols * SAMPLES_PER_SIDE, grid.rows * SAMPLES_PER_SIDE)
     # The two by two pixels in the middle of a sample find the same objects as all of them.
-    return cv2.resize(
-        image_rgb, (cols, rows), interpolation=cv2.INTER_LINEAR).reshape(rows, 3 * cols)
+    samples = cv2.resize(image_rgb, size, interpolation=cv2.INTER_LINEAR)
+    red, green, blue = cv2.split(
+        cv2.copyMakeBorder(samples, 1, 1, 1, 1, cv2.BORDER_REPLICATE))
+    return red, green, blue
 
 
 @compiled
-def _mean_samples(samples, rows, cols):  # type: ignore[no-untyped-def]
+def _mean_samples(red, green, blue, rows, cols):  # type: ignore[no-untyped-def]
     """Return the mean red, green and blue of each token, float32, (3, tokens)."""
     means = np.empty((3, rows * cols), np.float32)
-    line = np.empty(samples.shape[1], np.uint16)
-    for row in range(rows):
-        line[:] = 0
-        for sample in range(SAMPLES_PER_SIDE * row, SAMPLES_PER_SIDE * (row + 1)):
-            for place in range(len(line)):
-                line[place] += samples[sample, place]
-        for col in range(cols):
-            for channel in range(3):
+    line = np.empty(red.shape[1], np.uint16)
+    channel = 0
+    for plane in (red, green, blue):
+        for row in range(rows):
+            line[:] = 0
+            for sample in range(SAMPLES_PER_SIDE * row + 1, SAMPLES_PER_SIDE * (row + 1) + 1):
+                values = plane[sample]
+                for place in range(len(line)):
+                    line[place] += values[place]
+            for col in range(cols):
                 total = np.uint16(0)
                 for sample in range(SAMPLES_PER_SIDE):
-                    total += line[3 * (SAMPLES_PER_SIDE * col + sample) + channel]
+                    total += line[SAMPLES_PER_SIDE * col + 1 + sample]
                 means[channel, row * cols + col] = total / SAMPLES_PER_SIDE ** 2
+        channel += 1
     return means
 
 
 @compiled
-def _largest_squares(samples, to_unusual, rows, cols):  # type: ignore[no-untyped-def]
+def _largest_squares(red, green, blue, to_unusual, rows, cols):  # type: ignore[no-untyped-def]
     """Return the largest squared length of a token's samples after a map of (3, 4), float32."""
     to_first, to_second, to_third = to_unusual[0], to_unusual[1], to_unusual[2]
     largest = np.empty((rows, cols), np.float32)
     line = np.empty(SAMPLES_PER_SIDE * cols, np.float32)
     for row in range(rows):
         line[:] = 0.0
-        for sample in range(SAMPLES_PER_SIDE * row, SAMPLES_PER_SIDE * (row + 1)):
+        for sample in range(SAMPLES_PER_SIDE * row + 1, SAMPLES_PER_SIDE * (row + 1) + 1):
+            reds, greens, blues = red[sample], green[sample], blue[sample]
             # A loop over the channels in this one would keep the compiler from working on several
             # places at once: ten times slower.
             for place in range(len(line)):
-                red = np.float32(samples[sample, 3 * place])
-                green = np.float32(samples[sample, 3 * place + 1])
-                blue = np.float32(samples[sample, 3 * place + 2])
-                first = (
-                    to_first[0] * red + to_first[1] * green + to_first[2] * blue + to_first[3])
-                second = (
-                    to_second[0] * red + to_second[1] * green + to_second[2] * blue + to_second[3])
-                third = (
-                    to_third[0] * red + to_third[1] * green + to_third[2] * blue + to_third[3])
+                r = np.float32(reds[place + 1])
+                g = np.float32(greens[place + 1])
+                b = np.float32(blues[place + 1])
+                first = to_first[0] * r + to_first[1] * g + to_first[2] * b + to_first[3]
+                second = to_second[0] * r + to_second[1] * g + to_second[2] * b + to_second[3]
+                third = to_third[0] * r + to_third[1] * g + to_third[2] * b + to_third[3]
                 squared = first * first + second * second + third * third
                 line[place] = squared if squared > line[place] else line[place]
         for col in range(cols):

@@ -8,6 +8,7 @@ from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.patch_grid import PatchGeometry, PatchGrid, token_activity
 from epvlm_ros.vlm.token_selection.features import image_detail, TokenFeatures
+from epvlm_ros.vlm.token_selection.objectness import image_objectness
 from epvlm_ros.vlm.token_selection.policies import EVENT_POLICIES, IMAGE_SCORES, POLICIES
 from epvlm_ros.vlm.token_selection.saliency import image_saliency
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 _NANOSECOND = 1e-9  # in seconds
 NO_FALLBACK = ''
 # Every value of Selection.fallback: what was used in place of an event policy, and why.
-STATIC_SCENE_POLICIES = ('dense', 'uniform', 'detail', 'saliency')
+STATIC_SCENE_POLICIES = ('dense', 'uniform', 'detail', 'saliency', 'objectness')
 STATIC_SCENE, NO_EVENT_DATA = 'static scene', 'no event data'
 FALLBACKS = (NO_FALLBACK, *(
     f'{policy}: {reason}' for reason in (STATIC_SCENE, NO_EVENT_DATA)
@@ -145,7 +146,8 @@ def select_for_frame(
     features = TokenFeatures(
         grid.rows, grid.cols, per_token, seed, noise_floor=floor, still_share=config.still_share,
         detail=image_detail(image_rgb, grid) if 'detail' in needed else None,
-        saliency=image_saliency(image_rgb, grid) if 'saliency' in needed else None)
+        saliency=image_saliency(image_rgb, grid) if 'saliency' in needed else None,
+        objectness=image_objectness(image_rgb, grid) if 'objectness' in needed else None)
     return select_tokens(
         features, config.keep_ratio, policy=config.selection,
         static_scene_policy=config.static_scene_policy, is_static=is_static)
@@ -159,7 +161,7 @@ def warm_up() -> None:
         np.zeros((height, width, 3), np.uint8),
         PatchGeometry(14, 2, height * width, height * width).grid(height, width),
         ActivityGrid(counts, cell_size_px, height, width, 0, 1),
-        VlmConfig(keep_ratio=0.5, selection='events_and_saliency'))
+        VlmConfig(keep_ratio=0.5, selection='events_and_objectness'))
 
 
 def noise_floor(
@@ -213,7 +215,7 @@ def _check(features: TokenFeatures, policy: str, static_scene_policy: str) -> No
         raise ValueError(
             f'static_scene_policy is {static_scene_policy!r}: give one of '
             + ', '.join(STATIC_SCENE_POLICIES))
-    for name in ('activity', 'detail', 'saliency'):
+    for name in ('activity', 'detail', 'saliency', 'objectness'):
         values = getattr(features, name)
         if values is not None and values.shape != (features.rows, features.cols):
             raise ValueError(

@@ -22,7 +22,8 @@ def make_features(rows: int, cols: int, seed: int = 0) -> TokenFeatures:
     values = random.permutation(rows * cols).astype(np.float32).reshape(rows, cols)
     detail = random.random((rows, cols)).astype(np.float32)
     return TokenFeatures(
-        rows, cols, values, seed, detail, noise_floor=rows * cols / 2, saliency=1.0 - detail)
+        rows, cols, values, seed, detail, noise_floor=rows * cols / 2, saliency=1.0 - detail,
+        objectness=detail[::-1])
 
 
 @settings(max_examples=100, deadline=None)
@@ -58,7 +59,8 @@ def test_the_budget_is_exact_and_the_order_is_row_by_row(
 ) -> None:
     activity = np.random.default_rng(seed).integers(0, num_levels, grid).astype(np.float32)
     features = TokenFeatures(
-        *grid, activity, seed, activity[::-1], num_levels / 2, seed / 99, activity[:, ::-1])
+        *grid, activity, seed, activity[::-1], num_levels / 2, seed / 99, activity[:, ::-1],
+        activity[::-1, ::-1])
     kept = select_tokens(features, keep_ratio, policy=policy).kept_indices
     assert len(kept) == token_budget(keep_ratio, features.num_tokens)
     assert np.all(np.diff(kept) > 0) and kept[0] >= 0 and kept[-1] < features.num_tokens
@@ -135,7 +137,8 @@ def test_random_differs_by_seed_only() -> None:
     'static_scene_policy, num_kept',
     [('dense', 64), ('uniform', 16), ('detail', 16), ('saliency', 16)])
 @pytest.mark.parametrize(
-    'policy', ['events', 'events_and_coverage', 'events_and_detail', 'events_and_saliency'])
+    'policy', ['events', 'events_and_coverage', 'events_and_detail', 'events_and_saliency',
+               'events_and_objectness'])
 def test_still_scenes_fall_back_by_name(
     policy: str, static_scene_policy: str, num_kept: int,
 ) -> None:
