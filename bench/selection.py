@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """
-How much of the objects each policy keeps, in the simulated benchmark, without any model.
+How much of the objects each policy keeps, without any model.
 
-For images of held-out scenes, each with the events about it, the script tells which share of each
-object's area lies in kept tokens, and how many objects are kept whole (nine tenths of them),
-for all objects and for those that move, that stand still before a still camera and before a
-moving one. ``--times`` measures the selection on an image of 1920 x 1080 pixels instead. Prints
-tables; JSON with ``--output``.
+``--photos FOLDER`` measures photographs with annotations (see ``epvlm_ros.eval.photographs``) and
+objects of theirs that move before others of them; ``--half`` takes one half of them only, by a
+hash of their names: ``choose`` to choose a policy by, ``report`` for figures of it.
+
+Without it, for images of held-out scenes, each with the events about it, the script tells which
+share of each object's area lies in kept tokens, and how many objects are kept whole (nine tenths
+of them), for all objects and for those that move, that stand still before a still camera and
+before a moving one. ``--times`` measures the selection on an image of 1920 x 1080 pixels instead.
+Prints tables; JSON with ``--output``, a plot of photographs with ``--plot``.
 """
 
 from __future__ import annotations
@@ -15,10 +19,16 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 import json
+import math
 from pathlib import Path
 import time
+from typing import Any
 
 from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.eval.kept_objects import (
+    ActivityCache, BOXES, KeptObjects, moving_pictures, still_pictures)
+from epvlm_ros.eval.photographs import HALVES, read_photographs
+from epvlm_ros.eval.plot import draw_kept_objects
 from epvlm_ros.eval.policies import activity_for, CONTROLS, POLICIES
 from epvlm_ros.eval.question_set import Observation
 from epvlm_ros.eval.report import format_table
@@ -39,6 +49,10 @@ MIN_AREA = 0.2  # of a token: of less there is nothing to see
 GEOMETRY = PatchGeometry(14, 2, 9 * 11 * 784, 155_000)
 GROUPS = ('all', 'moving', 'still, camera still', 'still, camera moving')
 NUM_RUNS = 200
+REFERENCES = ('events_and_saliency', 'detail', 'events', 'objectness')
+PHOTO_POLICIES = (
+    'random', 'centre', 'saliency', 'detail', 'objectness', 'events', 'events_and_detail',
+    'events_and_saliency', 'events_and_objectness')
 
 
 def make_observations(
@@ -123,35 +137,82 @@ def measure_times(policies: list[str]) -> dict[str, float]:
     return times_ms
 
 
+def measure_scenes(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is kept of the objects of simulated scenes, and print it as tables."""
+    table = tabulate(kept_shares(options))
+    print('mean share of an object that is kept, % / objects kept whole, %\n')
+    for budget in options.keep:
+        chosen = {name: item for name, item in table.items()
+                  if name.endswith(f', keep {budget:g}')}
+        groups = [group for group in GROUPS if group in next(iter(chosen.values()))]
+        rows = [(name, *(f'{100 * item[group][0]:.1f} / {100 * item[group][1]:.1f}'
+                         for group in groups)) for name, item in chosen.items()]
+        rows.append(('objects', *(str(item) for item in (
+            next(iter(chosen.values()))[group][2] for group in groups))))
+        print(format_table(('setting', *groups), rows) + '\n')
+    return table
+
+
+def measure_photographs(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is kept of the objects of photographs, and print it as tables."""
+    photographs = [item for item in read_photographs(options.photos)
+                   if options.half in ('all', item.half)]
+    cache = ActivityCache(options.cache)
+    summary: dict[str, Any] = {}
+    for pictures in (still_pictures, moving_pictures):
+        kept = KeptObjects(pictures(photographs, cache), options.policies, options.keep)
+        summary |= kept.summarise(REFERENCES)
+    print(f'{len(photographs)} photographs; objects kept whole, % [95% interval], and by their '
+          'middle, %; differences of whole ones, points\n')
+    for group, found in summary.items():
+        for keep_ratio in options.keep:
+            print(f'{group}: {found["objects"]} objects, keep {keep_ratio:g}\n')
+            print(format_table(
+                ('policy', 'whole', 'centre', *(f'to {name}' for name in REFERENCES)),
+                [(policy, *_cells(found[policy][f'{keep_ratio:g}']))
+                 for policy in options.policies]) + '\n')
+    if options.plot:
+        draw_kept_objects(summary[f'{BOXES}, small and medium'], options.plot)
+    return summary
+
+
+def _cells(found: dict[str, tuple[float, float, float]]) -> list[str]:
+    """Return the estimates of a policy as text: whole, centre, differences."""
+    value, low, high = (100 * number for number in found['whole'])
+    cells = [f'{value:.1f} [{low:.1f}, {high:.1f}]', f'{100 * found["centre"][0]:.1f}']
+    for name in REFERENCES:
+        value, low, high = (100 * number for number in found.get(
+            f'whole less {name}', (float('nan'),) * 3))
+        cells.append('' if math.isnan(value) else f'{value:+.1f} [{low:+.1f}, {high:+.1f}]')
+    return cells
+
+
 def main() -> None:
     """Measure as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--split', default='validation')
     parser.add_argument('--images', type=int, default=200)
     parser.add_argument('--first-scene', type=int, default=0)
-    parser.add_argument('--policies', nargs='+', default=list(POLICIES), choices=POLICIES)
+    parser.add_argument('--policies', nargs='+', choices=POLICIES)
     parser.add_argument('--keep', type=float, nargs='+', default=list(BUDGETS))
+    parser.add_argument('--photos', type=Path, metavar='FOLDER')
+    parser.add_argument('--half', choices=(*HALVES, 'all'), default='all')
+    parser.add_argument('--cache', type=Path, metavar='FOLDER',
+                        help='keeps the simulated events of photographs')
+    parser.add_argument('--plot', type=Path, help='PNG file')
     parser.add_argument('--times', action='store_true')
     parser.add_argument('--output', type=Path, help='JSON file')
     options = parser.parse_args()
-    if options.times:
-        result: dict[str, object] = dict(measure_times(
+    options.policies = options.policies or list(PHOTO_POLICIES if options.photos else POLICIES)
+    if options.photos:
+        result: dict[str, Any] = measure_photographs(options)
+    elif options.times:
+        result = dict(measure_times(
             [name for name in options.policies if name not in CONTROLS]))
         print(format_table(('policy', 'ms'), [
             (name, f'{value:.2f}') for name, value in result.items()]))
     else:
-        table = tabulate(kept_shares(options))
-        result = dict(table)
-        print('mean share of an object that is kept, % / objects kept whole, %\n')
-        for budget in options.keep:
-            chosen = {name: item for name, item in table.items()
-                      if name.endswith(f', keep {budget:g}')}
-            groups = [group for group in GROUPS if group in next(iter(chosen.values()))]
-            rows = [(name, *(f'{100 * item[group][0]:.1f} / {100 * item[group][1]:.1f}'
-                             for group in groups)) for name, item in chosen.items()]
-            rows.append(('objects', *(str(item) for item in (
-                next(iter(chosen.values()))[group][2] for group in groups))))
-            print(format_table(('setting', *groups), rows) + '\n')
+        result = measure_scenes(options)
     if options.output:
         options.output.write_text(json.dumps(result, indent=1) + '\n')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from epvlm_ros.vlm.token_selection.policies import EVENT_POLICIES
 # Colour-blind safe (after Okabe and Ito), the same for a policy in every plot.
 _COLOURS = {
     'events': '#D55E00', 'events_and_coverage': '#E69F00', 'events_and_detail': '#CC79A7',
-    'events_and_saliency': '#0072B2', 'oracle': '#000000', 'detail': '#8C6D31',
+    'events_and_saliency': '#0072B2', 'events_and_objectness': '#882255',
+    'objectness': '#AA4499', 'oracle': '#000000', 'detail': '#8C6D31',
     'saliency': '#56B4E9', 'frame_difference': '#009E73', 'random': '#999999',
     'uniform': '#7F7F7F', 'centre': '#BBBBBB'}
 _MARKERS = dict(zip(POLICIES, 'osD^vPX*<>h8pd'))
@@ -72,13 +74,44 @@ def _accuracy(setting: dict[str, Any]) -> dict[str, float]:
 def _draw_line(axes: Any, summary: dict[str, Any], policy: str, shift: float) -> None:
     """Draw the settings of a policy, moved sideways by a few points of FLOPs."""
     points = sorted(
-        (100 * (1 - item['flops_saved']), *(
+        (100 * (1 - item['flops_saved']) + shift, *(
             100 * _accuracy(item)[key] for key in ('value', 'low', 'high')))
         for item in summary['settings'].values() if item['policy'] == policy)
-    used, value, low, high = zip(*points)
+    _draw_points(axes, policy, points)
+
+
+def draw_kept_objects(group: dict[str, Any], path: Path) -> None:
+    """
+    Draw the share of objects that are kept whole against the budget as a PNG.
+
+    ``group`` is one of those of ``KeptObjects.summarise``. ``ValueError`` if matplotlib is
+    missing.
+    """
+    figure = make_figure(9.5, 5.0)
+    axes = figure.add_subplot()
+    policies = [name for name in group if name != 'objects']
+    for i, policy in enumerate(policies):
+        shift = _BARS_APART * (i - (len(policies) - 1) / 2)
+        _draw_points(axes, policy, sorted(
+            (100 * float(keep_ratio) + shift, *(100 * value for value in item['whole']))
+            for keep_ratio, item in group[policy].items()))
+    axes.set_xlabel('kept tokens, %')
+    axes.set_ylabel('objects kept whole, % (bars: 95% intervals)')
+    axes.set_title(f'{group["objects"]} small and medium objects of photographs')
+    axes.grid(color='0.9')
+    axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), frameon=False,
+                title='with events: solid')
+    figure.savefig(path)
+
+
+def _draw_points(
+    axes: Any, policy: str, points: Sequence[tuple[float, ...]],
+) -> None:
+    """Draw a line through points (place, value, low, high)."""
+    place, value, low, high = zip(*points)
     has_events = policy in EVENT_POLICIES
     axes.errorbar(
-        [x + shift for x in used], value,
+        place, value,
         yerr=[[v - b for v, b in zip(value, low)], [b - v for v, b in zip(value, high)]],
         label=policy.replace('_', ' '), color=_COLOURS.get(policy), marker=_MARKERS[policy],
         markersize=5, linestyle='-' if has_events else '--', linewidth=2.0 if has_events else 1.2,

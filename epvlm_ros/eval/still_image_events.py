@@ -8,6 +8,8 @@ weighted by their contrast: it tells nothing about motion.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 from epvlm_ros.activity_grid import ActivityGrid, grid_shape
 from epvlm_ros.events.packet import Events
@@ -18,7 +20,7 @@ import numpy as np
 RADIUS_PX = 2.0  # of the circle, in pixels of the sensor
 WINDOW_S = 0.04
 SENSOR_LONG_SIDE_PX = 320
-_NUM_STEPS = 16  # views around the circle: 0.8 px from one to the next
+NUM_STEPS = 16  # views around the circle: 0.8 px from one to the next
 _CELL_SIZE_PX = 4
 _GAMMA = 2.2  # of the image; the simulated sensor sees linear light
 
@@ -35,22 +37,54 @@ def still_image_activity(
     ``gamma`` is the exponent that turns pixel values into light.
     """
     height, width = rgb.shape[:2]
-    scale = SENSOR_LONG_SIDE_PX / max(height, width)
-    rows, cols = max(1, round(height * scale)), max(1, round(width * scale))
-    light = (rgb.astype(np.float32) / 255.0) ** gamma @ np.array(LUMA_WEIGHTS, np.float32)
-    small = cv2.resize(light, (cols, rows), interpolation=cv2.INTER_AREA)
-    sensor = EventSimulator(rows, cols, config, seed)
-    parts = []
-    for step in range(_NUM_STEPS + 1):
-        angle = 2.0 * np.pi * step / _NUM_STEPS
+    rows, cols = _sensor_size(height, width)
+    small = _light_on_sensor(rgb, gamma)
+
+    def view(step: int) -> np.ndarray:
         # starts and ends in the middle of the image's own place
+        angle = 2.0 * np.pi * step / NUM_STEPS
         shift = np.array([[1, 0, radius_px * (np.cos(angle) - 1.0)],
                           [0, 1, radius_px * np.sin(angle)]])
-        view = cv2.warpAffine(small, shift, (cols, rows), borderMode=cv2.BORDER_REPLICATE)
-        parts.append(sensor.step(view, round(step / _NUM_STEPS * WINDOW_S * 1e9)))
+        return cv2.warpAffine(small, shift, (cols, rows), borderMode=cv2.BORDER_REPLICATE)
+
+    return _watch((view(step) for step in range(NUM_STEPS + 1)), (height, width), config, seed)
+
+
+def activity_of_views(
+    views: Iterable[np.ndarray], image_size: tuple[int, int], *,
+    config: EventCameraConfig | None = None, gamma: float = _GAMMA, seed: int = 0,
+) -> ActivityGrid:
+    """
+    Return the events of ``NUM_STEPS + 1`` pictures of 40 ms, on cells of 4 pixels.
+
+    ``views`` are uint8 (height, width, 3), equal times apart, of ``image_size`` (height, width).
+    """
+    return _watch((_light_on_sensor(rgb, gamma) for rgb in views), image_size, config, seed)
+
+
+def _watch(
+    lights: Iterable[np.ndarray], image_size: tuple[int, int], config: EventCameraConfig | None,
+    seed: int,
+) -> ActivityGrid:
+    """Return the events of what the sensor sees, linear light of its own size."""
+    size = _sensor_size(*image_size)
+    sensor = EventSimulator(*size, config, seed)
+    parts = [sensor.step(light, round(step / NUM_STEPS * WINDOW_S * 1e9))
+             for step, light in enumerate(lights)]
     return activity_of_events(
-        Events(*(np.concatenate(part) for part in zip(*parts))), (rows, cols), (height, width),
-        WINDOW_S)
+        Events(*(np.concatenate(part) for part in zip(*parts))), size, image_size, WINDOW_S)
+
+
+def _sensor_size(height: int, width: int) -> tuple[int, int]:
+    scale = SENSOR_LONG_SIDE_PX / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _light_on_sensor(rgb: np.ndarray, gamma: float) -> np.ndarray:
+    """Return the linear light that each pixel of the sensor sees of an image, float32."""
+    light = (rgb.astype(np.float32) / 255.0) ** gamma @ np.array(LUMA_WEIGHTS, np.float32)
+    rows, cols = _sensor_size(*rgb.shape[:2])
+    return cv2.resize(light, (cols, rows), interpolation=cv2.INTER_AREA)
 
 
 def activity_of_events(
