@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 SIMULATED, STREAMS = 'simulated', 'simulated-streams'
 DEFAULT_POLICIES = (
     'random', 'uniform', 'centre', 'detail', 'saliency', 'objectness', 'frame_difference',
-    'events', 'events_and_coverage', 'events_and_detail', 'events_and_saliency', 'events_and_objectness',
-    'oracle')
+    'events', 'events_and_coverage', 'events_and_detail', 'events_and_saliency',
+    'events_and_objectness', 'oracle')
 DEFAULT_KEEP = (0.5, 0.3, 0.2)
 _CHECKPOINT_SUFFIXES = ('.safetensors', '.json', '.jinja', '.txt', '.model')
 

@@ -28,7 +28,7 @@ class Photograph:
     One image and its objects.
 
     ``boxes`` are (left, top, right, bottom) in pixels of the image, or in shares of its sides
-    where they are ``relative_boxes``. What is a crowd, and what is no countable thing, is left out.
+    where they are ``relative_boxes``. What is a crowd, or no countable thing, is left out.
     """
 
     path: Path
