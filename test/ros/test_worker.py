@@ -146,6 +146,6 @@ def test_a_last_task_begins_after_all_others_and_gives_way_to_watches():
         at_work.when_idle(last, gives_way_to=lambda item: True, comes_last=True)
         at_work.when_idle(lambda should_stop: done.append('update'), 'front')
     assert begun.wait(20.0)
-    assert at_work.submit('watch', 'front', gives_way=True)
+    assert at_work.submit('watch', 'front', rank=1)
     assert told.wait(20.0)
     assert at_work.stop() and done == ['update', 'last', 'watch']
