@@ -11,6 +11,7 @@ import sys
 from epvlm_ros.cli.ask import add_ask_options
 from epvlm_ros.cli.calibrate import add_calibrate_options
 from epvlm_ros.cli.convert import add_convert_options
+from epvlm_ros.cli.plan import add_plan_options
 from epvlm_ros.cli.ui import add_ui_options
 from epvlm_ros.eval.command import add_eval_options
 from epvlm_ros.vlm.model_error import ModelError
@@ -50,6 +51,8 @@ def _make_parser() -> argparse.ArgumentParser:
         'calibrate', help='measure where the event pixels of a recording are in its images'))
     add_convert_options(commands.add_parser(
         'convert', help='make a recording that all commands read from one that they cannot'))
+    add_plan_options(commands.add_parser(
+        'plan', help='tell how much memory a model needs, and what fits'))
     add_ui_options(commands.add_parser(
         'ui', help='show a robot in the browser: picture, questions, watches, parameters'))
     add_eval_options(commands.add_parser(

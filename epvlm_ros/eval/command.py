@@ -61,6 +61,7 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
                         help='folder or hub name (default: the embedded one)')
     parser.add_argument('--device', default=model.device, help='default: %(default)s')
     parser.add_argument('--dtype', default=model.dtype, help='default: %(default)s')
+    parser.add_argument('--weights', default=model.weights, help='default: %(default)s')
     parser.add_argument('--max-pixels', type=int, default=model.max_pixels,
                         help='of the resized image; 0 leaves it to the model')
     parser.add_argument('--max-new-tokens', type=int, default=model.max_new_tokens,
@@ -149,7 +150,7 @@ def evaluate(options: argparse.Namespace, questions: QuestionSet) -> None:
 def make_config(options: argparse.Namespace) -> VlmConfig:
     """Return the configuration of the model under test."""
     return VlmConfig(
-        model=options.model, device=options.device, dtype=options.dtype,
+        model=options.model, device=options.device, dtype=options.dtype, weights=options.weights,
         max_pixels=options.max_pixels, max_new_tokens=options.max_new_tokens,
         allow_download=options.allow_download, num_threads=options.num_threads)
 

@@ -2,6 +2,8 @@
 
 from epvlm_ros.vlm.checkpoint.errors import CheckpointError
 from epvlm_ros.vlm.checkpoint.hub import EMBEDDED_MODEL, find_folder
-from epvlm_ros.vlm.checkpoint.load import Checkpoint, load_checkpoint
+from epvlm_ros.vlm.checkpoint.load import Checkpoint, DTYPES, load_checkpoint, read_model_config
 
-__all__ = ['Checkpoint', 'CheckpointError', 'EMBEDDED_MODEL', 'find_folder', 'load_checkpoint']
+__all__ = [
+    'Checkpoint', 'CheckpointError', 'DTYPES', 'EMBEDDED_MODEL', 'find_folder',
+    'load_checkpoint', 'read_model_config']

@@ -70,11 +70,7 @@ def weight_files(folder: Path) -> list[str]:
 def check_files(folder: Path) -> None:
     """Raise a CheckpointError if files are missing, unreadable, or would be left out."""
     _check_adapter(folder)
-    if not (folder / 'config.json').is_file():
-        raise CheckpointError(
-            'it has no config.json: give a folder with config.json, tokenizer, '
-            'preprocessor_config.json and weights as *.safetensors')
-    _check_config(read_json(folder / 'config.json'))
+    check_config(folder)
     _check_weight_files(folder)
     missing = find_missing_file(folder)
     if missing:
@@ -87,6 +83,15 @@ def check_files(folder: Path) -> None:
             read_json(folder / name)  # the library skips some if they are damaged
     if (folder / 'generation_config.json').is_file():
         _check_generation(read_json(folder / 'generation_config.json'))
+
+
+def check_config(folder: Path) -> None:
+    """Raise a CheckpointError if there is no configuration of a known model."""
+    if not (folder / 'config.json').is_file():
+        raise CheckpointError(
+            'it has no config.json: give a folder with config.json, tokenizer, '
+            'preprocessor_config.json and weights as *.safetensors')
+    _check_config(read_json(folder / 'config.json'))
 
 
 def _check_adapter(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import logging
 from pathlib import Path
 import sys
@@ -10,12 +10,14 @@ from typing import Any
 
 from epvlm_ros.vlm.checkpoint.chat_template import read_chat_template
 from epvlm_ros.vlm.checkpoint.errors import CheckpointError, named, of_the_checkpoint
-from epvlm_ros.vlm.checkpoint.files import check_files
+from epvlm_ros.vlm.checkpoint.files import check_config, check_files
 from epvlm_ros.vlm.checkpoint.hub import find_folder
 from epvlm_ros.vlm.checkpoint.image_processor import load_image_processor
 from epvlm_ros.vlm.checkpoint.weights import load_weights
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.cuda_graphs import with_cuda_graphs
+from epvlm_ros.vlm.memory_plan import (
+    device_memory, GIGABYTE, MemoryPlan, plan_memory, WEIGHTS)
 from epvlm_ros.vlm.patch_grid import PatchGeometry
 from epvlm_ros.vlm.sparse_qwen import SparseBackend, SparseQwenVl
 import torch
@@ -23,6 +25,7 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+_LOCALLY: dict[str, Any] = {'local_files_only': True, 'trust_remote_code': False}
 _logger = logging.getLogger(__name__)
 
 
@@ -68,10 +71,10 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
         remedy = 'install what it names, or give attention sdpa'
     with named(str(config.model or folder), remedy):
         check_files(folder)
-        options: dict[str, Any] = {'local_files_only': True, 'trust_remote_code': False}
-        model_config = AutoConfig.from_pretrained(folder, **options)
+        model_config = AutoConfig.from_pretrained(folder, **_LOCALLY)
         _check_rope(model_config.text_config)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        _check_memory(model_config, config, device, dtype)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCALLY)
         _check_tokenizer(tokenizer, model_config)
         chat_template = read_chat_template(folder, tokenizer)
         image_processor, geometry = load_image_processor(
@@ -87,6 +90,42 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
         if config.acceleration == 'auto' and device != 'cpu':
             model = with_cuda_graphs(eager, (config.keep_ratio,), config.cache_tokens)
     return Checkpoint(model, tokenizer, chat_template, image_processor, geometry)
+
+
+def read_model_config(config: VlmConfig) -> tuple[Any, PatchGeometry]:
+    """
+    Return the configuration of a model, and what happens to the sizes of images; no weights.
+
+    Raises a ValueError as ``load_checkpoint``, but not for what is missing beside.
+    """
+    folder = find_folder(config)
+    with named(str(config.model or folder), 'give a folder with config.json'):
+        check_config(folder)
+        model_config = AutoConfig.from_pretrained(folder, **_LOCALLY)
+        _, geometry = load_image_processor(
+            folder, model_config.vision_config, config.max_pixels)
+    return model_config, geometry
+
+
+def _check_memory(
+    model_config: Any, config: VlmConfig, device: str, dtype: torch.dtype,
+) -> None:
+    """Refuse a model that the device could not hold, whatever else it held."""
+    memory = device_memory(device)
+
+    def plan(weights: str) -> MemoryPlan:
+        return plan_memory(
+            model_config, replace(config, weights=weights), 0, on_gpu=device != 'cpu',
+            dtype=dtype)
+
+    needed = plan(config.weights)
+    if needed.total <= memory:
+        return
+    smaller = [f'{name}, {plan(name)}' for name in WEIGHTS if plan(name).total <= memory]
+    remedy = f'weights {smaller[0]}' if smaller else 'a smaller model, or weights int4'
+    raise CheckpointError(
+        f'it needs {needed} without any image, and {device} has {memory / GIGABYTE:.1f} GB: '
+        f'give {remedy}; epvlm plan tells more')
 
 
 def _find_device(name: str) -> str:

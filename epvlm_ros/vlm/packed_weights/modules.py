@@ -7,6 +7,8 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
+MAX_UNPACKED = 2 ** 24  # weights at a time: an output layer is as large as ten others
+
 
 class _Packed(nn.Module):
     """Holds a ``PackedMatrix`` in buffers, so that it moves with the model."""
@@ -34,7 +36,7 @@ class _Packed(nn.Module):
 
 
 class PackedLinear(_Packed):
-    """A linear layer; the matrix is unpacked for each product, and forgotten."""
+    """A linear layer; some rows of the matrix at a time are unpacked for each product."""
 
     def __init__(self, matrix: PackedMatrix, bias: Tensor | None) -> None:
         super().__init__(matrix)
@@ -42,7 +44,17 @@ class PackedLinear(_Packed):
 
     def forward(self, values: Tensor) -> Tensor:
         """Multiply, in the type of the values."""
-        return functional.linear(values, self.matrix.unpack(values.dtype), self.bias)
+        matrix, (num_rows, columns) = self.matrix, self.matrix.shape
+        size = max(1, MAX_UNPACKED // columns)
+        if num_rows <= size:
+            return functional.linear(values, matrix.unpack(values.dtype), self.bias)
+        result = values.new_empty(*values.shape[:-1], num_rows)
+        for start in range(0, num_rows, size):
+            part = slice(start, start + size)
+            result[..., part] = functional.linear(
+                values, matrix.rows(part).unpack(values.dtype),
+                None if self.bias is None else self.bias[part])
+        return result
 
 
 class PackedEmbedding(_Packed):

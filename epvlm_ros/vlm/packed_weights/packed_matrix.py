@@ -101,7 +101,7 @@ class PackedMatrix:
             zeros=None if self.zeros is None else self.zeros.to(device),
             order=None if self.order is None else self.order.to(device))
 
-    def rows(self, indices: Tensor) -> PackedMatrix:
+    def rows(self, indices: Tensor | slice) -> PackedMatrix:
         """Return some rows."""
         return replace(
             self, numbers=self.numbers[indices], scales=self.scales[indices],

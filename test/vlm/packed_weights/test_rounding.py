@@ -9,7 +9,7 @@ from typing import Any
 from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.cuda_graphs import with_cuda_graphs
-from epvlm_ros.vlm.packed_weights import PackedEmbedding, PackedLinear
+from epvlm_ros.vlm.packed_weights import modules, PackedEmbedding, PackedLinear
 from epvlm_ros.vlm.packed_weights.rounding import round_to_eight_bits, round_to_four_bits
 from epvlm_ros.vlm.sparse_qwen import Sampling, SparseQwenVl
 from packed_checkpoints import save_packed_checkpoint
@@ -50,6 +50,16 @@ def test_four_bits_cut_off_what_is_rare() -> None:
     found = round_to_four_bits(matrix).unpack(torch.float32)
     errors = [(item - matrix).norm() / matrix.norm() for item in (found, nearest)]
     assert errors[0] < 0.97 * errors[1] < 0.11
+
+
+def test_a_large_matrix_is_unpacked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = torch.Generator().manual_seed(0)
+    matrix, bias = torch.randn(37, 64, generator=random), torch.randn(37, generator=random)
+    values = torch.randn(2, 3, 64, generator=random)
+    packed = PackedLinear(round_to_four_bits(matrix, 16), bias)
+    expected = values @ packed.matrix.unpack(torch.float32).T + bias
+    monkeypatch.setattr(modules, 'MAX_UNPACKED', 10 * 64)  # 10, 10, 10 and 7 rows
+    assert torch.allclose(packed(values), expected, atol=1e-5)
 
 
 def load(folder: Path, **config: Any) -> SparseQwenVl:
