@@ -137,7 +137,8 @@ WORDS = ('yes', 'no', 'a', 'a red circle', 'a green circle', 'nothing', 'ä', 't
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('attention', ['sdpa', 'eager'])
+@pytest.mark.parametrize(
+    'attention', ['sdpa', pytest.param('eager', marks=pytest.mark.slow)])
 @pytest.mark.parametrize('shape', FAMILIES)
 def test_a_hundred_questions_choose_as_the_library_does(shape: str, attention: str) -> None:
     num_questions = 17  # of six cases: 102
