@@ -77,7 +77,7 @@ class VlmConfig(Validated):
         choices=('scene', 'alone'))
     memory_fill: str = parameter(
         'progressive', 'How a new scene is computed: progressive (keep_ratio of the tokens with '
-        'each frame) or at_once (all with the first frame).',
+        'each frame, beside what changed) or at_once (all with the first frame).',
         choices=('progressive', 'at_once'), dynamic=True)
     memory_image_check: bool = parameter(
         True, 'Whether pixels are compared as well: tokens that differ are computed again '

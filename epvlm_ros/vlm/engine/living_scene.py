@@ -95,7 +95,9 @@ class LivingScene:
         """Get ready for frames of this size, so that the first updates are fast."""
         self._memory = self._memory or self._make_memory()
         self._is_released = False
-        self._memory.warm_up(grid, token_budget(config.keep_ratio, grid.num_tokens), should_stop)
+        budget = token_budget(config.keep_ratio, grid.num_tokens)
+        most_changed = budget if config.memory_fill == 'at_once' else 2 * budget  # as it is filled
+        self._memory.warm_up(grid, min(most_changed, grid.num_tokens), should_stop)
 
     def update(
         self, moment: Moment, config: VlmConfig,

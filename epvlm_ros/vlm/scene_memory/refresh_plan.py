@@ -2,8 +2,10 @@
 Which tokens of a scene are computed anew, when there is not budget for all.
 
 Those first that are known to have changed, or may have, for the longest time; among them the
-strongest change, then the oldest token. So none starves: what waits moves to the head. Then, once,
-those that were computed while a part of the scene was still unknown: they have not seen it.
+strongest change, then the oldest token. So none starves: what waits moves to the head. Tokens that
+were never computed have a budget of their own, or change would pile up while a scene is filled.
+Then, once, those that were computed while a part of the scene was still unknown: they have not
+seen it.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ class RefreshPlan:
         Parameters
         ----------
         budget : int
-            Most tokens.
+            Most tokens that are known, and most that were never computed.
         now_ns : int
             The present.
         priority : numpy.ndarray, optional
@@ -126,9 +128,12 @@ class RefreshPlan:
         if priority is not None:
             strength = np.where(self.is_known, strength, priority)
         order = np.lexsort((self._computed_ns, -strength, self._waits_since_ns))
-        chosen = order[:min(budget, int(waits.sum()))]
-        early = np.flatnonzero(self._is_early & ~waits)[:budget - len(chosen)]
-        chosen = np.concatenate([chosen, early]) if self.is_known.all() else chosen
+        is_known = self.is_known
+        changed = order[(waits & is_known)[order]][:budget]
+        chosen = np.concatenate([changed, order[~is_known[order]][:budget]])
+        if is_known.all():
+            early = np.flatnonzero(self._is_early & ~waits)[:budget - len(chosen)]
+            chosen = np.concatenate([chosen, early])
         due = self._due_by_age(now_ns, budget - len(chosen), waits)
         return np.unique(np.concatenate([chosen, due]))
 

@@ -43,6 +43,18 @@ def test_what_was_computed_before_all_was_known_comes_once_more():
     assert plan.choose(6, 6 * SECOND).size == 0
 
 
+def test_what_changes_while_a_scene_is_filled_is_not_put_off():
+    plan = RefreshPlan(6, 8.0)
+    plan.mark_computed(np.array([0, 1]), 0)
+    plan.add_change(change(6, t0=9.0, t1=20.0), SECOND)
+    # two of what changed and two of what was never computed
+    assert plan.choose(2, SECOND).tolist() == [0, 1, 2, 3]
+    assert plan.choose(1, SECOND).tolist() == [1, 2]  # the stronger change, the next token
+    plan.mark_computed(np.arange(6), SECOND)
+    plan.add_change(change(6, t0=9.0, t1=20.0, t2=30.0), 2 * SECOND)
+    assert plan.choose(2, 2 * SECOND).tolist() == [1, 2]
+
+
 def test_a_still_scene_needs_nothing():
     plan = filled(4)
     plan.add_change(np.full(4, 8.0, np.float32), SECOND)  # at the threshold, not above it
