@@ -49,7 +49,7 @@ class AnswerHistory:
         """Keep a picture; return the answer that it is of, None if that has not come yet."""
         for answer in self._answers:
             if (answer['stamp'] == stamp and answer['has_picture']
-                    and answer['picture'] is None and answer['number'] not in self._pictures):
+                    and answer['picture'] is None):
                 self._attach(answer, jpeg)
                 return answer
         self._unmatched.append((stamp, jpeg))

@@ -260,8 +260,8 @@ async def test_pictures_are_asked_for_only_while_somebody_looks():
         await first.send(type='live', id=2, on=True, camera='rear')
         await first.next_of('reply')
         assert client.robot.pictures[-1] == ({'rear'}, True)
-        client.pages.on_live_picture('front', b'of another camera')
         client.pages.on_live_picture('rear', b'jpeg')
+        client.pages.on_live_picture('front', b'of another camera')
         assert await first.receive() == b'jpeg'
         await first.socket.close()
         await settle(lambda: client.robot.pictures[-1] == (set(), True))
