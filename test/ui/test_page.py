@@ -9,13 +9,11 @@ from contextlib import asynccontextmanager, ExitStack
 import itertools
 import re
 
+from chromium import Chromium, find_chromium
 from epvlm_ros.ros.processes import NodeProcess
 import pytest
 from ros_graph import RosGraph, wait_until
 from vlm_asker import save_endless_model, start
-
-pytest.importorskip('aiohttp', reason='aiohttp is not installed')
-from chromium import Chromium, find_chromium  # noqa: E402,I100
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(
     find_chromium() is None, reason='no Chromium: apt install chromium')]

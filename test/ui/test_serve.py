@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 from epvlm_ros.ui.access import Access
+from epvlm_ros.ui.serve import describe_address
 import pytest
 
-pytest.importorskip('aiohttp', reason='aiohttp is not installed')
 pytestmark = [pytest.mark.ros, pytest.mark.process]
 TOKEN = 'a token of some length'
 
@@ -42,7 +42,5 @@ def test_what_cannot_be_had_is_one_line(arguments, words):
     (Access(), 'http://127.0.0.1:80/'), (Access('::1'), 'http://[::1]:80/'),
     (Access('0.0.0.0', TOKEN), 'port 80 of this machine, at 0.0.0.0; it asks for the token')])
 def test_the_address_is_printed_and_never_the_token(access, words):
-    from epvlm_ros.ui.serve import describe_address
-
     text = describe_address(access, 80)
     assert words in text and TOKEN not in text

@@ -5,13 +5,12 @@ from contextlib import asynccontextmanager
 import json
 import logging
 
+import aiohttp
 from epvlm_ros.ui.access import Access
+from epvlm_ros.ui.pages import MAX_OPEN_REQUESTS, MAX_PAGES, Pages
+from epvlm_ros.ui.server import make_app, start_server
 from fake_robot import FakeRobot, make_answer
 import pytest
-
-aiohttp = pytest.importorskip('aiohttp', reason='aiohttp is not installed')
-from epvlm_ros.ui.pages import MAX_OPEN_REQUESTS, MAX_PAGES, Pages  # noqa: E402,I100
-from epvlm_ros.ui.server import make_app, start_server  # noqa: E402,I100
 
 TOKEN = 'a token of some length'
 TIMEOUT_S = 10
