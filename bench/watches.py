@@ -39,7 +39,7 @@ from moving_square_bag import (  # noqa: E402, I100, I202
 from ros_graph import DOMAIN_ID  # noqa: E402, I100
 
 QUESTION = 'What moves?'
-MOVING_LEVEL = 2.0  # of the region before a camera that moves
+MOVING_LEVEL = 2.5  # of the region before a camera that moves
 TAIL_S = 1.5  # after a span, in which the last answer ends
 ASK_PERIOD_S = 2.0  # of the person beside 50 watches
 INTERVALS_S, GAP_S = (15.0, 20.0, 30.0), 3.0  # of 50 watches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+import math
 
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.change_score import ChangeScore
@@ -121,7 +122,7 @@ class _Place:
         if not self.is_outside.any():
             return float(mean)
         rest = np.sort((part_sums - inside)[self.is_outside] / self.outside[self.is_outside])
-        return float(mean - rest[int(_SURROUNDINGS_SHARE * (len(rest) - 1))])
+        return float(mean - rest[math.ceil(_SURROUNDINGS_SHARE * (len(rest) - 1))])
 
 
 class RateReader:
