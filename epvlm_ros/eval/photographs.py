@@ -94,7 +94,7 @@ def read_photographs(folder: Path) -> list[Photograph]:
             photograph.relative_boxes += _read_yolo(boxes)
     if not any(item.boxes or item.relative_boxes or item.outlines or item.panoptic
                for item in photographs.values()):
-        raise ValueError(f'{folder} has no annotations: give COCO\'s JSON files, or boxes/*.txt')
+        raise ValueError(f'{folder} has no annotations: give JSON files of COCO, or boxes/*.txt')
     return list(photographs.values())
 
 

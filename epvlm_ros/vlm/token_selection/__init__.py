@@ -15,5 +15,6 @@ from epvlm_ros.vlm.token_selection.selection import (
 
 __all__ = [
     'FALLBACKS', 'IMAGE_SCORES', 'image_detail', 'image_objectness', 'image_saliency',
-    'is_static_scene', 'noise_floor', 'POLICIES', 'rank_uniformly', 'select_for_frame', 'select_tokens', 'Selection',
-    'SELECTION_PARAMETERS', 'token_budget', 'TokenFeatures', 'warm_up']
+    'is_static_scene', 'noise_floor', 'POLICIES', 'rank_uniformly', 'select_for_frame',
+    'select_tokens', 'Selection', 'SELECTION_PARAMETERS', 'token_budget', 'TokenFeatures',
+    'warm_up']
