@@ -110,7 +110,7 @@ def test_the_page(tmp_path):
                 ui.stop()
                 await check_lost_connection(page, lambda: start_ui(
                     stack, graph, tmp_path, 'again', port, EPVLM_UI_TOKEN=TOKEN))
-                vlm_node.stop()
+                assert vlm_node.stop() == 0
                 await page.wait_for(
                     "document.getElementById('nodes').innerText.includes('vlm_node: not there')")
                 hosts = {re.match(r'\w+://([^/]*)', address)[1]
