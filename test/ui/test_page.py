@@ -112,7 +112,8 @@ def test_the_page(tmp_path):
                     stack, graph, tmp_path, 'again', port, EPVLM_UI_TOKEN=TOKEN))
                 assert vlm_node.stop() == 0
                 await page.wait_for(
-                    "document.getElementById('nodes').innerText.includes('vlm_node: not there')")
+                    "document.getElementById('nodes').innerText.includes('vlm_node: not there')",
+                    40)
                 hosts = {re.match(r'\w+://([^/]*)', address)[1]
                          for address in page.browser.requests if not address.startswith('blob:')}
                 assert hosts == {f'127.0.0.1:{port}'}

@@ -10,6 +10,7 @@ from epvlm_interfaces.msg import Answer, EventGuidedFrame, StandingQuestion
 from epvlm_ros.ros.conversions import rgb_to_image
 from epvlm_ros.ros.qos import FRAMES
 from epvlm_ros.ros.spinning_node import SpinningNode
+from epvlm_ros.ui.presence import NODES
 from epvlm_ros.ui.requests import AskRequest, Question, SetRequest, WatchRequest
 from epvlm_ros.ui.robot import RobotError
 from epvlm_ros.ui.ros_robot import RosRobot
@@ -48,6 +49,8 @@ async def connect(namespace='', **options):
     """Yield a robot that has found its vlm_node, a listener and that node."""
     with ExitStack() as stack:
         page = stack.enter_context(SpinningNode('epvlm_ui', DOMAIN_ID, namespace=namespace))
+        # Nodes of a test before that had to be killed are in the graph until their lease ends.
+        await until(lambda: not set(NODES).intersection(page.node.get_node_names()), 40.0)
         vlm = stack.enter_context(ScriptedVlmNode(DOMAIN_ID, namespace, **options))
         robot, listener = RosRobot(
             page.node, asyncio.get_running_loop(), 'event_guided_frame', 20.0), Listener()
@@ -59,8 +62,8 @@ async def connect(namespace='', **options):
         yield robot, listener, vlm
 
 
-async def until(condition):
-    deadline_s = time.monotonic() + TIMEOUT_S
+async def until(condition, timeout_s=TIMEOUT_S):
+    deadline_s = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < deadline_s, 'not in time'
         await asyncio.sleep(0.02)
