@@ -8,6 +8,7 @@ from llvmlite import ir
 import numba
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
+import numpy as np
 
 Function = TypeVar('Function', bound=Callable[..., Any])
 
@@ -69,6 +70,17 @@ def compiled(function: Function) -> Function:
         stats = [os.stat(source) for source in sorted(_find_sources(function) | {__file__})]
         cache_file._source_stamp = [(stat.st_mtime, stat.st_size) for stat in stats]
     return cast(Function, dispatcher)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """
+    Return the array, contiguous and not writable; what was given is not changed.
+
+    Numba compiles a function anew for arrays that can be written, or are not contiguous.
+    """
+    array = np.ascontiguousarray(array).view()
+    array.setflags(write=False)
+    return array
 
 
 def _warn_once(kind: str, text: str) -> None:

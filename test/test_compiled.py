@@ -8,6 +8,7 @@ import sys
 
 from epvlm_ros import compiled as compilation
 import numba
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.long
@@ -74,3 +75,14 @@ def test_a_damaged_cache_is_compiled_again_with_one_warning(
     repaired = load_module(path)
     assert (repaired.one(3), repaired.two(3)) == (4, 5)
     assert sum(repaired.one.stats.cache_hits.values()) == 1
+
+
+def test_an_array_is_handed_out_contiguous_and_not_writable_without_a_change_of_it():
+    given = np.arange(6).reshape(2, 3).T
+    handed_out = compilation.read_only(given)
+    assert handed_out.tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert handed_out.flags.c_contiguous and not handed_out.flags.writeable
+    whole = np.arange(4)
+    shown = compilation.read_only(whole)
+    assert not shown.flags.writeable and np.shares_memory(shown, whole)
+    assert given.flags.writeable and whole.flags.writeable

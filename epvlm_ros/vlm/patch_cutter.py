@@ -12,7 +12,7 @@ from functools import lru_cache
 import math
 from typing import Any
 
-from epvlm_ros.compiled import compiled
+from epvlm_ros.compiled import compiled, read_only
 from epvlm_ros.vlm.patch_grid import PatchGrid
 import numpy as np
 from PIL import Image
@@ -76,7 +76,7 @@ class PatchCutter:
                  processor.temporal_patch_size, processor.patch_size, processor.patch_size)
         patches = torch.empty(shape)
         _cut_tokens(
-            _read_only(image_rgb), _read_only(tokens), grid.cols, side, *rows, *cols,
+            read_only(image_rgb), read_only(tokens), grid.cols, side, *rows, *cols,
             self._values_of_levels(side), patches.numpy())
         return patches.reshape(math.prod(shape[:3]), -1)
 
@@ -95,7 +95,7 @@ class PatchCutter:
             # the upper left pixel of each token, a level each: (levels, patches, channels, ...)
             by_token = made.reshape(_NUM_LEVELS, -1, 3, made.shape[1] // (3 * size * size),
                                     size, size)
-            self._values = _read_only(by_token[:, 0, :, 0, 0, 0].T)
+            self._values = read_only(by_token[:, 0, :, 0, 0, 0].T)
         return self._values
 
 
@@ -134,7 +134,7 @@ def find_weights(length_px: int, resized_px: int) -> tuple[np.ndarray, np.ndarra
     pillow = Image.fromarray(noise).resize(
         (resized_px, _NUM_NOISE_LINES), Image.Resampling.BICUBIC)
     is_same = np.array_equal(ours.clip(0, _NUM_LEVELS - 1), np.asarray(pillow))
-    return (_read_only(starts), _read_only(weights)) if is_same else None
+    return (read_only(starts), read_only(weights)) if is_same else None
 
 
 def _bicubic(distances: np.ndarray) -> np.ndarray:
@@ -142,13 +142,6 @@ def _bicubic(distances: np.ndarray) -> np.ndarray:
     near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
     return np.where(x < 1.0, near, np.where(x < _SUPPORT, far, 0.0))
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """Return the array, contiguous; numba compiles anew for arrays that can be written."""
-    array = np.ascontiguousarray(array).view()
-    array.setflags(write=False)
-    return array
 
 
 @compiled

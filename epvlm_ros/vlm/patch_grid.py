@@ -8,7 +8,7 @@ from functools import lru_cache
 import math
 
 from epvlm_ros.activity_grid import ActivityGrid
-from epvlm_ros.compiled import compiled
+from epvlm_ros.compiled import compiled, read_only
 import numpy as np
 
 MAX_ASPECT_RATIO = 200  # longer images are refused by the image processor of Qwen2-VL and later
@@ -151,10 +151,8 @@ def token_activity(activity: ActivityGrid, grid: PatchGrid) -> np.ndarray:
             f'the activity is about an image of {activity.image_width} x '
             f'{activity.image_height} pixels, the tokens about {grid.image_width} x '
             f'{grid.image_height}: give the activity of this image')
-    counts = np.ascontiguousarray(activity.counts, np.float32).view()
-    counts.setflags(write=False)  # numba compiles anew for arrays that can be written
     return _sum_cells(
-        counts,
+        read_only(np.asarray(activity.counts, np.float32)),
         *_find_cells(grid.image_height, activity.cell_size_px, grid.rows),
         *_find_cells(grid.image_width, activity.cell_size_px, grid.cols))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
-from epvlm_ros.compiled import compiled
+from epvlm_ros.compiled import compiled, read_only
 from epvlm_ros.vlm.patch_grid import PatchGrid
 import numpy as np
 
@@ -42,13 +42,12 @@ def sample_tokens(image_rgb: np.ndarray, grid: PatchGrid) -> np.ndarray:
 
     """
     grid.check_image(image_rgb)
-    pixels = np.ascontiguousarray(image_rgb).view()
-    pixels.setflags(write=False)  # numba compiles anew for arrays that can be written
     row_bounds = _find_bounds(grid.image_height, grid.rows)
     # the smallest type that holds the sum of the rows of a sample is the fastest
     is_low = 255 * int(np.diff(row_bounds).max()) < 1 << 16
     sums = np.empty(3 * grid.image_width, np.uint16 if is_low else np.uint32)
-    return _sample(pixels, row_bounds, _find_bounds(grid.image_width, grid.cols), sums)
+    return _sample(
+        read_only(image_rgb), row_bounds, _find_bounds(grid.image_width, grid.cols), sums)
 
 
 @lru_cache(maxsize=64)
@@ -58,8 +57,7 @@ def _find_bounds(length_px: int, num_tokens: int) -> np.ndarray:
         length_px / (SAMPLES_PER_SIDE * num_tokens))
     first = np.minimum(np.rint(edges[:-1]), length_px - 1)
     bounds = np.stack([first, np.maximum(np.rint(edges[1:]), first + 1)], axis=1).astype(np.int64)
-    bounds.setflags(write=False)
-    return bounds
+    return read_only(bounds)
 
 
 def find_gain(samples: np.ndarray, reference: np.ndarray, is_unchanged: np.ndarray) -> float:
