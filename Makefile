@@ -9,7 +9,7 @@ endif
 # One of the two processes of the tests takes all that talk over DDS, one after the other.
 PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo demo-ui test test-quick test-slow test-all coverage lint docs setup setup-test clean
+.PHONY: demo demo-ui test test-quick test-slow test-all test-search coverage lint docs setup setup-test clean
 
 demo: setup
 	@$(RUN) -m epvlm_ros.demo --output build/demo
@@ -29,6 +29,10 @@ test-slow: setup-test
 	@$(PYTEST) -m slow
 
 test-all: test test-slow
+
+# Other examples in each run, for the tests that hypothesis makes up; what it finds is a new test.
+test-search: setup-test
+	@$(PYTEST) -m hypothesis --hypothesis-profile search
 
 coverage: setup-test
 	@$(PYTEST) -m 'not slow' --cov epvlm_ros --cov-report term:skip-covered --cov-report html:build/coverage

@@ -36,7 +36,7 @@ class NoChange:
     def before_packet(self, stamp_ns: int) -> None:
         """Do nothing."""
 
-    def after_packet(self, first_ns: int) -> None:
+    def after_packet(self, first_ns: int, stamp_ns: int) -> None:
         """Do nothing."""
 
     def score_until(self, end_ns: int) -> None:

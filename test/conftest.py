@@ -15,9 +15,13 @@ from typing import Any, Iterator
 from hypothesis import HealthCheck, settings
 import pytest
 
-# A busy machine is no fault of a test.
-settings.register_profile('busy', suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile('busy')
+# A busy machine is no fault of a test. The examples are the same in each run, so that what fails is
+# what a change broke; `make test-search` looks for new ones.
+settings.register_profile(
+    'same', suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile(
+    'search', suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile('same')
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / 'shared'

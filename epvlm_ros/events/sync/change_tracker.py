@@ -51,7 +51,8 @@ class ChangeTracker:
         self._accumulator = ChangeAccumulator(
             bins.shape, pixel_density * bins.cell_size_px ** 2, self._interval_ns)
         self._next: int | None = None  # interval, time divided by its length
-        self._stamp_ns: int | None = None  # of the last packet
+        self._latest_ns: int | None = None  # how far packets got
+        self._stamp_ns: int | None = None  # of the packet that got there
         self._is_silent = False  # all was scored before a long silence
         self._silent_until_ns = self._doubtful_until_ns = NO_TIME_NS
         self._num_saturated, self._num_late = bins.num_saturated, bins.num_late
@@ -81,7 +82,6 @@ class ChangeTracker:
         """Score what would be forgotten when time goes on as far as the stamps of packets do."""
         latest_ns = self._completeness.latest_ns
         pause_ns = stamp_ns - self._stamp_ns if self._stamp_ns is not None else 0
-        self._stamp_ns = stamp_ns
         if latest_ns is None or pause_ns <= 0:
             return
         keep_ns = latest_ns + pause_ns - self._kept_ns
@@ -91,14 +91,16 @@ class ChangeTracker:
             self._score_up_to(latest_ns // self._interval_ns + 1)
             self._is_silent = self._next is not None
 
-    def after_packet(self, first_ns: int) -> None:
-        """Take the first time of the packet that was counted; score what is about to go."""
-        if self._is_silent:
-            self._silent_until_ns, self._is_silent = first_ns, False
+    def after_packet(self, first_ns: int, stamp_ns: int) -> None:
+        """Take the first time and the stamp of what was counted; score what is about to go."""
         self._notice_losses()
         latest_ns = self._completeness.latest_ns
-        if latest_ns is not None:
-            self._score_up_to((latest_ns - self._kept_ns) // self._interval_ns)
+        if latest_ns is None or latest_ns == self._latest_ns:  # a late packet: time went not on
+            return
+        self._latest_ns, self._stamp_ns = latest_ns, stamp_ns
+        if self._is_silent:
+            self._silent_until_ns, self._is_silent = first_ns, False
+        self._score_up_to((latest_ns - self._kept_ns) // self._interval_ns)
 
     def _score_up_to(self, end: int) -> None:
         """Score all intervals before one, a time divided by their length."""

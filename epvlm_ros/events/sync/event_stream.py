@@ -280,7 +280,7 @@ class EventStream:
                 bins.advance(first_ns)
                 bins.advance(times.last_ns)
             assert self._change is not None
-            self._change.after_packet(first_ns)
+            self._change.after_packet(first_ns, stamp_ns)
         self._order.after_loss = False
 
     def _has_jumped(self, first_ns: int, stamp_ns: int, latest_ns: int | None) -> bool:

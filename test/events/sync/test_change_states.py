@@ -42,7 +42,7 @@ class ChangeStates(RuleBasedStateMachine):
 
     def send(self, start_ns, length_ns, events, shed=False, is_late=False):
         """Send a packet with these events, and one at its start and at its end in cell 0."""
-        end_ns, self.stamp_ns = start_ns + length_ns - 1, self.now_ns
+        end_ns = start_ns + length_ns - 1
         found = sorted([(start_ns, 0, 1), (end_ns, 0, 1)] + [
             (start_ns + length_ns * part // 1000, cell, count) for part, cell, count in events])
         words = np.concatenate([np.full(
@@ -59,7 +59,8 @@ class ChangeStates(RuleBasedStateMachine):
         else:
             self.is_doubtful |= any(time // INTERVAL_NS < self.scored for time, *_ in found)
             self.events += [event for event in found if event[0] // INTERVAL_NS >= self.scored]
-        self.latest_ns = max(self.latest_ns, end_ns)
+        if end_ns > self.latest_ns:
+            self.latest_ns, self.stamp_ns = end_ns, self.now_ns
 
     @rule(length_ms=strategies.integers(1, 40), events=EVENTS, shed=strategies.booleans())
     def packet(self, length_ms, events, shed):
@@ -133,3 +134,17 @@ class ChangeStates(RuleBasedStateMachine):
 
 TestChangeStates = ChangeStates.TestCase
 TestChangeStates.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def test_late_packet_before_a_long_silence():
+    states = ChangeStates()
+    states.begin()
+    states.packet_after_lost_ones(events=[], length_ms=1)
+    states.silence(length_ms=26)
+    states.frame(delay_ms=0)
+    states.packet(events=[(0, 0, 5)], length_ms=13, shed=False)
+    states.silence(length_ms=586)
+    states.packet_that_is_late(back_ms=1, events=[])  # its stamp is no sign that time went on
+    states.silence(length_ms=401)
+    states.packet(events=[], length_ms=1, shed=False)
+    states.frame(delay_ms=0)
