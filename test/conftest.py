@@ -15,7 +15,7 @@ from typing import Any, Iterator
 from hypothesis import HealthCheck, settings
 import pytest
 
-# A busy machine is no fault of a test. The examples are the same in each run, so that what fails is
+# A busy machine is no fault of a test. Examples are the same in each run, so that what fails is
 # what a change broke; `make test-search` looks for new ones.
 settings.register_profile(
     'same', suppress_health_check=[HealthCheck.too_slow], derandomize=True)
