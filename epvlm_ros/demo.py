@@ -14,6 +14,7 @@ import json
 import os
 from pathlib import Path
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -95,6 +96,8 @@ def main(arguments: list[str] | None = None) -> None:
                         help='serve the page in the browser until Ctrl-C')
     parser.add_argument('--port', type=int, default=8080, help='of the page; 0 takes a free one')
     options = parser.parse_args(arguments)
+    # As Ctrl-C does it: the nodes, which are processes of their own, end as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options.output.mkdir(parents=True, exist_ok=True)
     # Nobody else's graph is to be disturbed, nor to disturb.
     os.environ.setdefault('ROS_DOMAIN_ID', str(100 + os.getpid() % 100))
