@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ['bench', 'epvlm_ros', 'launch', 'scripts', 'setup.py', 'test', 'training']
+SOURCES = ['bench', 'epvlm_ros', 'epvlm_vllm', 'launch', 'scripts', 'setup.py', 'test', 'training']
 
 
 def run(*command):
