@@ -24,25 +24,34 @@ class Gauge:
     details: str = ''
 
 
-def make_gauges(sync: Parts, vlm: Parts, answer: dict[str, Any] | None) -> list[dict[str, Any]]:
+def make_gauges(
+    syncs: dict[str, Parts], vlm: Parts, answer: dict[str, Any] | None,
+) -> list[dict[str, Any]]:
     """
     Return all gauges that something is known of, as objects of JSON.
 
     Parameters
     ----------
-    sync, vlm : dict
-        Diagnostics of ``event_sync_node`` and ``vlm_node``: key and value by part.
+    syncs : dict
+        Diagnostics of the ``event_sync_node`` of each camera; a single one has no name.
+    vlm : dict
+        Diagnostics of ``vlm_node``: key and value by part.
     answer : dict or None
         The latest answer that was computed, see `epvlm_ros.ui.answers.to_json`.
 
     """
-    gauges = [*_of_sync(sync), *_of_vlm(vlm)]
+    gauges = [gauge for camera, sync in syncs.items() for gauge in _of_sync(sync, _of(camera))]
+    gauges += _of_vlm(vlm)
     if answer is not None:
         gauges += _of_answer(answer)
     return [asdict(gauge) for gauge in gauges]
 
 
-def _of_sync(parts: Parts) -> list[Gauge]:
+def _of(camera: str) -> str:
+    return f', {camera}' if camera else ''
+
+
+def _of_sync(parts: Parts, of_camera: str) -> list[Gauge]:
     if not parts:
         return []
     events, frames, clock = (parts.get(name, {}) for name in ('events', 'frames', 'clock'))
@@ -52,14 +61,14 @@ def _of_sync(parts: Parts) -> list[Gauge]:
               for part, texts in _LOSSES.items() for key, text in texts.items()}
     total = sum(losses.values())
     return [
-        Gauge('Events', rate, _rate(rate)),
-        Gauge('Frames', frame_rate, _with_unit(frame_rate, 1.0, '/s')),
-        Gauge('Frame latency', latency, _with_unit(latency, 1e3, 'ms'),
+        Gauge(f'Events{of_camera}', rate, _rate(rate)),
+        Gauge(f'Frames{of_camera}', frame_rate, _with_unit(frame_rate, 1.0, '/s')),
+        Gauge(f'Frame latency{of_camera}', latency, _with_unit(latency, 1e3, 'ms'),
               f'p99 {_with_unit(_number(frames, "latency_p99_s"), 1e3, "ms")}'),
-        Gauge('Drops', total, f'{total:.0f}', ', '.join(
+        Gauge(f'Drops{of_camera}', total, f'{total:.0f}', ', '.join(
             f'{count:.0f} {text}' for text, count in losses.items() if count)
             or 'since the start'),
-        Gauge('Clock drift', drift, _with_unit(drift, 1.0, 'ppm'),
+        Gauge(f'Clock drift{of_camera}', drift, _with_unit(drift, 1.0, 'ppm'),
               f'sync error {_with_unit(_number(clock, "sync_error_ns"), 1e-6, "ms")}'),
     ]
 
@@ -75,7 +84,7 @@ def _of_vlm(parts: Parts) -> list[Gauge]:
             'Model memory', memory, _memory(memory), 'of the process, or of tensors on a GPU'))
     for part, values in parts.items():  # 'frames', or 'frames of front' where there are several
         name, _, camera = part.partition(' of ')
-        of_camera = f', {camera}' if camera else ''
+        of_camera = _of(camera)
         if name == 'frames':
             age = _number(values, 'age_s')
             gauges.append(Gauge(f'Frame age{of_camera}', age, _with_unit(age, 1e3, 'ms')))

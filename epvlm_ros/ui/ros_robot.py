@@ -18,7 +18,7 @@ from epvlm_ros.ui.calls import to_asyncio
 from epvlm_ros.ui.gauges import make_gauges
 from epvlm_ros.ui.parameters import RemoteParameters
 from epvlm_ros.ui.pictures import encode_jpeg, LivePictures
-from epvlm_ros.ui.presence import NODES, Presence
+from epvlm_ros.ui.presence import below, Presence
 from epvlm_ros.ui.requests import AskRequest, SetRequest, WatchRequest
 from epvlm_ros.ui.robot import Listener, RobotError
 from epvlm_ros.ui.watches import Watches
@@ -51,11 +51,9 @@ class RosRobot:
         self, node: Node, loop: asyncio.AbstractEventLoop, frames_topic: str, max_rate: float,
     ) -> None:
         self._node, self._loop = node, loop
-        namespace = node.get_namespace().rstrip('/') + '/'
-        self._presence = Presence(namespace)
-        self._parameters = {
-            f'{namespace}{name}': RemoteParameters(node, name, f'{namespace}{name}')
-            for name in NODES}
+        self._namespace = node.get_namespace().rstrip('/') + '/'
+        self._presence = Presence(self._namespace)
+        self._parameters: dict[str, RemoteParameters] = {}  # by the full names of their nodes
         self._watches = Watches(node)
         qos = query_calls()
         self._action: Any = ActionClient(
@@ -132,7 +130,7 @@ class RosRobot:
     async def refresh(self) -> None:
         """Tell the listener the watches and parameters of now."""
         await asyncio.gather(
-            self._list_watches(), *(item.refresh() for item in self._parameters.values()))
+            self._list_watches(), *(item.refresh() for item in self._follow_nodes()))
         self._tell_parameters()
 
     async def _follow(self, goal: Any, cancelled: asyncio.Event) -> Any:
@@ -215,15 +213,28 @@ class RosRobot:
                  for name, namespace in self._node.get_node_names_and_namespaces()}
         nodes = self._presence.states(there)
         gauges = make_gauges(
-            self._presence.parts(NODES[0]), self._presence.parts(NODES[1]), self._answer)
+            {camera: self._presence.parts(name)
+             for camera, name in self._presence.sync_names.items()},
+            self._presence.parts('vlm_node'), self._answer)
         self._tell(self._listener.on_latest, 'nodes', {
             'nodes': nodes, 'cameras': self._presence.cameras})
         self._subscribe()  # cameras may have come
         self._tell(self._listener.on_latest, 'gauges', {'gauges': gauges})
-        states = [node['state'] for node in nodes]
+        states = [f'{node["node"]} {node["state"]}' for node in nodes]
         if states != self._states:
             self._states = states
             self._tell(lambda: self._loop.create_task(self.refresh()))
+
+    def _follow_nodes(self) -> list[RemoteParameters]:
+        """Return the parameters of the nodes of the cameras that are known, as they are by now."""
+        followed = []
+        for name in self._presence.names:
+            full_name = self._namespace + name
+            if full_name not in self._parameters:
+                self._parameters[full_name] = RemoteParameters(
+                    self._node, name.rpartition('/')[2], full_name)
+            followed.append(self._parameters[full_name])
+        return followed
 
     def _list_soon(self) -> None:
         if self._listing is None or self._listing.done():
@@ -234,7 +245,7 @@ class RosRobot:
 
     def _tell_parameters(self) -> None:
         self._listener.on_latest('parameters', {
-            'nodes': [item.to_json() for item in self._parameters.values()]})
+            'nodes': [item.to_json() for item in self._follow_nodes()]})
 
     def _tell(self, callback: Callable[..., Any], *arguments: Any) -> None:
         """Call something on the thread of the loop."""
@@ -245,8 +256,3 @@ class RosRobot:
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(clean_text(text), throttle_duration_sec=LOG_PERIOD_S)
-
-
-def below(camera: str, topic: str) -> str:
-    """Return the name of a topic of a camera; a single camera has no name."""
-    return f'{camera}/{topic}' if camera else topic

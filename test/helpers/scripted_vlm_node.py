@@ -36,6 +36,7 @@ class ScriptedVlmNode:
         self.requests = []
         self._is_closed = False
         self.watches = {}
+        self._parts = {}
         self._waiting = {}
         self._answers = node.create_publisher(Answer, 'answer', QUERIES)
         self.overlays = node.create_publisher(Image, 'overlay', FRAMES)
@@ -62,10 +63,14 @@ class ScriptedVlmNode:
         self.node.destroy_node()
 
     def report(self, part, values, faults=()):
-        """Publish diagnostics of one part."""
+        """Publish diagnostics of one part, with those that were reported before."""
         name = self.node.get_fully_qualified_name().lstrip('/')
-        self._diagnostics.publish(DiagnosticArray(
-            status=[make_status(name, part, list(faults), values)]))
+        self._parts[part] = make_status(name, part, list(faults), values)
+        self._diagnostics.publish(DiagnosticArray(status=list(self._parts.values())))
+
+    def forget_reports(self):
+        """Report no part of before any more."""
+        self._parts.clear()
 
     def publish(self, answer):
         self._answers.publish(answer)

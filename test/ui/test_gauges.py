@@ -25,7 +25,7 @@ def texts(*inputs):
 
 
 def test_everything_that_is_known_is_shown():
-    assert texts(SYNC, VLM, ANSWER) == {
+    assert texts({'': SYNC}, VLM, ANSWER) == {
         'Events': ('1.23 M/s', ''),
         'Frames': ('30.0 /s', ''),
         'Frame latency': ('21.2 ms', 'p99 unknown'),
@@ -45,21 +45,25 @@ def test_everything_that_is_known_is_shown():
 
 def test_what_nobody_reports_is_left_out_or_unknown():
     assert texts({}, {}, None) == {}
-    assert texts({'events': {}}, {}, None)['Events'] == ('unknown', '')
-    assert texts({'events': {}}, {}, None)['Drops'] == ('0', 'since the start')
-    assert texts({'events': {'events_per_s': 'nan'}}, {}, None)['Events'] == ('unknown', '')
+    assert texts({'': {'events': {}}}, {}, None)['Events'] == ('unknown', '')
+    assert texts({'': {'events': {}}}, {}, None)['Drops'] == ('0', 'since the start')
+    assert texts({'': {'events': {'events_per_s': 'nan'}}}, {}, None)['Events'] == ('unknown', '')
     assert texts({}, {}, {**ANSWER, 'flops_saved': None})['FLOPs saved'][0] == 'unknown'
 
 
 def test_values_for_the_curves_are_numbers_or_unknown():
-    values = {gauge['name']: gauge['value'] for gauge in make_gauges(SYNC, VLM, ANSWER)}
+    values = {gauge['name']: gauge['value'] for gauge in make_gauges({'': SYNC}, VLM, ANSWER)}
     assert values['Events'] == 1234500.0 and values['Drops'] == 12.0
-    assert make_gauges({'clock': {'drift_ppm': 'unknown'}}, {}, None)[-1]['value'] is None
+    assert make_gauges({'': {'clock': {'drift_ppm': 'unknown'}}}, {}, None)[-1]['value'] is None
 
 
 def test_several_cameras_have_gauges_of_their_own():
     vlm = {'frames of front': {'age_s': '0.1'}, 'frames of rear': {'age_s': '0.2'},
            'scene of rear': VLM['scene']}
-    assert texts({}, vlm, None).keys() == {
+    assert texts({'front': {}, 'rear': {}}, vlm, None).keys() == {
         'Questions waiting', 'Frame age, front', 'Frame age, rear', 'Age of the scene, rear',
         'Scene updates, rear', 'Scene memory, rear'}
+    syncs = {'front': SYNC, 'rear': {**SYNC, 'events': {'events_per_s': '20'}}}
+    shown = texts(syncs, vlm, None)
+    assert shown['Events, front'] == ('1.23 M/s', '') and shown['Events, rear'] == ('20 /s', '')
+    assert shown['Drops, rear'] == ('5', '5 frames dropped')

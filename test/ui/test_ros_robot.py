@@ -7,10 +7,11 @@ import time
 
 import cv2
 from epvlm_interfaces.msg import Answer, EventGuidedFrame, StandingQuestion
+from epvlm_ros.events.config import EventSyncConfig
 from epvlm_ros.ros.conversions import rgb_to_image
+from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.qos import FRAMES
 from epvlm_ros.ros.spinning_node import SpinningNode
-from epvlm_ros.ui.presence import NODES
 from epvlm_ros.ui.requests import AskRequest, Question, SetRequest, WatchRequest
 from epvlm_ros.ui.robot import RobotError
 from epvlm_ros.ui.ros_robot import RosRobot
@@ -50,7 +51,8 @@ async def connect(namespace='', **options):
     with ExitStack() as stack:
         page = stack.enter_context(SpinningNode('epvlm_ui', DOMAIN_ID, namespace=namespace))
         # Nodes of a test before that had to be killed are in the graph until their lease ends.
-        await until(lambda: not set(NODES).intersection(page.node.get_node_names()), 40.0)
+        await until(lambda: not {'event_sync_node', 'vlm_node'}.intersection(
+            page.node.get_node_names()), 40.0)
         vlm = stack.enter_context(ScriptedVlmNode(DOMAIN_ID, namespace, **options))
         robot, listener = RosRobot(
             page.node, asyncio.get_running_loop(), 'event_guided_frame', 20.0), Listener()
@@ -266,4 +268,32 @@ def test_pictures_of_several_cameras_come_from_their_topics():
             overlays.publish(rgb_to_image(Header(), rgb))
             await until(lambda: listener.live and listener.pictures)
             assert listener.live[0][0] == 'rear'
+    asyncio.run(follow())
+
+
+def test_each_camera_has_its_event_sync_node():
+    async def follow():
+        async with connect('/robot') as (robot, listener, vlm):
+            for camera in ('front', 'rear'):
+                vlm.report(f'frames of {camera}', {'age_s': 0.1})
+            with SpinningNode('event_sync_node', DOMAIN_ID, namespace='/robot/rear') as rear:
+                NodeParameters(rear.node, EventSyncConfig, on_change=lambda: None)
+                await until(lambda: state_of(listener, 'rear/event_sync_node') == 'silent')
+                assert state_of(listener, 'front/event_sync_node') == 'absent'
+                assert state_of(listener, 'event_sync_node') is None
+                await until(lambda: [
+                    group['node'] for group in listener.latest['parameters']['nodes']] == [
+                        '/robot/front/event_sync_node', '/robot/rear/event_sync_node',
+                        '/robot/vlm_node'])
+                await until(lambda: parameters(listener, '/robot/rear/event_sync_node'))
+                await robot.set_parameter(SetRequest(
+                    1, '/robot/rear/event_sync_node', 'window_length', 0.07))
+                assert rear.node.get_parameter('window_length').value == 0.07
+            # A vlm_node that starts anew with one camera.
+            await until(lambda: state_of(listener, 'rear/event_sync_node') == 'absent', 40.0)
+            vlm.forget_reports()
+            vlm.report('frames', {'age_s': 0.1})
+            await until(lambda: state_of(listener, 'event_sync_node') == 'absent')
+            assert len(listener.latest['nodes']['nodes']) == 2
+            await until(lambda: len(listener.latest['parameters']['nodes']) == 2)
     asyncio.run(follow())

@@ -4,8 +4,9 @@ import { showAnswer, showFault, showWriting } from './answers.js';
 import { find, list, number } from './dom.js';
 
 export class Ask {
-  constructor(connection) {
+  constructor(connection, picture) {
     this.connection = connection;
+    this.picture = picture;
     this.asked = null;
     this.form = find('ask');
     this.form.addEventListener('submit', (event) => {
@@ -24,7 +25,7 @@ export class Ask {
     const { id, reply } = this.connection.request('ask', {
       question, choices: list(form, 'choices'), seconds_ago: number(form, 'seconds_ago'),
       keep_ratio: number(form, 'keep_ratio'), max_new_tokens: number(form, 'max_new_tokens'),
-      deadline: number(form, 'deadline'), camera: form.elements.camera.value.trim(),
+      deadline: number(form, 'deadline'), camera: form.elements.camera.value.trim() || this.picture.camera,
     });
     this.asked = id;
     this.question = question;

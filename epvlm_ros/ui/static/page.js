@@ -50,7 +50,7 @@ const connection = new Connection({
   watches: (message) => watches.show(message),
   parameters: ({ nodes }) => parameters.show(nodes),
 });
-const ask = new Ask(connection);
+const ask = new Ask(connection, picture);
 const watches = new Watches(connection, picture);
 const parameters = new Parameters(connection);
 find('question').focus();

@@ -52,7 +52,7 @@ export class Watches {
       question: form.elements.question.value.trim(), choices: list(form, 'choices'),
       condition: form.elements.condition.value, level: number(form, 'level'),
       interval: number(form, 'interval'), min_gap: number(form, 'min_gap'), max_rate: number(form, 'max_rate'),
-      camera: form.elements.camera.value.trim(), region: this.region(),
+      camera: form.elements.camera.value.trim() || this.picture.camera, region: this.region(),
     }), ({ watch_id: id }) => `Watch ${id} is set.`);
   }
 
