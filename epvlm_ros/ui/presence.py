@@ -81,7 +81,8 @@ class Presence:
             state = self._parts[name].get('model', {}).get('state', 'active')
         else:
             state, faults = 'silent', []
-        return {'node': f'/{self._namespace}{name}', 'name': name, 'state': state, 'faults': faults}
+        return {
+            'node': f'/{self._namespace}{name}', 'name': name, 'state': state, 'faults': faults}
 
     def _is_heard(self, name: str) -> bool:
         return time.monotonic() - self._heard_s.get(name, -1e9) < SILENT_AFTER_S
