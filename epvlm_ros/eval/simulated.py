@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 _ATTEMPTS = 6  # to find a question of a family in a scene
-VERSION = 2  # to be raised where equal configurations come to give other questions or images
+VERSION = 3  # to be raised where equal configurations come to give other questions or images
 _TIME_RANGE_S = (0.1, 3.0)
 
 

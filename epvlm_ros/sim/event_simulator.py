@@ -4,9 +4,9 @@ An event camera that watches a sequence of images, after ESIM and v2e.
 A pixel stores the logarithm of the brightness at its last event and reports every crossing of a
 contrast threshold, at a time interpolated linearly between two images (Rebecq et al., "ESIM: an
 Open Event Camera Simulator", CoRL 2018). As in v2e (Hu et al., CVPRW 2021) thresholds vary over
-the pixels, pixels have a bandwidth and a refractory time, and there are leak events, shot noise
-and hot pixels. Two simplifications: leakage acts at each image, so events that only it makes are
-placed there; and noise respects the refractory time after the latest event of its pixel only.
+the pixels, pixels have a bandwidth and a refractory time, and there are leak events (the stored
+value sinks steadily), shot noise and hot pixels. The refractory time follows every event that a
+pixel sends, whether of the scene or of noise. Noise leaves the stored values alone.
 """
 
 from __future__ import annotations
@@ -77,15 +77,14 @@ class EventSimulator:
                 f'picture at {time_ns} ns after one at {self._last_time_ns} ns: give rising times')
         light = brightness.astype(np.float32).ravel()
         log = self._photoreceptor.follow(light, duration_ns * 1e-9)
-        parts: list[_Part] = []
         if is_first:
             self._start(log)
+            events = _NO_EVENTS
         else:
-            self._reference -= self._leak * (duration_ns * 1e-9)
-            parts = self._find_crossings(log, duration_ns)
-            parts += self._draw_noise(light, duration_ns)
+            parts = [self._find_crossings(log, duration_ns), self._draw_noise(light, duration_ns)]
+            events = self._hide_refractory(*(np.concatenate(part) for part in zip(*parts)))
         self._last_log, self._last_time_ns = log, time_ns
-        return self._make_events(parts, time_ns - duration_ns)
+        return self._make_events(*events, time_ns - duration_ns)
 
     def _start(self, log: np.ndarray) -> None:
         # Pixels do not start in step: each is somewhere between its two thresholds.
@@ -93,40 +92,27 @@ class EventSimulator:
         share = self._random.uniform(0.02, 0.98, log.size)
         self._reference = low + share * (high - low)
 
-    def _find_crossings(self, log: np.ndarray, duration_ns: int) -> list[_Part]:
-        """Return the events of the scene, round by round."""
+    def _find_crossings(self, log: np.ndarray, duration_ns: int) -> _Part:
+        """Return the events of the scene and of leakage, and store what the pixels saw."""
+        change_before = self._last_log - self._reference
+        self._reference -= self._leak * (duration_ns * 1e-9)
         change = log - self._reference
         pixels = np.flatnonzero((change >= self._threshold[1]) | (change <= -self._threshold[0]))
-        change = change[pixels]
+        start, change = change_before[pixels], change[pixels]
         polarity = (change > 0.0).astype(np.uint8)
         step = np.where(polarity, self._threshold[1, pixels], -self._threshold[0, pixels])
         num_crossings = (change / step).astype(np.int64)  # rounds down: both have one sign
-        start = self._last_log[pixels].astype(np.float64)
-        way = log[pixels] - start
-        way = np.where(way == 0.0, step, way)  # only leakage brought it there
-        before = self._reference[pixels]
-        parts = []
-        for crossing in range(1, int(num_crossings.max(initial=0)) + 1):
-            here = np.flatnonzero(num_crossings >= crossing)
-            share = (before[here] + crossing * step[here] - start[here]) / way[here]
-            # Leakage moves the reference as a whole at the start of the interval: a crossing may
-            # seem to be early, and one by leakage alone comes right at that start.
-            offset_ns = np.ceil(np.clip(share, 0.0, 1.0) * duration_ns).astype(np.int64)
-            time_ns = self._last_time_ns + np.maximum(offset_ns, 1)
-            seen = self._mark_seen(pixels[here], time_ns)
-            parts.append((pixels[here][seen], polarity[here][seen], time_ns[seen]))
         self._reference[pixels] += num_crossings * step  # hidden ones move it all the same
-        return parts
+        which = np.arange(len(pixels)).repeat(num_crossings)
+        crossing = np.arange(len(which)) - (np.cumsum(num_crossings) - num_crossings)[which] + 1
+        # The change from the stored value is linear between two images, as light and leakage are.
+        way = change - start
+        way = np.where(way == 0.0, step, way)  # what rounding left at a threshold
+        share = (crossing * step[which] - start[which]) / way[which]
+        offset_ns = np.ceil(np.clip(share, 0.0, 1.0) * duration_ns).astype(np.int64)
+        return pixels[which], polarity[which], self._last_time_ns + np.maximum(offset_ns, 1)
 
-    def _mark_seen(self, pixels: np.ndarray, time_ns: np.ndarray) -> np.ndarray:
-        """Tell which events no refractory time hides, at most one for each pixel."""
-        refractory_ns = round(self._config.refractory_s * 1e9)
-        last_ns = self._last_event_ns[pixels]
-        seen = np.abs(time_ns - last_ns) >= refractory_ns  # noise comes after the scene's events
-        self._last_event_ns[pixels[seen]] = np.maximum(last_ns, time_ns)[seen]
-        return seen
-
-    def _draw_noise(self, light: np.ndarray, duration_ns: int) -> list[_Part]:
+    def _draw_noise(self, light: np.ndarray, duration_ns: int) -> _Part:
         """Return shot noise and the events of hot pixels; they leave the references alone."""
         in_dark = self._config.shot_noise_rate_hz * light.size * duration_ns * 1e-9
         pixels = self._random.integers(light.size, size=self._random.poisson(in_dark))
@@ -138,25 +124,28 @@ class EventSimulator:
         pixels = np.concatenate([pixels, self._hot_pixels.repeat(num_hot)])
         polarity = np.concatenate([polarity, np.ones(num_hot.sum(), np.uint8)])
         time_ns = self._last_time_ns + self._random.integers(1, duration_ns + 1, pixels.size)
-        return self._hide_noise(pixels, polarity, time_ns)
+        return pixels, polarity, time_ns
 
-    def _hide_noise(
+    def _hide_refractory(
         self, pixels: np.ndarray, polarity: np.ndarray, time_ns: np.ndarray,
-    ) -> list[_Part]:
-        """Return the events that no refractory time hides, the n-th of each pixel together."""
+    ) -> _Part:
+        """Return the events that come no earlier than the refractory time after one before."""
+        refractory_ns = round(self._config.refractory_s * 1e9)
         order = np.lexsort((time_ns, pixels))
         pixels, polarity, time_ns = pixels[order], polarity[order], time_ns[order]
-        _, first, count = np.unique(pixels, return_index=True, return_counts=True)
-        parts = []
-        while first.size:
-            seen = first[self._mark_seen(pixels[first], time_ns[first])]
-            parts.append((pixels[seen], polarity[seen], time_ns[seen]))
-            first, count = first[count > 1] + 1, count[count > 1] - 1
-        return parts
+        is_seen = np.zeros(len(pixels), np.bool_)
+        _, place, num_left = np.unique(pixels, return_index=True, return_counts=True)
+        while place.size:  # the first event of each pixel, then the second, ...
+            seen = place[time_ns[place] - self._last_event_ns[pixels[place]] >= refractory_ns]
+            is_seen[seen] = True
+            self._last_event_ns[pixels[seen]] = time_ns[seen]
+            place, num_left = place[num_left > 1] + 1, num_left[num_left > 1] - 1
+        return pixels[is_seen], polarity[is_seen], time_ns[is_seen]
 
-    def _make_events(self, parts: list[_Part], start_ns: int) -> Events:
+    def _make_events(
+        self, pixels: np.ndarray, polarity: np.ndarray, time_ns: np.ndarray, start_ns: int,
+    ) -> Events:
         """Put events in order of time, then pixel; all lie after a moment."""
-        pixels, polarity, time_ns = (np.concatenate(values) for values in zip(_NO_EVENTS, *parts))
         order = np.argsort((time_ns - start_ns) * (self.height * self.width) + pixels)
         y, x = np.divmod(pixels[order], self.width)
         return Events(

@@ -66,6 +66,45 @@ def test_refractory_time_hides_events():
     assert len(simulator.step(picture([[-0.55]]), 2_000_000).t_ns) == 0
 
 
+def test_leakage_makes_events_between_pictures_by_hand():
+    # The stored value sinks by 0.1 x 2 Hz = 0.2 a second.
+    config = EventCameraConfig(**{
+        **QUIET, 'contrast_threshold': 0.1, 'leak_rate_hz': 2.0, 'leak_spread': 0.0})
+    simulator = EventSimulator(1, 3, config)
+    simulator.step(picture([[-1.0, -1.0, -1.0]]), 0)
+    set_references(simulator, [-1.04, -0.98, -1.0])
+    # In 0.5 s it sinks by 0.1: still light crosses 0.1 over -1.04 after 0.06 / 0.2 = 0.3 s. Light
+    # that rises by 0.2 closes in at 0.6 a second and crosses -0.88 and -0.78 after 0.12 / 0.6 =
+    # 0.2 s and 0.22 / 0.6 = 0.3667 s. Light that falls by 0.15 is 0.05 below what is stored then.
+    events = simulator.step(picture([[-1.0, -0.8, -1.15]]), 500_000_000)
+    assert events.x.tolist() == [1, 0, 1]
+    assert events.polarity.tolist() == [1, 1, 1]
+    np.testing.assert_allclose(
+        events.t_ns, [200_000_000, 300_000_000, 366_666_667], atol=1_000)
+    # Stored now -1.04, -0.88 and -1.1; all still. They cross after 0.06 / 0.2 and 0.02 / 0.2
+    # seconds; the third, 0.05 below, after 0.15 / 0.2.
+    events = simulator.step(picture([[-1.0, -0.8, -1.15]]), 1_280_000_000)
+    assert events.x.tolist() == [1, 0, 1, 2]
+    np.testing.assert_allclose(
+        events.t_ns, [600_000_000, 800_000_000, 1_100_000_000, 1_250_000_000], atol=1_000)
+
+
+def test_noise_and_the_scene_share_the_refractory_time_by_hand(monkeypatch):
+    config = EventCameraConfig(contrast_threshold=0.1, **{**QUIET, 'refractory_s': 0.0003})
+    simulator = EventSimulator(1, 2, config)
+    simulator.step(picture([[-1.0, -1.0]]), 0)
+    set_references(simulator, [-1.0, -1.0])
+    noise = np.array([1, 0, 0, 0]), np.zeros(4, np.uint8), np.array(
+        [500_000, 100_000, 550_000, 950_000])
+    monkeypatch.setattr(simulator, '_draw_noise', lambda light, duration_ns: noise)
+    # The scene lets pixel 0 cross at 0.2, 0.4, 0.6, 0.8 and 1.0 ms. Its noise at 0.1 ms hides
+    # 0.2; 0.4 is 0.3 ms later and seen; 0.55 and 0.6 are hidden; 0.8 is seen; 0.95 and 1.0 not.
+    events = simulator.step(picture([[-0.5 + 1e-6, -1.0]]), 1_000_000)
+    assert events.x.tolist() == [0, 0, 1, 0]
+    assert events.polarity.tolist() == [0, 1, 0, 1]
+    np.testing.assert_allclose(events.t_ns, [100_000, 400_000, 500_000, 800_000], atol=2)
+
+
 def slow_events(pictures, times_ns, references, on, off, refractory_ns):
     """Return events pixel by pixel and threshold by threshold."""
     found = []

@@ -19,7 +19,7 @@ from epvlm_ros.sim.scene import SPLITS
 from epvlm_ros.vlm.config import VlmConfig
 from tqdm import tqdm
 
-VERSION = 1  # to be raised where equal options come to give other streams, questions or scores
+VERSION = 2  # to be raised where equal options come to give other streams, questions or scores
 
 
 def evaluate_streams(
