@@ -15,7 +15,7 @@ from typing import Any
 from epvlm_ros.eval.question_set import Case, Observation, Problem, STILL_GROUP
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
 from epvlm_ros.events.packet import Events
-from epvlm_ros.sim.cameras import event_camera_step_s, expose, EXPOSURE_SHARES
+from epvlm_ros.sim.cameras import CameraConfig, event_camera_step_s, FrameCamera
 from epvlm_ros.sim.event_simulator import EventSimulator
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import (
@@ -47,10 +47,9 @@ class SimulationConfig:
     image_width: int = 640
     sensor_height: int = 240
     sensor_width: int = 320
-    exposure_s: float = 0.012
+    camera: CameraConfig = CameraConfig()
     frame_period_s: float = 1.0 / 30.0
     window_s: float = 0.04
-    image_noise: float = 0.008
     events: str = 'sensor'
 
     def __post_init__(self) -> None:
@@ -136,12 +135,12 @@ def observe_scene(scene: Scene, time_s: float, config: SimulationConfig, seed: i
     """Take an image whose exposure has its middle at a time (in s, at least 0), and its events."""
     fields = stack_scenes([scene])
     random = np.random.default_rng([23, seed])
-    camera = SceneRenderer(fields, config.image_height, config.image_width)
-    offsets_s = (EXPOSURE_SHARES - 0.5) * config.exposure_s
-    rgb, previous = (
-        expose(camera, middle_s + offsets_s, config.image_noise, random)
-        for middle_s in (time_s, time_s - config.frame_period_s))
-    owner = camera.render(torch.tensor([[time_s]])).owner[0, 0].numpy()
+    view = SceneRenderer(fields, config.image_height, config.image_width)
+    camera = FrameCamera(config.camera, random)
+    start_s = time_s - config.camera.exposure_s / 2
+    previous, rgb = (
+        camera.expose(view, moment_s) for moment_s in (start_s - config.frame_period_s, start_s))
+    owner = view.render(torch.tensor([[time_s]])).owner[0, 0].numpy()
     if config.events == 'microsaccade':
         return Observation(rgb, still_image_activity(rgb), previous, owner >= 0)
     events = _watch(fields, scene.max_speed, time_s, config, seed)
@@ -156,13 +155,16 @@ def _watch(
     seed: int,
 ) -> Events:
     """Return the events of the window whose middle is a time."""
-    step_s = event_camera_step_s(max_speed, config.sensor_height, config.sensor_width)
+    step_s = event_camera_step_s(
+        max_speed, config.sensor_height, config.sensor_width, config.camera.flicker_hz)
     num_steps = int(np.ceil(config.window_s / step_s))
     offsets_s = np.linspace(-0.5, 0.5, num_steps + 1) * config.window_s
     renderer = SceneRenderer(fields, config.sensor_height, config.sensor_width)
     frames = renderer.render(torch.from_numpy(time_s + offsets_s).float()[None])
     sensor = EventSimulator(config.sensor_height, config.sensor_width, seed=seed)
     parts = [
-        sensor.step(picture, round((offset_s + config.window_s) * 1e9))
-        for picture, offset_s in zip(luminance(frames.rgb[0]).numpy(), offsets_s)]
+        sensor.step(share * picture, round((offset_s + config.window_s) * 1e9))
+        for picture, share, offset_s in zip(
+            luminance(frames.rgb[0]).numpy(), config.camera.light_at(time_s + offsets_s),
+            offsets_s)]
     return Events(*(np.concatenate(part) for part in zip(*parts)))

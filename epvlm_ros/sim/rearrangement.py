@@ -14,6 +14,7 @@ import math
 
 from epvlm_ros.events.packet import Events
 from epvlm_ros.sim.arrangement import Arrangement, rearrange, same_arrangement
+from epvlm_ros.sim.cameras import CameraConfig, event_camera_step_s, FrameCamera
 from epvlm_ros.sim.event_camera import EventCameraConfig
 from epvlm_ros.sim.event_simulator import EventSimulator
 from epvlm_ros.sim.questions import SceneSnapshot, snapshot_scene
@@ -29,7 +30,6 @@ _MIN_OBJECTS = 3  # of a scene, if there is room: enough to change
 _MAX_CHANGES = 8  # before one frame
 _STEP_PX = 2.0  # of the sensor, between two pictures of what moves
 _REST_STEP_S = 0.02  # between two pictures of a still scene: only noise comes
-_STEPS_PER_FLICKER = 10
 _BURST_TURN = (1.2, 2.6)  # radians on its circle that the camera moves before one frame
 _BURST_FRAMES = 2
 
@@ -50,17 +50,8 @@ class StreamConfig:
         Time between two frames, and the part of it in which things move.
     image_height, image_width, sensor_height, sensor_width : int
         Sizes of the cameras, in pixels.
-    image_noise : float
-        Standard deviation of the noise of a frame, as a share of white.
-    light : float
-        Of the scene, as a share of full light. The gain of the frame camera makes up for it, the
-        event camera sees it.
-    gains : tuple of float
-        Exposures of the frames, one after the other and again.
-    flicker_hz, flicker_depth : float
-        Of the light, a sine about its mean, and its amplitude as a share; both cameras see it.
-    exposure_s : float
-        Of a frame; blurs nothing, but averages the flicker.
+    camera : CameraConfig
+        The light and the frame camera; the exposure blurs nothing.
     frames_between_bursts : int
         Frames before a still camera, after which it moves for two frames; 0 never.
     events : EventCameraConfig
@@ -76,12 +67,7 @@ class StreamConfig:
     image_width: int = 640
     sensor_height: int = 240
     sensor_width: int = 320
-    image_noise: float = 0.008
-    light: float = 1.0
-    gains: tuple[float, ...] = (1.0,)
-    flicker_hz: float = 0.0
-    flicker_depth: float = 0.0
-    exposure_s: float = 0.004
+    camera: CameraConfig = CameraConfig(exposure_s=0.004)
     frames_between_bursts: int = 0
     events: EventCameraConfig = EventCameraConfig()
 
@@ -168,15 +154,17 @@ class _Stream:
         self._camera_phase = 0.0
         fields = {name: value.clone() for name, value in stack_scenes([scene]).items()}
         self._fields = fields  # the renderers draw what stands here when they are called
-        self._camera = SceneRenderer(fields, config.image_height, config.image_width)
+        self._view = SceneRenderer(fields, config.image_height, config.image_width)
+        self._camera = FrameCamera(config.camera, self._random)
         self._eye = SceneRenderer(fields, config.sensor_height, config.sensor_width)
         self._sensor = EventSimulator(
             config.sensor_height, config.sensor_width, config.events, seed=index)
         self._time_s = 0.0
         self._owed = 0.0  # share of the image that has yet to change
-        self._picture = self._draw(self._camera)
+        self._picture = self._draw(self._view)
         self._seen = luminance(torch.from_numpy(self._draw(self._eye)).permute(2, 0, 1)).numpy()
-        self._parts: list[Events] = [self._sensor.step(self._light(0.0) * self._seen, 0)]
+        self._parts: list[Events] = [
+            self._sensor.step(config.camera.light_at(np.zeros(1))[0] * self._seen, 0)]
 
     def change(self) -> None:
         """Let things change for a while, then rest until the next frame."""
@@ -207,16 +195,14 @@ class _Stream:
     def take_frame(self, number: int) -> StreamFrame:
         """Return what both cameras have seen by now."""
         config = self._config
-        self._picture = picture = self._draw(self._camera)
-        exposure = config.gains[number % len(config.gains)] * self._mean_flicker()
-        noise = self._random.normal(0.0, config.image_noise, picture.shape)
+        self._picture = picture = self._draw(self._view)
         events = Events(*(np.concatenate(part) for part in zip(*self._parts)))
         self._parts = []
         return StreamFrame(
-            _to_bytes(picture * exposure + noise), _to_bytes(picture), events,
-            round(self._time_s * 1e9), self._view(), config.is_burst(number))
+            self._camera.take(picture[None], self._time_s), _to_bytes(picture), events,
+            round(self._time_s * 1e9), self._snapshot(), config.is_burst(number))
 
-    def _view(self) -> SceneSnapshot:
+    def _snapshot(self) -> SceneSnapshot:
         now = self._now
         radius = np.where(now.is_covered, np.float32(0.0), now.radius)
         camera = np.array([self._scene.camera[0], 0.0, self._camera_phase], np.float32)
@@ -241,28 +227,18 @@ class _Stream:
             before, self._seen = self._seen, luminance(drawn).numpy()
         else:
             before = self._seen
-        times_s = [time_s]
-        if self._config.flicker_depth:
-            step_s = 1.0 / (_STEPS_PER_FLICKER * self._config.flicker_hz)
+        camera = self._config.camera
+        times_s = np.array([time_s])
+        if camera.flicker_depth:
+            step_s = event_camera_step_s(0.0, *before.shape, camera.flicker_hz)
             num_steps = max(1, math.ceil((time_s - self._time_s) / step_s))
-            times_s = list(np.linspace(self._time_s, time_s, num_steps + 1)[1:])
-        for number, now_s in enumerate(times_s, 1):
+            times_s = np.linspace(self._time_s, time_s, num_steps + 1)[1:]
+        for number, (now_s, light) in enumerate(zip(times_s, camera.light_at(times_s)), 1):
             share = number / len(times_s)
             seen = self._seen if before is self._seen else (
                 before + share * (self._seen - before))
-            self._parts.append(self._sensor.step(
-                self._light(now_s) * seen, round(now_s * 1e9)))
+            self._parts.append(self._sensor.step(light * seen, round(now_s * 1e9)))
         self._time_s = time_s
-
-    def _light(self, time_s: float) -> float:
-        config = self._config
-        angle = 2.0 * math.pi * config.flicker_hz * time_s
-        return config.light * (1.0 + config.flicker_depth * math.sin(angle))
-
-    def _mean_flicker(self) -> float:
-        """Return the light over the exposure that begins now, about 1."""
-        times_s = self._time_s + (np.arange(8) + 0.5) / 8 * self._config.exposure_s
-        return float(np.mean([self._light(time) for time in times_s])) / self._config.light
 
     def _show(self, arrangement: Arrangement) -> None:
         self._now = arrangement
@@ -279,7 +255,7 @@ class _Stream:
 
     def _share_changed(self) -> float:
         """Return in which share of the image things look other than in the last frame."""
-        difference = np.abs(self._draw(self._camera) - self._picture)
+        difference = np.abs(self._draw(self._view) - self._picture)
         height, width = difference.shape[:2]
         side = min(height, width) // _CELLS_PER_SIDE
         rows, cols = height // side, width // side

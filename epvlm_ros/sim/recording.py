@@ -18,7 +18,7 @@ from typing import Any
 from epvlm_ros.bag.writer import BagWriter
 from epvlm_ros.events.packet import EventPacket, Events
 from epvlm_ros.events.packet_codecs import encode_evt3
-from epvlm_ros.sim.cameras import event_camera_step_s, expose, EXPOSURE_SHARES
+from epvlm_ros.sim.cameras import CameraConfig, event_camera_step_s, FrameCamera
 from epvlm_ros.sim.event_simulator import EventCameraConfig, EventSimulator
 from epvlm_ros.sim.question_maker import draw_questions
 from epvlm_ros.sim.questions import answer_question, FAMILIES, Question, snapshot_scene
@@ -50,7 +50,7 @@ class RecordingConfig:
     sensor_height: int = 240
     sensor_width: int = 320
     frame_rate_hz: float = 30.0
-    exposure_s: float = 0.012
+    camera: CameraConfig = CameraConfig()
     readout_s: float = 0.012
     readout_jitter_s: float = 0.001
     packet_length_s: float = 0.004
@@ -62,19 +62,18 @@ class RecordingConfig:
     camera_moves: bool | None = None
     num_objects: int | None = None
     questions_per_family: int = 2
-    image_noise: float = 0.008
     storage: str = 'sqlite3'
     event_topic: str = '/event_camera/events'
     image_topic: str = '/camera/image_raw'
 
     def __post_init__(self) -> None:
         """Refuse what cannot be recorded."""
-        for name in ('duration_s', 'frame_rate_hz', 'exposure_s', 'packet_length_s'):
+        for name in ('duration_s', 'frame_rate_hz', 'packet_length_s'):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f'{name} is {getattr(self, name)}: give more than 0')
-        if self.exposure_s > 1.0 / self.frame_rate_hz:
+        if self.camera.exposure_s > 1.0 / self.frame_rate_hz:
             raise ValueError(
-                f'exposure_s is {self.exposure_s}: give at most {1.0 / self.frame_rate_hz:.4f}, '
+                f'exposure_s is {self.camera.exposure_s}: give at most {1.0 / self.frame_rate_hz:.4f}, '
                 'the time between frames')
         ratio = (self.image_width * self.sensor_height) / (self.image_height * self.sensor_width)
         if abs(ratio - 1.0) > _MAX_SIZE_DISAGREEMENT:
@@ -141,7 +140,7 @@ def make_truth(config: RecordingConfig, scene: Scene) -> list[TruthQuestion]:
     random = np.random.default_rng([11, config.seed])
     times_ns = frame_times_ns(config)
     snapshots = [
-        snapshot_scene(scene, time_ns * 1e-9 + config.exposure_s / 2) for time_ns in times_ns]
+        snapshot_scene(scene, time_ns * 1e-9 + config.camera.exposure_s / 2) for time_ns in times_ns]
     middle = len(snapshots) // 2
     truth: list[TruthQuestion] = []
     for family in FAMILIES:
@@ -169,7 +168,7 @@ def _punctuate(text: str) -> str:
 def frame_times_ns(config: RecordingConfig) -> list[int]:
     """Return when the exposures start, in ns since the start of the recording."""
     period_s = 1.0 / config.frame_rate_hz
-    num_frames = max(1, int((config.duration_s - config.exposure_s) / period_s))
+    num_frames = max(1, int((config.duration_s - config.camera.exposure_s) / period_s))
     return [round((0.25 + number) * period_s * 1e9) for number in range(num_frames)]
 
 
@@ -182,12 +181,14 @@ class _Recorder:
     ) -> None:
         self._config, self._writer = config, writer
         self._random = np.random.default_rng([13, config.seed])
+        self._camera = FrameCamera(config.camera, self._random)
         fields = stack_scenes([scene])
-        self._camera = SceneRenderer(fields, config.image_height, config.image_width)
+        self._camera_view = SceneRenderer(fields, config.image_height, config.image_width)
         self._sensor_view = SceneRenderer(fields, config.sensor_height, config.sensor_width)
         self._sensor = EventSimulator(
             config.sensor_height, config.sensor_width, event_camera, config.seed)
-        step_s = event_camera_step_s(scene.max_speed, config.sensor_height, config.sensor_width)
+        step_s = event_camera_step_s(
+            scene.max_speed, config.sensor_height, config.sensor_width, config.camera.flicker_hz)
         self._num_steps = max(2, int(np.ceil(config.duration_s / step_s)))
         self._arrivals: list[tuple[int, int, Any]] = []  # heap of record time, number, message
         self._numbers = itertools.count()
@@ -203,8 +204,9 @@ class _Recorder:
         for start in range(0, len(times_ns), _STEPS_AT_ONCE):
             chunk_ns = times_ns[start:start + _STEPS_AT_ONCE]
             views = self._sensor_view.render(torch.from_numpy(chunk_ns * 1e-9).float()[None])
-            for picture, time_ns in zip(luminance(views.rgb[0]).numpy(), chunk_ns):
-                self._collect(self._sensor.step(picture, int(time_ns)), int(time_ns))
+            light = config.camera.light_at(chunk_ns * 1e-9)
+            for picture, share, time_ns in zip(luminance(views.rgb[0]).numpy(), light, chunk_ns):
+                self._collect(self._sensor.step(share * picture, int(time_ns)), int(time_ns))
             while frames_ns and frames_ns[0] <= chunk_ns[-1]:
                 self._expose(frames_ns.pop(0))
             self._write_arrivals(int(chunk_ns[-1]))
@@ -249,11 +251,10 @@ class _Recorder:
     def _expose(self, time_ns: int) -> None:
         """Take an image whose exposure starts at a true time."""
         config = self._config
-        times_s = time_ns * 1e-9 + EXPOSURE_SHARES * config.exposure_s
-        pixels = expose(self._camera, times_s, config.image_noise, self._random)
+        pixels = self._camera.expose(self._camera_view, time_ns * 1e-9)
         readout_s = config.readout_s + self._random.uniform(0.0, config.readout_jitter_s)
         stamp_ns = config.start_stamp_ns + time_ns
-        arrival_ns = stamp_ns + round((config.exposure_s + readout_s) * 1e9)
+        arrival_ns = stamp_ns + round((config.camera.exposure_s + readout_s) * 1e9)
         heapq.heappush(
             self._arrivals, (arrival_ns, next(self._numbers), (stamp_ns, pixels)))
 

@@ -13,8 +13,9 @@ SMALL = StreamConfig(
 QUIET = EventCameraConfig(shot_noise_rate_hz=0.0, leak_rate_hz=0.0)
 
 
-def frames_of(index=3, **changes):
-    return list(simulate_stream('test', index, replace(SMALL, **changes)))
+def frames_of(index=3, camera=None, **changes):
+    seen_by = replace(SMALL.camera, **(camera or {}))
+    return list(simulate_stream('test', index, replace(SMALL, camera=seen_by, **changes)))
 
 
 def share_of_cells(before, after):
@@ -80,8 +81,8 @@ def test_what_is_covered_is_neither_seen_nor_told(monkeypatch):
 
 
 def test_frames_get_brighter_and_darker_by_their_exposures():
-    frames = frames_of(gains=(1.0, 0.5), image_noise=0.0)
-    plain = frames_of(image_noise=0.0)
+    frames = frames_of(camera={'exposures': (1.0, 0.5), 'read_noise': 0.0})
+    plain = frames_of(camera={'read_noise': 0.0})
     np.testing.assert_array_equal(frames[2].rgb, plain[2].rgb)
     assert np.abs(frames[1].rgb - plain[1].rgb / 2.0).max() <= 1.0
     np.testing.assert_array_equal(frames[1].picture, plain[1].picture)
@@ -89,24 +90,24 @@ def test_frames_get_brighter_and_darker_by_their_exposures():
 
 
 def test_noise_is_that_of_the_frame_alone():
-    frames = frames_of(image_noise=12 / 255)
+    frames = frames_of(camera={'read_noise': 12 / 255})
     noise = frames[1].rgb.astype(float) - frames[1].picture
     inside = (frames[1].picture > 60) & (frames[1].picture < 195)  # nothing is cut off
     assert noise[inside].std() == pytest.approx(12.0, rel=0.05)
 
 
 def test_in_the_dark_the_event_camera_sees_less_and_frames_the_same():
-    dark, bright = (frames_of(light=light, events=QUIET) for light in (0.02, 1.0))
+    dark, bright = (frames_of(camera={'light': light}, events=QUIET) for light in (0.02, 1.0))
     np.testing.assert_array_equal(dark[1].picture, bright[1].picture)
     # contrast against the dark current of 0.02 is lost
     assert len(dark[1].events.x) < 0.7 * len(bright[1].events.x)
 
 
 def test_a_lamp_flickers_for_both_cameras():
-    still = frames_of(changed_share=0.0, image_noise=0.0, events=QUIET)
+    still = frames_of(changed_share=0.0, camera={'read_noise': 0.0}, events=QUIET)
     lamp = frames_of(
-        changed_share=0.0, image_noise=0.0, events=QUIET, flicker_hz=98.75, flicker_depth=0.3,
-        exposure_s=1e-6)
+        changed_share=0.0, events=QUIET, camera={
+            'read_noise': 0.0, 'flicker_hz': 98.75, 'flicker_depth': 0.3, 'exposure_s': 1e-6})
     assert len(still[1].events.x) == 0
     times_s = lamp[1].events.t_ns * 1e-9
     rising = np.cos(2 * np.pi * 98.75 * times_s) > 0.5
@@ -119,10 +120,10 @@ def test_a_lamp_flickers_for_both_cameras():
 
 def test_the_light_of_a_frame_is_that_of_its_exposure():
     # 0.4 s are 39.25 periods: the lamp is at its brightest
-    still = frames_of(changed_share=0.0, image_noise=0.0, events=QUIET)
+    still = frames_of(changed_share=0.0, camera={'read_noise': 0.0}, events=QUIET)
     lamp = frames_of(
-        changed_share=0.0, image_noise=0.0, events=QUIET, flicker_hz=98.125, flicker_depth=0.3,
-        exposure_s=1e-6)
+        changed_share=0.0, events=QUIET, camera={
+            'read_noise': 0.0, 'flicker_hz': 98.125, 'flicker_depth': 0.3, 'exposure_s': 1e-6})
     grey = (still[1].rgb > 40) & (still[1].rgb < 190)
     ratio = lamp[1].rgb[grey] / still[1].rgb[grey]
     assert np.median(ratio) == pytest.approx(1.3, abs=0.01)

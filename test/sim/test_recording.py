@@ -5,6 +5,7 @@ import json
 
 from epvlm_ros.bag.reader import BagReader
 from epvlm_ros.events.packet_codecs import make_decoder
+from epvlm_ros.sim.cameras import CameraConfig
 from epvlm_ros.sim.questions import FAMILIES
 from epvlm_ros.sim.recording import (
     frame_times_ns, record_simulation, RecordingConfig, TRUTH_FILE, TruthQuestion)
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.long
 
 SMALL = {
     'seed': 4, 'duration_s': 0.5, 'image_height': 96, 'image_width': 128, 'sensor_height': 48,
-    'sensor_width': 64, 'num_objects': 3, 'camera_moves': True, 'exposure_s': 0.01}
+    'sensor_width': 64, 'num_objects': 3, 'camera_moves': True,
+    'camera': CameraConfig(exposure_s=0.01)}
 START_NS = RecordingConfig().start_stamp_ns
 
 
@@ -111,7 +113,7 @@ def test_equal_settings_give_equal_recordings(tmp_path):
 
 @pytest.mark.parametrize('settings, message', [
     ({'duration_s': 0.0}, 'duration_s is 0.0: give more than 0'),
-    ({'exposure_s': 0.05}, 'the time between frames'),
+    ({'camera': CameraConfig(exposure_s=0.05)}, 'the time between frames'),
     ({'sensor_width': 240}, 'give sizes of one aspect ratio')])
 def test_impossible_settings_are_refused(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from epvlm_ros.events.config import FilterConfig
 from epvlm_ros.sim.event_camera import EventCameraConfig
 from epvlm_ros.sim.rearrangement import StreamConfig
 
 _STILL = StreamConfig()
-_DARK = replace(_STILL, light=0.2)
-# A mains frequency is never exactly what it is called, so frames do not keep step with it.
-_LAMP = replace(_STILL, flicker_depth=0.15)
+
+
+def _seen_by(**camera: Any) -> StreamConfig:
+    return replace(_STILL, camera=replace(_STILL.camera, **camera))
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,17 @@ CONDITIONS = {
     'change_5': Condition(replace(_STILL, changed_share=0.05)),
     'change_10': Condition(_STILL),
     'change_20': Condition(replace(_STILL, changed_share=0.2)),
-    'gain_steps': Condition(replace(_STILL, gains=(1.0, 0.7, 1.25, 0.8))),
+    'gain_steps': Condition(_seen_by(exposures=(1.0, 0.7, 1.25, 0.8))),
+    # A mains frequency is never exactly what it is called: frames do not keep step with it.
     'flicker_100': Condition(
-        replace(_LAMP, flicker_hz=99.7),
+        _seen_by(flicker_hz=99.7, flicker_depth=0.15),
         filters=FilterConfig(flicker_filter=True, flicker_frequency=100.0)),
     'flicker_120': Condition(
-        replace(_LAMP, flicker_hz=119.6),
+        _seen_by(flicker_hz=119.6, flicker_depth=0.15),
         filters=FilterConfig(flicker_filter=True, flicker_frequency=120.0)),
-    'dark_5': Condition(replace(_DARK, image_noise=5 / 255)),
-    'dark_12': Condition(replace(_DARK, image_noise=12 / 255)),
+    # a gain of 5: noise of 5 and 12 of 255 in the frame
+    'dark_5': Condition(_seen_by(light=0.2, read_noise=1.0 / 255)),
+    'dark_12': Condition(_seen_by(light=0.2, read_noise=2.4 / 255)),
     'noise_events': Condition(
         replace(_STILL, events=EventCameraConfig(shot_noise_rate_hz=5.0))),
     'shifted_5': Condition(_STILL, shift_px=5.0, margin_px=8),
