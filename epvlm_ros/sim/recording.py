@@ -73,8 +73,8 @@ class RecordingConfig:
                 raise ValueError(f'{name} is {getattr(self, name)}: give more than 0')
         if self.camera.exposure_s > 1.0 / self.frame_rate_hz:
             raise ValueError(
-                f'exposure_s is {self.camera.exposure_s}: give at most {1.0 / self.frame_rate_hz:.4f}, '
-                'the time between frames')
+                f'exposure_s is {self.camera.exposure_s}: give at most '
+                f'{1.0 / self.frame_rate_hz:.4f}, the time between frames')
         ratio = (self.image_width * self.sensor_height) / (self.image_height * self.sensor_width)
         if abs(ratio - 1.0) > _MAX_SIZE_DISAGREEMENT:
             raise ValueError(
