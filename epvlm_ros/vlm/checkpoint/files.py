@@ -41,11 +41,11 @@ def is_lfs_pointer(path: Path) -> bool:
         return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
-def find_missing_file(folder: Path) -> str:
-    """Return the first file that a complete checkpoint needs and the folder lacks, or ''."""
+def find_missing_file(folder: Path, *, with_weights: bool = True) -> str:
+    """Return the first file that a checkpoint needs and the folder lacks, or ''."""
     if not (folder / 'config.json').is_file():
         return 'config.json'
-    for name in weight_files(folder) or [WHOLE]:
+    for name in (weight_files(folder) or [WHOLE]) if with_weights else []:
         if not (folder / name).is_file():
             return name
     if not (folder / 'tokenizer.json').is_file() and not all(
@@ -67,12 +67,13 @@ def weight_files(folder: Path) -> list[str]:
     return sorted(set(weight_map.values()))
 
 
-def check_files(folder: Path) -> None:
+def check_files(folder: Path, *, with_weights: bool = True) -> None:
     """Raise a CheckpointError if files are missing, unreadable, or would be left out."""
     _check_adapter(folder)
     check_config(folder)
-    _check_weight_files(folder)
-    missing = find_missing_file(folder)
+    if with_weights:
+        _check_weight_files(folder)
+    missing = find_missing_file(folder, with_weights=with_weights)
     if missing:
         kind = 'tokenizer' if missing == 'tokenizer.json' else 'image processor'
         also = ', or vocab.json and merges.txt' if missing == 'tokenizer.json' else ''

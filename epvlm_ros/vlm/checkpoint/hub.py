@@ -12,12 +12,13 @@ from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 
 EMBEDDED_MODEL = Path(epvlm_ros.__file__).parent / 'models' / 'tiny'
 ANSWER_TIME_S = 10.0  # of the hub; the library itself waits for ever and tries again
-_FILES = ['*.json', '*.jinja', '*.txt', '*.safetensors']
+_FILES = ['*.json', '*.jinja', '*.txt']
+_WEIGHTS = ['*.safetensors']
 
 
-def find_folder(config: VlmConfig) -> Path:
+def find_folder(config: VlmConfig, *, with_weights: bool = True) -> Path:
     """
-    Return the folder that a checkpoint is loaded from.
+    Return the folder that a checkpoint is loaded from; its weights may not be needed.
 
     A complete snapshot in the cache of the hub library is used as it is. Without one, and only
     if ``config.allow_download`` is true, the network is used. The name of a snapshot's folder is
@@ -46,7 +47,7 @@ def find_folder(config: VlmConfig) -> Path:
             f'there is no model folder {folder}: give a folder with config.json, or a hub name')
     remedy = 'check the hub name, the revision and the network, or give a folder'
     with named(config.model, remedy):
-        return _find_snapshot(name, revision, config.allow_download)
+        return _find_snapshot(name, revision, config.allow_download, with_weights)
 
 
 def _split_revision(config: VlmConfig) -> tuple[str, str]:
@@ -59,13 +60,15 @@ def _split_revision(config: VlmConfig) -> tuple[str, str]:
     return name, revision or config.revision
 
 
-def _find_snapshot(name: str, revision: str, allow_download: bool) -> Path:
+def _find_snapshot(
+    name: str, revision: str, allow_download: bool, with_weights: bool,
+) -> Path:
     at = f' at revision {revision}' if revision else ''
     cached = try_to_load_from_cache(name, 'config.json', revision=revision or None)
     missing = f'it is not on this machine{at}'
     if isinstance(cached, str):
         folder = Path(cached).parent
-        missing_file = find_missing_file(folder)
+        missing_file = find_missing_file(folder, with_weights=with_weights)
         if not missing_file:
             return folder
         missing = f'its copy on this machine lacks {missing_file}'
@@ -76,5 +79,5 @@ def _find_snapshot(name: str, revision: str, allow_download: bool) -> Path:
     # asked first with a time limit: that there is no network is told in seconds
     HfApi().model_info(name, revision=revision or None, timeout=ANSWER_TIME_S)
     return Path(snapshot_download(
-        name, revision=revision or None, allow_patterns=_FILES, ignore_patterns=['*/*'],
-        etag_timeout=ANSWER_TIME_S))
+        name, revision=revision or None, allow_patterns=_FILES + with_weights * _WEIGHTS,
+        ignore_patterns=['*/*'], etag_timeout=ANSWER_TIME_S))

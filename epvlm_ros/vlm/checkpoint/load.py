@@ -19,14 +19,36 @@ from epvlm_ros.vlm.cuda_graphs import with_cuda_graphs
 from epvlm_ros.vlm.memory_plan import (
     device_memory, GIGABYTE, MemoryPlan, plan_memory, WEIGHTS)
 from epvlm_ros.vlm.patch_grid import PatchGeometry
-from epvlm_ros.vlm.sparse_qwen import SparseBackend, SparseQwenVl
+from epvlm_ros.vlm.sparse_qwen import ModelInfo, SparseBackend, SparseQwenVl
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 _LOCALLY: dict[str, Any] = {'local_files_only': True, 'trust_remote_code': False}
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Processor:
+    """
+    What stands between a model and people: texts to tokens, images to patches; no weights.
+
+    ``tokenizer`` is a ``transformers.PreTrainedTokenizerBase``, ``image_processor`` a
+    ``transformers.Qwen2VLImageProcessorPil``, ``geometry`` what it does to the size of an image.
+    """
+
+    info: ModelInfo
+    tokenizer: Any
+    chat_template: str
+    image_processor: Any
+    geometry: PatchGeometry
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """Return the tokens that end an answer, maybe none."""
+        return self.info.end_token_ids or frozenset(
+            {self.tokenizer.eos_token_id}.difference([None]))
 
 
 @dataclass(frozen=True)
@@ -74,22 +96,47 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
         model_config = AutoConfig.from_pretrained(folder, **_LOCALLY)
         _check_rope(model_config.text_config)
         _check_memory(model_config, config, device, dtype)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCALLY)
-        _check_tokenizer(tokenizer, model_config)
-        chat_template = read_chat_template(folder, tokenizer)
-        image_processor, geometry = load_image_processor(
-            folder, model_config.vision_config, config.max_pixels)
+        processor = _read_processor(folder, model_config, config)
         library_model = load_weights(
             folder, model_config, device=device, dtype=dtype, attention=config.attention,
             weights=config.weights)
         with of_the_checkpoint():
             eager = SparseQwenVl(library_model)
-        ends = eager.info.end_token_ids or {tokenizer.eos_token_id}.difference([None])
-        _warn_about_ends(folder, frozenset(ends), model_config.text_config.vocab_size)
+        _warn_about_ends(folder, processor.end_token_ids, model_config.text_config.vocab_size)
         model: SparseBackend = eager
         if config.acceleration == 'auto' and device != 'cpu':
             model = with_cuda_graphs(eager, (config.keep_ratio,), config.cache_tokens)
-    return Checkpoint(model, tokenizer, chat_template, image_processor, geometry)
+    return Checkpoint(
+        model, processor.tokenizer, processor.chat_template, processor.image_processor,
+        processor.geometry)
+
+
+def load_processor(config: VlmConfig) -> Processor:
+    """
+    Load all of a checkpoint but its weights, which need not be there.
+
+    Nothing of ``config`` counts that is about weights and device; else as ``load_checkpoint``.
+    """
+    folder = find_folder(config, with_weights=False)
+    remedy = 'give the files beside the weights as save_pretrained of transformers writes them'
+    with named(str(config.model or folder), remedy):
+        check_files(folder, with_weights=False)
+        model_config = AutoConfig.from_pretrained(folder, **_LOCALLY)
+        return _read_processor(folder, model_config, config)
+
+
+def _read_processor(folder: Path, model_config: Any, config: VlmConfig) -> Processor:
+    tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCALLY)
+    _check_tokenizer(tokenizer, model_config)
+    image_processor, geometry = load_image_processor(
+        folder, model_config.vision_config, config.max_pixels)
+    if (folder / 'generation_config.json').is_file():
+        generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    else:
+        generation = GenerationConfig.from_model_config(model_config)
+    return Processor(
+        ModelInfo.from_configs(model_config, generation), tokenizer,
+        read_chat_template(folder, tokenizer), image_processor, geometry)
 
 
 def read_model_config(config: VlmConfig) -> tuple[Any, PatchGeometry]:

@@ -80,6 +80,7 @@ class EngineAnswer:
     first_token_id: int | None = None  # of the text as it was generated, None if nothing was
     probabilities: tuple[float, ...] = ()  # of each choice, see ``chosen``; in all 1
     scene: SceneReport | None = None  # of the scene in memory; None where there is none
+    model: str = ''  # that wrote it
 
     @property
     def flops_saved(self) -> float:

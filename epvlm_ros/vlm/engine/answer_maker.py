@@ -200,7 +200,8 @@ class AnswerMaker:
             fallback=selected.fallback,
             ending=generation.ending,
             first_token_id=next(iter(generation.text.token_ids), None),
-            scene=scene)
+            scene=scene,
+            model=selected.config.model_name)
 
 
 @dataclass

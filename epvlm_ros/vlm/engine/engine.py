@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
 from epvlm_ros.vlm.checkpoint import Checkpoint, load_checkpoint
@@ -13,7 +12,7 @@ from epvlm_ros.vlm.engine.answer import EngineAnswer
 from epvlm_ros.vlm.engine.answer_maker import AnswerMaker
 from epvlm_ros.vlm.engine.camera_views import CameraViews
 from epvlm_ros.vlm.engine.dense_check import Agreement, DenseCheck
-from epvlm_ros.vlm.engine.limits import Limits, override
+from epvlm_ros.vlm.engine.limits import check_dynamic, Limits, override
 from epvlm_ros.vlm.engine.living_scene import SceneStatus
 from epvlm_ros.vlm.engine.memory_guard import memory_taken, within_memory
 from epvlm_ros.vlm.engine.moment import Moment
@@ -97,23 +96,23 @@ class VlmEngine:
 
     def reconfigure(self, config: VlmConfig) -> None:
         """Take new values of the dynamic parameters; a ValueError if another one differs."""
-        for item in fields(config):
-            old, new = getattr(self._config, item.name), getattr(config, item.name)
-            if new != old and not item.metadata['dynamic']:
-                raise ValueError(
-                    f'{item.name} cannot change from {old!r} to {new!r} while the model is '
-                    'loaded: load it again')
+        check_dynamic(self._config, config)
         self._config = config
 
     @property
     def description(self) -> str:
         """One line for a log: model, size, device and number type."""
-        return f'{self._config.model or "embedded model"}: {self._model.description}'
+        return f'{self._config.model_name}: {self._model.description}'
 
     @property
     def memory_taken(self) -> int:
         """Return bytes: on a GPU those of all tensors, else those of the process."""
         return memory_taken(self._model.device_name)
+
+    @property
+    def server_status(self) -> None:
+        """Return None: no server is asked."""
+        return None
 
     @property
     def num_encoded(self) -> int:

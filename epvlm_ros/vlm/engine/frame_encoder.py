@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from epvlm_ros.vlm.checkpoint import Checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
+from epvlm_ros.vlm.engine.moment_selector import MomentSelector
 from epvlm_ros.vlm.engine.prefix_cache import PrefixCache
 from epvlm_ros.vlm.patch_cutter import PatchCutter
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix, VisionInput
 from epvlm_ros.vlm.sparse_qwen.backend import Features, State
-from epvlm_ros.vlm.token_selection import select_for_frame
 import numpy as np
 import torch
 
@@ -29,7 +29,7 @@ class FrameEncoder:
     def __init__(self, checkpoint: Checkpoint, *, caches: bool = True) -> None:
         self._model = checkpoint.model
         self._cutter = PatchCutter(checkpoint.image_processor)
-        self._geometry = checkpoint.geometry
+        self._selector = MomentSelector(checkpoint.geometry)
         self._cache = PrefixCache(caches)
         self.num_encoded = 0  # frames, since the start
 
@@ -40,16 +40,11 @@ class FrameEncoder:
 
     def patch_grid(self, image_height: int, image_width: int) -> PatchGrid:
         """Return the visual tokens of an image of this size; raises as ``check_image``."""
-        self._check_size(image_height, image_width)
-        return self._geometry.grid(image_height, image_width)
+        return self._selector.patch_grid(image_height, image_width)
 
     def check_image(self, image_rgb: np.ndarray) -> None:
-        """Raise a ValueError if the model cannot look at this image, see ``VlmEngine``."""
-        if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3:
-            raise ValueError(
-                f'the image is {image_rgb.dtype} of shape {image_rgb.shape}: give uint8 of shape '
-                '(height, width, 3), red first')
-        self._check_size(*image_rgb.shape[:2])
+        """Raise a ValueError if the model cannot look at this image, see ``Engine``."""
+        self._selector.check_image(image_rgb)
 
     def select(
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig,
@@ -62,22 +57,12 @@ class FrameEncoder:
         Raises a ValueError if there is none, an image cannot be used or is of another size than
         the others, or an activity is about another image.
         """
-        for moment in moments:
-            self.check_image(moment.image_rgb)
-        shapes = {moment.image_rgb.shape for moment in moments}
-        if len(shapes) != 1:
-            raise ValueError(
-                f'the moments have images of shapes {sorted(shapes)}: give at least one moment, '
-                'and images of one size')
+        self._selector.check_moments(moments)
         known = self._cache.find(moments, seconds_between, config)
         if known is not None:
             return known
         self._cache.forget()  # before the next moments need the room
-        grid = self.patch_grid(*moments[0].image_rgb.shape[:2])
-        selections = tuple(
-            select_for_frame(moment.image_rgb, grid, moment.activity, config, seed + place)
-            for place, moment in enumerate(moments))
-        return SelectedMoments(tuple(moments), grid, selections, config, seconds_between), None
+        return self._selector.select(moments, seconds_between, config, seed), None
 
     def forget(self) -> None:
         """Let go of what is cached."""
@@ -127,11 +112,3 @@ class FrameEncoder:
         return VisionInput(
             patches[0] if len(patches) == 1 else torch.cat(patches), grid.rows, grid.cols,
             kept_indices, len(images_rgb), seconds_between)
-
-    def _check_size(self, image_height: int, image_width: int) -> None:
-        smallest = self._geometry.token_size_px
-        if min(image_height, image_width) < smallest:
-            raise ValueError(
-                f'the image is {image_width} x {image_height} pixels: give one of at least '
-                f'{smallest} x {smallest}')
-        self._geometry.check_size(image_height, image_width)

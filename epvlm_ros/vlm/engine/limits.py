@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TypedDict
 
 from epvlm_ros.vlm.config import VlmConfig
@@ -31,3 +31,13 @@ def override(config: VlmConfig, limits: Limits) -> VlmConfig:
     given = {_PARAMETERS[name]: value for name, value in limits.items() if value is not None}
     # replace() checks a new value as it checks a parameter
     return replace(config, **given) if given else config  # type: ignore[arg-type]
+
+
+def check_dynamic(before: VlmConfig, config: VlmConfig) -> None:
+    """Raise a ValueError if anything differs but dynamic parameters."""
+    for item in fields(config):
+        old, new = getattr(before, item.name), getattr(config, item.name)
+        if new != old and not item.metadata['dynamic']:
+            raise ValueError(
+                f'{item.name} cannot change from {old!r} to {new!r} while the model is '
+                'loaded: load it again')
