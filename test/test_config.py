@@ -5,7 +5,7 @@ from pathlib import Path
 
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.ros.config import EventSyncNodeConfig, VlmNodeConfig
-from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.config import ServerConfig, VlmConfig
 import pytest
 import yaml
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize('config', [
-    EventSyncConfig, FilterConfig, EventSyncNodeConfig, VlmConfig, VlmNodeConfig])
+    EventSyncConfig, FilterConfig, EventSyncNodeConfig, VlmConfig, ServerConfig, VlmNodeConfig])
 def test_every_default_is_allowed_and_described(config):
     instance = config()
     for item in fields(config):
@@ -41,6 +41,16 @@ def test_every_default_is_allowed_and_described(config):
     (EventSyncConfig, 'registration', 'file', 'registration_file is empty'),
     (EventSyncConfig, 'sync_mode', 'gps', 'one of free_running, hardware_trigger'),
     (VlmNodeConfig, 'max_queued_queries', 0, 'at least 1'),
+    (ServerConfig, 'server', 'host:8000', 'give a URL such as http://host:8000'),
+    (ServerConfig, 'server', 'ftp://host', 'give a URL such as http://host:8000'),
+    (ServerConfig, 'server', 'http://', 'give a URL such as http://host:8000'),
+    (ServerConfig, 'server', 'http://host:99999', 'give a URL such as http://host:8000'),
+    (ServerConfig, 'server', 'http://host\n', 'give a URL such as http://host:8000'),
+    (ServerConfig, 'server', 'http://host:8000/v1/', 'leave out /v1'),
+    (ServerConfig, 'server', 'http://host?key=1', 'leave out what follows the path'),
+    (ServerConfig, 'server', 'http://me:secret@host', "'host': leave name and password out"),
+    (ServerConfig, 'server_timeout', 0.0, 'at least 0.1'),
+    (ServerConfig, 'server_fallback', 'other', 'one of none, embedded'),
 ])
 def test_a_wrong_value_is_refused_by_name(config, name, value, words):
     with pytest.raises(ValueError) as error:
@@ -87,7 +97,7 @@ def test_an_integer_is_taken_for_a_float():
 def test_the_deployment_file_holds_known_parameters_with_allowed_values():
     nodes = yaml.safe_load((ROOT / 'config' / 'epvlm.yaml').read_text())
     homes = {'/**/event_sync_node': [EventSyncConfig, FilterConfig, EventSyncNodeConfig],
-             '/**/vlm_node': [VlmConfig, VlmNodeConfig]}
+             '/**/vlm_node': [VlmConfig, ServerConfig, VlmNodeConfig]}
     assert set(nodes) == set(homes)
     for node, sections in nodes.items():
         given = dict(sections['ros__parameters'])

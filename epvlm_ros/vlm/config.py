@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from epvlm_ros.config_fields import parameter, Validated
 
@@ -142,6 +143,11 @@ class VlmConfig(Validated):
                 f'repetition_penalty is {self.repetition_penalty}, which would reward '
                 'repetition: give at least 1.0, or 0 for what the checkpoint sets')
 
+    @property
+    def model_name(self) -> str:
+        """Return what the model is called in answers and logs."""
+        return self.model or 'embedded model'
+
     def read_warm_up_sizes(self) -> list[tuple[int, int]]:
         """Return (width, height) of each of ``warm_up_sizes``; a ValueError if malformed."""
         sizes = []
@@ -153,3 +159,61 @@ class VlmConfig(Validated):
                     '640x480 1280x720')
             sizes.append((int(numbers[0]), int(numbers[1])))
         return sizes
+
+
+@dataclass(frozen=True)
+class ServerConfig(Validated):
+    """A server whose model answers in place of one on this computer."""
+
+    server: str = parameter(
+        '', 'URL of a server with the model, such as http://host:8000, an epvlm-serve or another '
+        'one with the API of OpenAI; then model names the same checkpoint, of which no weights '
+        'are loaded. Empty is a model on this computer.')
+    server_model: str = parameter(
+        '', 'Name of the model on the server; empty is the only one that it lists.')
+    server_timeout: float = parameter(
+        10.0, 'Maximum time without a further token of the server, in seconds; from the question '
+        'on, the time until it is reached included.', minimum=0.1, maximum=600.0)
+    server_retries: int = parameter(
+        2, 'How often a question is sent again that the server did not take, or broke off before '
+        'its first token, after pauses that double.', minimum=0, maximum=10)
+    server_max_failures: int = parameter(
+        3, 'Number of questions in a row that the server fails before it is left alone for '
+        'server_pause.', minimum=1, maximum=1000)
+    server_pause: float = parameter(
+        10.0, 'Time in seconds for which a server that failed is not asked; the next question '
+        'after it is a trial.', minimum=0.1, maximum=3600.0)
+    server_fallback: str = parameter(
+        'none', 'What answers while the server is away: none (the answer is ERROR) or embedded '
+        '(the embedded model, which is loaded too).', choices=('none', 'embedded'))
+    server_jpeg_quality: int = parameter(
+        95, 'Quality of the JPEG pictures that are sent; lower ones are smaller.', minimum=1,
+        maximum=100)
+
+    def __post_init__(self) -> None:
+        """Check each value; the URL must be complete and hold no secret."""
+        super().__post_init__()
+        if self.server:
+            fault = _find_fault(self.server)
+            if fault:  # what is before an @ may be a password
+                shown = self.server.rpartition('@')[2]
+                raise ValueError(f'server is {shown!r}: {fault}')
+
+
+def _find_fault(url: str) -> str:
+    """Return what to do about the URL of a server, or an empty text."""
+    example = 'give a URL such as http://host:8000'
+    try:
+        parts = urlsplit(url)
+        is_complete = parts.scheme in ('http', 'https') and parts.hostname and parts.port != 0
+    except ValueError:
+        is_complete = False
+    if not is_complete or not url.isprintable() or ' ' in url:
+        return example
+    if '@' in parts.netloc:
+        return 'leave name and password out; a key goes into EPVLM_SERVER_KEY'
+    if parts.query or parts.fragment:
+        return f'leave out what follows the path; {example}'
+    if parts.path.rstrip('/').endswith(('/v1', '/completions')):
+        return 'leave out /v1 and what follows it'
+    return ''
