@@ -67,7 +67,7 @@ def format_parameters() -> str:
     """Return docs/parameters.md."""
     from epvlm_ros.events.config import EventSyncConfig, FilterConfig
     from epvlm_ros.ros.config import EventSyncNodeConfig, VlmNodeConfig
-    from epvlm_ros.vlm.config import VlmConfig
+    from epvlm_ros.vlm.config import ServerConfig, VlmConfig
 
     parts = [_INTRODUCTION]
     for heading, config_class in (
@@ -75,6 +75,7 @@ def format_parameters() -> str:
             ('event_sync_node: filters', FilterConfig),
             ('event_sync_node: start', EventSyncNodeConfig),
             ('vlm_node: model, selection, answers', VlmConfig),
+            ('vlm_node: a model on a server', ServerConfig),
             ('vlm_node: queries', VlmNodeConfig)):
         rows = [_format_row(item) for item in fields(config_class)]
         parts.append('\n'.join([

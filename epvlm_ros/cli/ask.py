@@ -13,7 +13,7 @@ from epvlm_ros.cli.picture import check_picture_path, write_picture
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.time_units import SECOND
 from epvlm_ros.vlm.choices import check_choices
-from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.config import ServerConfig, VlmConfig
 
 _FLAGS = {  # options that stand for a parameter
     'model': 'model', 'keep': 'keep_ratio', 'device': 'device', 'dtype': 'dtype',
@@ -75,12 +75,14 @@ def ask_command(options: argparse.Namespace) -> None:
     if problem:
         print(f'epvlm ask: {problem}', file=sys.stderr)
     # Loaded last: torch takes seconds, and all that may be wrong before is told at once.
-    from epvlm_ros.vlm.engine import VlmEngine
+    from epvlm_ros.vlm.engine import Moment
+    from epvlm_ros.vlm.open_engine import open_engine
 
-    engine = VlmEngine.from_config(configs[VlmConfig])
+    engine = open_engine(configs[VlmConfig], configs[ServerConfig])
     engine.warm_up()
     activity = guided.activity if guided.completeness > 0.0 else None
-    result = engine.answer(rgb, options.question, activity, choices=options.choices)
+    result = engine.answer_about(
+        [Moment(rgb, activity)], options.question, choices=options.choices)
     if options.overlay:
         _write_overlay(options.overlay, engine, rgb, guided, options.question, result)
     report = _report(options, guided, result)
@@ -140,6 +142,7 @@ def _report(options: argparse.Namespace, guided: Any, result: Any) -> dict[str, 
         'question': options.question,
         'answer': result.text,
         'status': 'OK',
+        'model': result.model,
         'mean_log_probability': result.mean_log_probability,
         'first_token_margin': result.first_token_margin,
         'choices': options.choices,

@@ -11,10 +11,11 @@ from epvlm_ros.clean_text import clean_text
 from epvlm_ros.events.config import EventSyncConfig, FilterConfig
 from epvlm_ros.parameter_files import parse_value, read_sections
 from epvlm_ros.ros.config import VlmNodeConfig
-from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.config import ServerConfig, VlmConfig
 import yaml
 
-CONFIGS: tuple[type, ...] = (EventSyncConfig, FilterConfig, VlmConfig, VlmNodeConfig)
+CONFIGS: tuple[type, ...] = (
+    EventSyncConfig, FilterConfig, VlmConfig, ServerConfig, VlmNodeConfig)
 _NODES = ('event_sync_node', 'vlm_node')
 _OF_ANY_NODE = ('use_sim_time',)
 # What is for all nodes may be for others: there only what is spelt almost alike is an error.

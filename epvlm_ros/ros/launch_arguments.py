@@ -12,7 +12,7 @@ from epvlm_ros.parameter_files import is_match, read_sections
 from epvlm_ros.ros.camera_drivers import (
     BEST_EFFORT_IMAGES, check_drivers, EVENT_DRIVERS, IMAGE_DRIVERS, remap_outputs)
 from epvlm_ros.ros.config import EventSyncNodeConfig, VlmNodeConfig
-from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.config import ServerConfig, VlmConfig
 
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 PACKAGE = 'epvlm_ros'
@@ -35,12 +35,13 @@ PARAMETERS = {
         EventSyncNodeConfig: ('autostart',)},
     'vlm_node': {
         VlmConfig: ('model', 'device', 'keep_ratio'),
+        ServerConfig: ('server', 'server_model', 'server_fallback'),
         VlmNodeConfig: ('autostart',)},
 }
 # All parameters of a node.
 CONFIGS: dict[str, tuple[Any, ...]] = {
     'event_sync_node': (EventSyncConfig, FilterConfig, EventSyncNodeConfig),
-    'vlm_node': (VlmConfig, VlmNodeConfig),
+    'vlm_node': (VlmConfig, ServerConfig, VlmNodeConfig),
 }
 _SWITCHES = {
     'event_sync_node': ('true', 'Whether event_sync_node is started.'),

@@ -131,6 +131,7 @@ def accept(query: Query, result: EngineAnswer) -> Answer:
     if result.probabilities:
         answer.choices = list(query.choices)
         answer.probabilities = list(result.probabilities)
+    answer.model = result.model
     answer.fallback = result.fallback
     scene = result.scene
     if scene is not None:

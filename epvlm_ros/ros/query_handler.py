@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import time
 import traceback
 from typing import Callable
@@ -13,7 +14,7 @@ from epvlm_ros.ros.conversions import rgb_to_image
 from epvlm_ros.ros.query import accept, Query, refuse
 from epvlm_ros.ros.shadow_answers import ShadowAnswers
 from epvlm_ros.time_units import SECOND
-from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
+from epvlm_ros.vlm.engine import Engine, EngineAnswer, Moment
 from epvlm_ros.vlm.model_error import ModelError
 from epvlm_ros.vlm.overlay import draw_overlay
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -33,7 +34,7 @@ class QueryHandler:
     """
 
     def __init__(
-        self, engine: VlmEngine, logger: RcutilsLogger,
+        self, engine: Engine, logger: RcutilsLogger,
         find_overlay_publisher: Callable[[str], Callable[[Image], None] | None],
         shadow_every: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -107,7 +108,9 @@ class QueryHandler:
 
     def _draw_overlay(self, query: Query, moment: Moment, result: EngineAnswer) -> Image:
         """Return the overlay of the latest moment."""
-        grid = self._engine.patch_grid(*moment.image_rgb.shape[:2])
+        grid = replace(  # whichever model has answered
+            self._engine.patch_grid(*moment.image_rgb.shape[:2]), rows=result.rows,
+            cols=result.cols)
         kept_indices = result.kept_indices - (result.num_moments - 1) * grid.num_tokens
         scene = result.scene
         overlay = draw_overlay(

@@ -13,7 +13,7 @@ from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.query import check_query_id, MAX_ID_LENGTH, Query, Reply
 from epvlm_ros.time_units import SECOND, stamp_to_ns
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine import VlmEngine
+from epvlm_ros.vlm.engine import Engine
 from rclpy.node import Node
 
 
@@ -31,7 +31,7 @@ class QueryMaker:
         self._num_queries = 0
 
     def make(
-        self, engine: VlmEngine | None, request: Any, reply: Reply,
+        self, engine: Engine | None, request: Any, reply: Reply,
         on_text: Callable[[str], None] | None = None, watch_id: str = '',
     ) -> tuple[Query, Refusal | None]:
         """
@@ -50,7 +50,7 @@ class QueryMaker:
             found.camera, watch_id)
         return query, self._find_fault(request, engine) or found.refusal
 
-    def check(self, engine: VlmEngine | None, request: Any) -> None:
+    def check(self, engine: Engine | None, request: Any) -> None:
         """Raise a ValueError if what is asked could not be answered at any time."""
         if self._streams:
             self._find_stream(request.camera)
@@ -60,7 +60,7 @@ class QueryMaker:
                 max_new_tokens=request.max_new_tokens or None,
                 deadline_s=request.deadline or None)
 
-    def _find_fault(self, request: Any, engine: VlmEngine | None) -> Refusal | None:
+    def _find_fault(self, request: Any, engine: Engine | None) -> Refusal | None:
         """Return why a request cannot be answered, whatever frames there are."""
         if engine is None:
             return Answer.ERROR, 'the node is not active: activate it'

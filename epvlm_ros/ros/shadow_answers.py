@@ -8,7 +8,7 @@ from typing import Callable, NamedTuple
 
 from epvlm_ros.ros.buffered_frame import mean_period_s
 from epvlm_ros.ros.query import Query
-from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
+from epvlm_ros.vlm.engine import Engine, EngineAnswer, Moment
 from epvlm_ros.vlm.engine.answer import AT_ITS_END, AT_TOKEN_LIMIT
 
 
@@ -42,7 +42,7 @@ class ShadowAnswers:
     For one thread; any may read ``status``.
     """
 
-    def __init__(self, engine: VlmEngine, every: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, every: Callable[[], int]) -> None:
         self._engine, self._every = engine, every
         self._num_answers = 0
         self._pending: _Pending | None = None

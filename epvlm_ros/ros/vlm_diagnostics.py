@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 import threading
 from typing import Any, NamedTuple, Sequence
 
@@ -15,7 +16,7 @@ from epvlm_ros.ros.frame_faults import SILENT_AFTER_S
 from epvlm_ros.ros.shadow_answers import ShadowStatus
 from epvlm_ros.ros.watch_services import WatchStatus
 from epvlm_ros.time_units import SECOND
-from epvlm_ros.vlm.engine import SceneStatus
+from epvlm_ros.vlm.engine import SceneStatus, ServerStatus
 import numpy as np
 from std_msgs.msg import Header
 
@@ -61,6 +62,7 @@ class VlmDiagnostics:
         self._news: list[Answer] = []
         self._frames_before: Counter[str] = Counter()
         self._scenes_before: dict[str, SceneStatus] = {}
+        self._server_before = ServerStatus()
 
     def add_answer(self, answer: Answer) -> None:
         """Count the outcome of a query."""
@@ -72,13 +74,14 @@ class VlmDiagnostics:
         self, stamp: Time, period_s: float, state: str, model: str, num_queued: int,
         cameras: Sequence[CameraStatus] = (), num_encoded: int = 0,
         watches: WatchStatus = WatchStatus(), memory_taken: int | None = None,
-        shadow: ShadowStatus | None = None,
+        shadow: ShadowStatus | None = None, server: ServerStatus | None = None,
     ) -> DiagnosticArray:
         """
         Return what happened since the last call, in a few parts.
 
         ``num_encoded`` frames of all cameras were encoded; ``memory_taken`` are bytes of the
-        model, None without one. ``shadow`` is None where no answers are compared.
+        model, None without one. ``shadow`` is None where no answers are compared, ``server`` where
+        the model is on this computer.
         """
         with self._lock:
             news, self._news = self._news, []
@@ -97,6 +100,8 @@ class VlmDiagnostics:
                    if camera.scene is not None]
         if shadow is not None:
             status.append(self._shadow(shadow))
+        if server is not None:
+            status.append(self._server(server))
         return DiagnosticArray(header=Header(stamp=stamp), status=status)
 
     def _shadow(self, shadow: ShadowStatus) -> DiagnosticStatus:
@@ -110,6 +115,17 @@ class VlmDiagnostics:
             'num_failed': shadow.num_failed, 'same_text': per_answer(shadow.num_same_text),
             'same_first_token': per_answer(shadow.num_same_first_token),
             'mean_log_probability_lost': per_answer(shadow.log_probability_lost)})
+
+    def _server(self, server: ServerStatus) -> DiagnosticStatus:
+        before, self._server_before = self._server_before, server
+        faults = []
+        if server.circuit != 'closed':
+            faults = [f'the server is left alone: {server.last_fault}']
+        elif server.num_failed > before.num_failed:
+            faults = [f'the server failed: {server.last_fault}']
+        return make_status(self._name, 'server', faults, {
+            name: value for name, value in asdict(server).items() if name != 'latency_s'} | {
+            'latency_to_first_token_s': server.latency_s})
 
     def _queries(
         self, totals: dict[int, int], news: list[Answer], num_queued: int,

@@ -16,13 +16,15 @@ from epvlm_ros.ros.query import describe, Query, refuse
 from epvlm_ros.ros.query_handler import QueryHandler
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
 from epvlm_ros.ros.query_maker import QueryMaker
+from epvlm_ros.ros.server_settings import check_for_server
 from epvlm_ros.ros.shadow_answers import ShadowStatus
 from epvlm_ros.ros.vlm_diagnostics import VlmDiagnostics
 from epvlm_ros.ros.watch_services import WatchServices
 from epvlm_ros.ros.worker import Worker
 from epvlm_ros.time_units import BACKWARD_JUMP_NS
-from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine import VlmEngine
+from epvlm_ros.vlm.config import ServerConfig, VlmConfig
+from epvlm_ros.vlm.engine import Engine
+from epvlm_ros.vlm.open_engine import open_engine
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
@@ -44,8 +46,9 @@ class VlmNode(AutostartNode):
     ``watch``, ``unwatch`` and ``list_watches`` for standing questions; publishes ``answer``
     (epvlm_interfaces/Answer) for every query
     of any kind, ``/diagnostics`` and, while somebody subscribes, ``overlay`` (sensor_msgs/Image).
-    Parameters are the fields of `epvlm_ros.vlm.config.VlmConfig` and `VlmNodeConfig`.
-    Configuring loads the model; it breaks off early once ``should_stop`` says so.
+    Parameters are the fields of `VlmConfig` and `ServerConfig` of `epvlm_ros.vlm.config`, and of
+    `VlmNodeConfig`. Configuring loads the model, or looks for its server; it breaks off early once
+    ``should_stop`` says so.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class VlmNode(AutostartNode):
     ) -> None:
         super().__init__('vlm_node', **options)
         self._should_stop = should_stop
-        self._engine: VlmEngine | None = None
+        self._engine: Engine | None = None
         self._worker: Worker[Query] | None = None
         self._handler: QueryHandler | None = None
         self._interfaces: QueryInterfaces | None = None
@@ -64,7 +67,7 @@ class VlmNode(AutostartNode):
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._entities: list[Callable[[], Any]] = []
         self._settings = NodeParameters(
-            self, VlmConfig, VlmNodeConfig, on_change=self._reconfigure,
+            self, VlmConfig, ServerConfig, VlmNodeConfig, on_change=self._reconfigure,
             frozen=lambda: self._engine is not None)
         self._maker = QueryMaker(self, self._settings, self._streams)
         self._watches = WatchServices(
@@ -81,7 +84,7 @@ class VlmNode(AutostartNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, then take frames and queries."""
         try:
-            self._engine = VlmEngine.from_config(self._settings.get(VlmConfig))
+            self._engine = self._open_engine()
             self._engine.warm_up(self._should_stop)
             self._handler = QueryHandler(
                 self._engine, self.get_logger(), self._find_overlay_publisher,
@@ -140,6 +143,14 @@ class VlmNode(AutostartNode):
         """Stop the worker before what it publishes with is gone."""
         self._release()
         super().destroy_node()
+
+    def _open_engine(self) -> Engine:
+        config, server = self._settings.get(VlmConfig), self._settings.get(ServerConfig)
+        idle = check_for_server(server, config, self._settings.get(VlmNodeConfig))
+        if idle:
+            self.get_logger().warning(
+                f'{", ".join(idle)}: without effect, since the model is on a server')
+        return open_engine(config, server)
 
     def _create_entities(self) -> None:
         self._answers = self.create_publisher(
@@ -274,4 +285,5 @@ class VlmNode(AutostartNode):
         self._diagnostics.publish(self._report.make(
             now.to_msg(), REPORT_PERIOD_S, state, engine.description if engine else 'none',
             worker.num_queued if worker else 0, cameras, engine.num_encoded if engine else 0,
-            self._watches.status, engine.memory_taken if engine else None, self._shadow_status))
+            self._watches.status, engine.memory_taken if engine else None, self._shadow_status,
+            engine.server_status if engine else None))

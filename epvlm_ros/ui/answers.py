@@ -12,7 +12,7 @@ from epvlm_ros.time_units import SECOND, stamp_to_ns
 
 _PLAIN = (
     'query_id', 'watch_id', 'camera', 'question', 'text', 'truncated', 'message', 'num_events',
-    'moments', 'tokens', 'tokens_kept', 'generated_tokens', 'fallback', 'scene',
+    'moments', 'tokens', 'tokens_kept', 'generated_tokens', 'model', 'fallback', 'scene',
     'tokens_refreshed', 'tokens_stale', 'tokens_doubtful')
 _NUMBERS = (
     'time_to_first_token', 'total_time', 'mean_log_probability', 'first_token_margin')

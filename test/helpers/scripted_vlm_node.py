@@ -15,7 +15,7 @@ from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.qos import FRAMES, QUERIES
 from epvlm_ros.ros.query_interfaces import QueryInterfaces
 from epvlm_ros.ros.spinning_node import SpinningNode
-from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.config import ServerConfig, VlmConfig
 import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -32,7 +32,7 @@ class ScriptedVlmNode:
         self._spinning = SpinningNode('vlm_node', domain_id, namespace=namespace)
         self.node = node = self._spinning.node
         self.config = NodeParameters(
-            node, VlmConfig, VlmNodeConfig, on_change=lambda: None)
+            node, VlmConfig, ServerConfig, VlmNodeConfig, on_change=lambda: None)
         self.requests = []
         self._is_closed = False
         self.watches = {}

@@ -5,7 +5,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from epvlm_interfaces.msg import Answer
 from epvlm_ros.ros.shadow_answers import ShadowStatus
 from epvlm_ros.ros.vlm_diagnostics import CameraStatus, VlmDiagnostics
-from epvlm_ros.vlm.engine import SceneStatus
+from epvlm_ros.vlm.engine import SceneStatus, ServerStatus
 
 
 def make(report, state='active', silent_s=0.1, num_frames=0, cameras=()):
@@ -79,3 +79,25 @@ def test_agreement_with_the_dense_model_is_told_where_it_is_wanted():
     assert values(ShadowStatus(8, 6, 7, 0.4, 3, 1)) == {
         'num_compared': '8', 'num_broken_off': '3', 'num_failed': '1', 'same_text': '0.75',
         'same_first_token': '0.875', 'mean_log_probability_lost': '0.05'}
+
+
+def test_a_server_is_told_of_with_what_it_did_last():
+    report = VlmDiagnostics('vlm_node')
+
+    def part(status):
+        message = report.make(Time(), 1.0, 'active', 'a model', 0, server=status)
+        found, = [part for part in message.status if part.name == 'vlm_node: server']
+        return found.level, found.message, {item.key: item.value for item in found.values}
+
+    level, message, values = part(ServerStatus(num_asked=3, latency_s=0.25, num_bytes_sent=4000))
+    assert (level, message) == (DiagnosticStatus.OK, 'good')
+    assert values == {
+        'circuit': 'closed', 'num_asked': '3', 'num_failed': '0', 'num_retries': '0',
+        'num_by_fallback': '0', 'failures_in_a_row': '0', 'last_fault': '',
+        'num_bytes_sent': '4000', 'num_bytes_received': '0', 'latency_to_first_token_s': '0.25'}
+    failed = ServerStatus('closed', 4, 1, last_fault='it is gone')
+    assert part(failed)[:2] == (DiagnosticStatus.WARN, 'the server failed: it is gone')
+    assert part(failed)[0] == DiagnosticStatus.OK  # nothing new
+    left_alone = ServerStatus('open', 6, 3, failures_in_a_row=3, last_fault='it is gone')
+    for _ in range(2):
+        assert part(left_alone)[1] == 'the server is left alone: it is gone'

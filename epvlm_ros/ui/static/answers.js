@@ -17,6 +17,7 @@ function facts(answer) {
   if (answer.scene === 'memory') {
     parts.push(`scene in memory, ${answer.tokens_refreshed} tokens new, oldest ${duration(answer.oldest_token_age)}`);
   } else if (answer.scene) parts.push(answer.scene);
+  if (answer.model) parts.push(`by ${answer.model}`);
   if (answer.fallback) parts.push(`fallback: ${answer.fallback}`);
   if (answer.camera) parts.push(`camera ${answer.camera}`);
   if (answer.truncated) parts.push('cut off at the most tokens');
