@@ -95,6 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--ui', action='store_true',
                         help='serve the page in the browser until Ctrl-C')
     parser.add_argument('--port', type=int, default=8080, help='of the page; 0 takes a free one')
+    parser.add_argument('--server', default='', metavar='URL',
+                        help='ask a server with the embedded checkpoint (docs/fleet.md)')
     options = parser.parse_args(arguments)
     # As Ctrl-C does it: the nodes, which are processes of their own, end as well.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -103,18 +105,22 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault('ROS_DOMAIN_ID', str(100 + os.getpid() % 100))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     try:
-        report = run(options.output, options.seed, options.port if options.ui else None)
+        report = run(
+            options.output, options.seed, options.port if options.ui else None, options.server)
     except DemoError as error:
         report = {'ok': False, 'error': str(error), 'answers': [], 'overlay': ''}
     print(json.dumps(report))
     sys.exit(0 if report['ok'] else 1)
 
 
-def run(output: Path, seed: int, port: int | None = None) -> dict[str, Any]:
+def run(
+    output: Path, seed: int, port: int | None = None, server: str = '',
+) -> dict[str, Any]:
     """
     Make the recording, run the graph on it and return the report.
 
-    With a ``port`` the page is served there, until Ctrl-C.
+    With a ``port`` the page is served there, until Ctrl-C. The model is on a ``server``, a URL, or
+    in the node.
     """
     print('Simulating a scene with an event camera ...', flush=True)
     bag = output / 'recording'
@@ -122,7 +128,7 @@ def run(output: Path, seed: int, port: int | None = None) -> dict[str, Any]:
     truth = choose_questions(record_simulation(bag, seed=seed, camera_moves=False))
     with ExitStack() as stack:
         print('Starting event_sync_node and vlm_node ...', flush=True)
-        processes = start_nodes(stack, output)
+        processes = start_nodes(stack, output, server)
         if port is not None:
             processes.append(start_page(stack, output, port))
         asker = Asker(stack.enter_context(SpinningNode('demo')).node)
@@ -153,11 +159,13 @@ def choose_questions(truth: list[TruthQuestion]) -> list[TruthQuestion]:
     return [item for item in chosen if item is not None]
 
 
-def start_nodes(stack: ExitStack, output: Path) -> list[NodeProcess]:
+def start_nodes(stack: ExitStack, output: Path, server: str) -> list[NodeProcess]:
     """Start both nodes on the topics of the recording, in simulated time."""
     sync = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'window_offset:=0.006',
             '-r', 'events:=/event_camera/events', '-r', 'image:=/camera/image_raw']
     vlm = ['--ros-args', '-p', 'use_sim_time:=true']
+    if server:
+        vlm += ['-p', f'server:={server}']
     return [
         stack.enter_context(NodeProcess(name, arguments, output / f'{name}.log', {}))
         for name, arguments in (('event_sync_node', sync), ('vlm_node', vlm))]
@@ -193,6 +201,7 @@ def ask_one(asker: Asker, number: int, item: TruthQuestion) -> dict[str, Any]:
           + (f', fallback: {answer.fallback}' if answer.fallback else ''), flush=True)
     return {
         'question': item.question, 'answer': answer.text, 'expected': item.answer,
+        'model': answer.model,
         'status': 'OK' if answer.status == Answer.OK else answer.message,
         'tokens': answer.tokens, 'tokens_kept': answer.tokens_kept, 'flops_saved': saved,
         'ttft_ms': answer.time_to_first_token * 1e3, 'total_ms': answer.total_time * 1e3}
