@@ -47,8 +47,14 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
                         help='of simulated questions: of an event camera in the scene, or of a '
                         'small motion over the image, as for files (default: %(default)s)')
     parser.add_argument('--split', default='test',
-                        help='of simulated scenes: test, or hard for combinations and grounds '
-                        'that training never saw (default: %(default)s)')
+                        help='of simulated scenes: test, hard for combinations and grounds that '
+                        'training never saw, or randomised for looks and cameras that say little '
+                        '(default: %(default)s)')
+    parser.add_argument('--photos', default='', metavar='FOLDER',
+                        help='images for grounds and surfaces of randomised scenes')
+    parser.add_argument('--blind', action='store_true',
+                        help='ask no model: print how often the commonest answer to the words of '
+                        'a question is right')
     parser.add_argument('--first-scene', type=int, default=0, metavar='NUMBER',
                         help='of the simulated scenes (default: %(default)s)')
     streams = parser.add_argument_group(STREAMS)
@@ -93,6 +99,11 @@ def eval_command(options: argparse.Namespace) -> None:
         evaluate_streams(options, config, describe_model(config))
         return
     questions = open_questions(options)
+    if options.blind:
+        from epvlm_ros.eval.blind_guess import format_blind_guess
+
+        print(format_blind_guess(questions))
+        return
     if options.export:
         if options.source != SIMULATED:
             raise ValueError(f'--export writes simulated questions: give the source {SIMULATED}')
@@ -112,7 +123,7 @@ def open_questions(options: argparse.Namespace) -> QuestionSet:
         return FileSet(Path(options.source), options.wording, options.questions)
     return SimulatedSet(SimulationConfig(
         num_questions=options.questions or 1000, split=options.split,
-        first_scene=options.first_scene, events=options.events))
+        first_scene=options.first_scene, photographs=options.photos, events=options.events))
 
 
 def evaluate(options: argparse.Namespace, questions: QuestionSet) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epvlm_ros.eval.question_set import STILL_GROUP
+from epvlm_ros.sim.camera_sampling import CAMERA_CONDITIONS
 from epvlm_ros.sim.questions import MOTION_FAMILIES, ONE_FRAME_FAMILIES, REFUSAL_FAMILIES
 
 # What a question asks for decides what its answer can be known from.
@@ -11,7 +11,10 @@ FAMILY_GROUPS = {
     ONE_FRAME_GROUP: ONE_FRAME_FAMILIES,
     'motion: knowable only by blur and by which patches are kept': MOTION_FAMILIES,
     'answerable by no picture': REFUSAL_FAMILIES}
-GROUPS = (*FAMILY_GROUPS, STILL_GROUP)
+STILL_GROUP = 'still camera and objects'
+# of scenes of randomised splits
+TWIN_GROUP, MOVING_GROUP = 'look-alikes that stand still', 'moving things'
+GROUPS = (*FAMILY_GROUPS, STILL_GROUP, TWIN_GROUP, MOVING_GROUP, *CAMERA_CONDITIONS)
 
 
 def groups_of(family: str, group: str) -> tuple[str, ...]:

@@ -9,8 +9,6 @@ from typing import Any, Protocol
 from epvlm_ros.activity_grid import ActivityGrid
 import numpy as np
 
-STILL_GROUP = 'still camera and objects'
-
 
 @dataclass(frozen=True)
 class Case:

@@ -2,30 +2,40 @@
 The simulated benchmark: held-out scenes with their images, events and questions.
 
 Images have the motion blur and noise of ``epvlm_ros.sim.recording``; events come from the event
-camera simulator, in a window about the middle of the exposure. Scenes are those of the split
-'test' or 'hard', neither of which training sees.
+camera simulator, in a window about the middle of the exposure. Scenes are those of the splits
+'test', 'hard' or 'randomised', which training does not see; the cameras of 'randomised' are random
+as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from epvlm_ros.eval.question_set import Case, Observation, Problem, STILL_GROUP
+from epvlm_ros.eval.groups import MOVING_GROUP, STILL_GROUP, TWIN_GROUP
+from epvlm_ros.eval.question_set import Case, Observation, Problem
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
 from epvlm_ros.events.packet import Events
+from epvlm_ros.sim.camera_sampling import GOOD_LIGHT, sample_cameras
 from epvlm_ros.sim.cameras import CameraConfig, event_camera_step_s, FrameCamera
+from epvlm_ros.sim.event_camera import EventCameraConfig
 from epvlm_ros.sim.event_simulator import EventSimulator
+from epvlm_ros.sim.photographs import Photographs
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import (
     FAMILIES, ONE_FRAME_FAMILIES, Question, SceneSnapshot, snapshot_scene)
+from epvlm_ros.sim.randomisation import has_twin
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
-from epvlm_ros.sim.scene import Scene, SPLITS
+from epvlm_ros.sim.scene import RANDOMISED_SPLITS, Scene, SPLITS
 import numpy as np
 import torch
 
+# How often scenes of randomised splits are asked about what has a likely answer, or the answer of
+# which would be the likeliest to the same words.
+_ASKED_SHARES = {
+    'existence': 0.2, 'relation': 0.3, 'count': 0.45, 'absent': 0.4, 'several': 0.4}
 _ATTEMPTS = 6  # to find a question of a family in a scene
 VERSION = 3  # to be raised where equal configurations come to give other questions or images
 _TIME_RANGE_S = (0.1, 3.0)
@@ -36,8 +46,10 @@ class SimulationConfig:
     """
     The cameras of the simulated benchmark; times in the unit of the name.
 
-    ``events`` is 'sensor' for the event camera in the scene, or 'microsaccade' for those that
-    ``still_image_events`` makes of the image, as for images from a file.
+    ``camera`` and ``event_camera`` do not hold for randomised splits, whose scenes have their own.
+    ``photographs`` is a folder of images for these, or empty. ``events`` is 'sensor' for the event
+    camera in the scene, or 'microsaccade' for those that ``still_image_events`` makes of the
+    image, as for images from a file.
     """
 
     num_questions: int = 1000
@@ -48,6 +60,8 @@ class SimulationConfig:
     sensor_height: int = 240
     sensor_width: int = 320
     camera: CameraConfig = CameraConfig()
+    event_camera: EventCameraConfig = EventCameraConfig()
+    photographs: str = ''
     frame_period_s: float = 1.0 / 30.0
     window_s: float = 0.04
     events: str = 'sensor'
@@ -57,6 +71,10 @@ class SimulationConfig:
             raise ValueError(f'num_questions is {self.num_questions}: give at least 1')
         if self.split not in SPLITS:
             raise ValueError(f'split is {self.split!r}: give one of {", ".join(SPLITS)}')
+        if self.photographs and self.split not in RANDOMISED_SPLITS:
+            raise ValueError(
+                f'photographs is {self.photographs!r} with split {self.split!r}: give one of '
+                f'{", ".join(RANDOMISED_SPLITS)}')
         if self.events not in ('sensor', 'microsaccade'):
             raise ValueError(f'events is {self.events!r}: give sensor or microsaccade')
 
@@ -70,12 +88,15 @@ class SimulatedSet:
 
     def __init__(self, config: SimulationConfig) -> None:
         self._config = config
+        self._photographs = Photographs(config.photographs) if config.photographs else None
         self.problems: list[Problem] = []
 
     def describe(self) -> dict[str, Any]:
         """Return the configuration without the number of questions, which only ends the set."""
         settings = asdict(self._config)
         del settings['num_questions']
+        if self._photographs is not None:
+            settings['photographs'] = self._photographs.describe()
         return {'kind': 'simulated', 'version': VERSION, **settings}
 
     def __len__(self) -> int:
@@ -95,26 +116,49 @@ class SimulatedSet:
 
     def observe(self, case: Case) -> Observation:
         """Take the image of a case, the frame before it and the events about it."""
-        scene, time_s = self._scene(int(case.image))
-        return observe_scene(scene, time_s, self._config, seed=int(case.image))
+        index = int(case.image)
+        scene, time_s = self._scene(index)
+        config = self._config
+        if config.split in RANDOMISED_SPLITS:
+            _, camera, event_camera = sample_cameras(config.split, index)
+            config = replace(config, camera=camera, event_camera=event_camera)
+        return observe_scene(scene, time_s, config, seed=index)
 
     def _scene(self, index: int) -> tuple[Scene, float]:
         config = self._config
         scene = sample_scene(
-            config.split, index, aspect_ratio=config.image_width / config.image_height)
+            config.split, index, aspect_ratio=config.image_width / config.image_height,
+            photographs=self._photographs)
         return scene, float(np.random.default_rng([21, index]).uniform(*_TIME_RANGE_S))
 
     def _ask_about(self, index: int, number: int) -> Iterator[Case]:
         scene, time_s = self._scene(index)
         snapshot = snapshot_scene(scene, time_s)
         random = np.random.default_rng([22, index])
+        shares = _ASKED_SHARES if self._config.split in RANDOMISED_SPLITS else {}
         for family in FAMILIES:
+            if random.random() >= shares.get(family, 1.0):
+                continue
             made = make_question(family, snapshot, random, _ATTEMPTS)
             if made is not None:
-                group = STILL_GROUP if is_about_still(made[0], snapshot) else ''
                 yield Case(
-                    number, str(index), made[0].text + '?', made[1], family, group=group)
+                    number, str(index), made[0].text + '?', made[1], family,
+                    group=self._group(index, scene, made[0], snapshot))
                 number += 1
+
+    def _group(
+        self, index: int, scene: Scene, question: Question, snapshot: SceneSnapshot,
+    ) -> str:
+        """Return the group that a question is reported in, one at most."""
+        is_still = is_about_still(question, snapshot)
+        if self._config.split not in RANDOMISED_SPLITS:
+            return STILL_GROUP if is_still else ''
+        condition = sample_cameras(self._config.split, index)[0]
+        if condition != GOOD_LIGHT:
+            return condition
+        if has_twin(scene):
+            return TWIN_GROUP
+        return STILL_GROUP if is_still else MOVING_GROUP
 
 
 def is_about_still(question: Question, snapshot: SceneSnapshot) -> bool:
@@ -161,7 +205,8 @@ def _watch(
     offsets_s = np.linspace(-0.5, 0.5, num_steps + 1) * config.window_s
     renderer = SceneRenderer(fields, config.sensor_height, config.sensor_width)
     frames = renderer.render(torch.from_numpy(time_s + offsets_s).float()[None])
-    sensor = EventSimulator(config.sensor_height, config.sensor_width, seed=seed)
+    sensor = EventSimulator(
+        config.sensor_height, config.sensor_width, config.event_camera, seed)
     parts = [
         sensor.step(share * picture, round((offset_s + config.window_s) * 1e9))
         for picture, share, offset_s in zip(

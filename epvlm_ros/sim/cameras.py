@@ -67,7 +67,7 @@ class CameraConfig:
     def light_at(self, times_s: np.ndarray) -> np.ndarray:
         """Return the light at some times, in shares of full light."""
         wave = np.sin(2.0 * np.pi * self.flicker_hz * np.asarray(times_s, np.float64))
-        return self.light * (1.0 + self.flicker_depth * wave)
+        return np.asarray(self.light * (1.0 + self.flicker_depth * wave))
 
 
 class FrameCamera:
@@ -99,8 +99,8 @@ class FrameCamera:
         """
         config = self._config
         light = config.light_at(start_s + EXPOSURE_SHARES * config.exposure_s)
-        light = light if len(pictures) > 1 else light.mean(keepdims=True)
-        seen = np.tensordot(light.astype(np.float32) / len(light), pictures, axes=1)
+        shares = light / len(light) if len(pictures) > 1 else np.array([light.mean()])
+        seen = np.tensordot(shares.astype(np.float32), pictures, axes=1)
         exposure = config.exposures[self._num_frames % len(config.exposures)]
         noise = self._random.normal(0.0, config.read_noise, seen.shape).astype(np.float32)
         frame = np.clip(self._gain * (exposure * seen + noise), 0.0, 1.0)
@@ -120,7 +120,7 @@ class FrameCamera:
 def event_camera_step_s(
     max_speed: float, sensor_height: int, sensor_width: int, flicker_hz: float = 0.0,
 ) -> float:
-    """Return the time in which nothing moves by more than a pixel nor flickers much, at most 2 ms."""
+    """Return a time in which things move by a pixel at most and flicker little, 2 ms or less."""
     scale_px = min(sensor_height, sensor_width)
     step_s = min(_MAX_STEP_S, _MAX_STEP_PX / max(1e-6, max_speed * scale_px))
     return min(step_s, 1.0 / (_STEPS_PER_FLICKER * flicker_hz)) if flicker_hz else step_s

@@ -1,4 +1,4 @@
-"""The ground of a scene: soft colours, a pattern and dull boxes, all of it still."""
+"""The ground of a scene: soft colours and a pattern, or a photograph, and boxes; all still."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
-_BRIGHTNESS_RANGE = (0.1, 0.72)
+GROUND_FIELDS = (
+    'background', 'coarse', 'fine', 'ground', 'ground_pattern', 'pattern_colour', 'ground_range',
+    'photograph', 'clutter')
 
 
 def draw_ground(
@@ -16,8 +18,9 @@ def draw_ground(
     """
     Draw the ground of stacked scenes, float32 (scenes, 3, rows, columns).
 
-    ``size`` is in rows and columns, ``corner`` the (y, x) of the upper left corner from that of
-    the image in pixels, ``unit_px`` the number of pixels of a scene unit.
+    ``fields`` are ``GROUND_FIELDS`` of the scenes, ``size`` is in rows and columns, ``corner`` the
+    (y, x) of the upper left corner from that of the image in pixels, ``unit_px`` the number of
+    pixels of a scene unit.
     """
     device = fields['coarse'].device
     coarse, fine = (
@@ -25,9 +28,16 @@ def draw_ground(
         for name in ('coarse', 'fine'))
     y = (torch.arange(size[0], device=device) + 0.5 + corner[0])[:, None] / unit_px
     x = (torch.arange(size[1], device=device) + 0.5 + corner[1])[None, :] / unit_px
-    grey = fine[:, 0] + _draw_pattern(fields, y, x, fine[:, 0])
-    ground = fields['background'][:, :, None, None] + coarse + grey[:, None]
-    return _draw_clutter(ground, fields['clutter'], y, x, unit_px).clamp(*_BRIGHTNESS_RANGE)
+    pattern = _draw_pattern(fields, y, x, fine[:, 0])[:, None]
+    pattern = pattern * fields['pattern_colour'][:, :, None, None]
+    ground = fields['background'][:, :, None, None] + coarse + (fine + pattern)
+    is_photograph = torch.nonzero(fields['ground'][:, 0] < 0)[:, 0]
+    if len(is_photograph):
+        ground[is_photograph] = functional.interpolate(
+            fields['photograph'][is_photograph] / 255.0, size, mode='bilinear', antialias=True)
+    ground = _draw_clutter(ground, fields['clutter'], y, x, unit_px)
+    low, high = fields['ground_range'][..., None, None, None].unbind(dim=1)
+    return torch.minimum(torch.maximum(ground, low), high)
 
 
 def _draw_pattern(fields: dict[str, Tensor], y: Tensor, x: Tensor, fine: Tensor) -> Tensor:

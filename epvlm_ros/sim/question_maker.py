@@ -17,7 +17,8 @@ from epvlm_ros.sim.scene import COLOURS, is_unseen, SHAPES
 from epvlm_ros.sim.wording import make_unknown, phrase_question
 import numpy as np
 
-_BLANK_PROBABILITY = 0.12  # of asking what is written where nothing is
+_BLANK_PROBABILITY = 0.08  # of asking what is written where nothing is
+_NUMBER_WEIGHTS = (2, 2, 4, 5, 6, 6, 6)  # of asking for none to six; few scenes have six
 _MOVING_BLANK_PROBABILITY = 0.07  # the same of what moves: few moving objects have a symbol
 
 
@@ -27,12 +28,14 @@ class _Plan:
 
     is_blank: bool  # ask what is written where nothing is
     is_there: bool  # ask whether something is there that is
+    number: float  # 0 to 1: which of the numbers that something is there is asked for
 
     @staticmethod
     def draw(family: str, random: np.random.Generator) -> _Plan:
         moves = family == 'moving_symbol'
         probability = _MOVING_BLANK_PROBABILITY if moves else _BLANK_PROBABILITY
-        return _Plan(random.random() < probability, random.random() < 0.5)
+        return _Plan(
+            random.random() < probability, random.random() < 0.5, random.random())
 
 
 def make_question(
@@ -90,7 +93,7 @@ def _make_plain(
         pick = _pick_present if plan.is_there else _pick_absent
         return phrase_question(family, pick(snapshot, random), random)
     if family == 'count':
-        return phrase_question(family, _pick_counted(snapshot, random), random)
+        return phrase_question(family, _pick_counted(snapshot, random, plan.number), random)
     if family == 'symbol':
         named = _pick_written(snapshot, random, plan)
         return None if named is None else phrase_question(family, named, random)
@@ -180,15 +183,21 @@ def _least_used(values: np.ndarray, num_values: int) -> int:
     return int(np.bincount(values, minlength=num_values).argmin())
 
 
-def _pick_counted(snapshot: SceneSnapshot, random: np.random.Generator) -> Name:
-    kind = random.random()
-    if kind < 0.3:
-        return Name()
-    if kind < 0.45:
+def _pick_counted(snapshot: SceneSnapshot, random: np.random.Generator, draw: float) -> Name:
+    """Return a name that fits some number of objects; ``draw``, 0 to 1, decides which number."""
+    names = [Name(), *(Name(shape=int(shape)) for shape in np.unique(snapshot.shape)),
+             *(Name(colour=int(colour)) for colour in np.unique(snapshot.colour)),
+             *(snapshot.name(item) for item in range(len(snapshot.shape)))]
+    by_number: dict[int, list[Name]] = {0: []}
+    for name in names:
+        by_number.setdefault(len(snapshot.find(name)), []).append(name)
+    numbers = sorted(by_number)
+    bounds = np.cumsum([_NUMBER_WEIGHTS[number] for number in numbers])
+    number = numbers[int(np.searchsorted(bounds, draw * bounds[-1], side='right'))]
+    if not number:
         return _pick_absent(snapshot, random)
-    # Names that fit several objects first: otherwise nearly every answer were 'one'.
-    names = [_pick_present(snapshot, random) for _ in range(4)]
-    return max(names, key=lambda name: len(snapshot.find(name)))
+    fitting = by_number[number]
+    return fitting[random.integers(len(fitting))]
 
 
 def _pick_unique(

@@ -230,7 +230,8 @@ class _Stream:
         camera = self._config.camera
         times_s = np.array([time_s])
         if camera.flicker_depth:
-            step_s = event_camera_step_s(0.0, *before.shape, camera.flicker_hz)
+            height, width = before.shape
+            step_s = event_camera_step_s(0.0, height, width, camera.flicker_hz)
             num_steps = max(1, math.ceil((time_s - self._time_s) / step_s))
             times_s = np.linspace(self._time_s, time_s, num_steps + 1)[1:]
         for number, (now_s, light) in enumerate(zip(times_s, camera.light_at(times_s)), 1):

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from epvlm_ros.images import LUMA_WEIGHTS
 from epvlm_ros.sim.ground import draw_ground
+from epvlm_ros.sim.photographs import NEUTRAL
 from epvlm_ros.sim.scene import (
     MAX_CAMERA_ORBIT, MAX_OBJECTS, MAX_ZOOM, Scene, SCENE_FIELDS, SHAPES)
-from epvlm_ros.sim.shapes import signed_distance
+from epvlm_ros.sim.shapes import BOUNDING_RADIUS, signed_distance
 from epvlm_ros.sim.symbols import stroke_distance, SYMBOL_SIZE
 import numpy as np
 import torch
@@ -213,7 +214,18 @@ class SceneRenderer:
         light = 1.0 + shading[:, :, 0] * down + shading[:, :, 1] * right
         rim = 1.0 - 0.12 * (down * down + right * right).clamp_max(1.5)
         pattern = torch.sin(rate_y * y + phase) * torch.sin(rate_x * x - phase)
-        return light * rim * (1.0 + amplitude * pattern)
+        return light * rim * (1.0 + amplitude * pattern) * self._surface(y, x)
+
+    def _surface(self, y: Tensor, x: Tensor) -> Tensor | float:
+        """Return the brightness of the surfaces, which turn with the objects."""
+        surface = self._fields['surface']
+        if not surface.shape[-1]:
+            return 1.0
+        grid = torch.stack([x, y], dim=-1).flatten(0, 1) / BOUNDING_RADIUS
+        relief = functional.grid_sample(
+            surface.flatten(0, 1)[:, None] / NEUTRAL, grid, padding_mode='border',
+            align_corners=False)
+        return relief.reshape(y.shape)
 
     def _write(self, paint: Tensor, y: Tensor, x: Tensor, radius_px: Tensor) -> Tensor:
         """Write the symbols, upright on the object but for their tilt, over its paint."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from epvlm_ros.images import LUMA_WEIGHTS
+from epvlm_ros.sim.photographs import Photographs
+from epvlm_ros.sim.randomisation import randomise
 from epvlm_ros.sim.scene import (
-    COLOUR_VALUES, COLOURS, GROUNDS, is_unseen, MAX_CAMERA_ORBIT, MAX_OBJECTS, MAX_ZOOM, Scene,
-    SHAPES, SPLITS, SYMBOLS, UNSEEN_GROUNDS)
+    COLOUR_VALUES, COLOURS, GROUNDS, is_unseen, MAX_CAMERA_ORBIT, MAX_OBJECTS, MAX_ZOOM,
+    RANDOMISED_SPLITS, Scene, SHAPES, SPLITS, SYMBOLS, UNSEEN_GROUNDS)
 import numpy as np
 
 _NUM_OBJECTS_PROBABILITIES = (0.10, 0.20, 0.25, 0.20, 0.15, 0.10)  # of 1 to 6 objects
@@ -23,6 +25,7 @@ _OVERLAP_PROBABILITY, _OVERLAP = 0.3, 0.82  # then so near in sums of their radi
 _WRITABLE = np.array([SHAPES.index(name) for name in ('circle', 'square', 'triangle', 'heart')])
 _MIN_WRITABLE_RADIUS, _WRITTEN_PROBABILITY = 0.075, 0.65
 _APPEARING_PROBABILITY, _LATEST_APPEARANCE_S = 0.06, 2.0
+_BRIGHTNESS_RANGE = (0.1, 0.72)  # of the ground
 _COARSE_CELLS, _FINE_CELLS = 7, 48
 _MAX_CLUTTER = 12
 
@@ -34,14 +37,16 @@ def sample_scene(
     aspect_ratio: float = 1.0,
     camera_moves: bool | None = None,
     num_objects: int | None = None,
+    photographs: Photographs | None = None,
 ) -> Scene:
     """
     Make the scene with number ``index`` of a split; equal arguments give equal scenes.
 
     Splits have nothing in common. In 'hard' half of the objects are combinations of shape and
-    colour, and all grounds patterns, that the others never have. ``aspect_ratio`` is width over
-    height, 0.25 to 4. By default the camera moves in half of the scenes and the number of objects
-    is random.
+    colour, and all grounds patterns, that the others never have; the looks of 'randomised' ones
+    say little, see ``randomisation``, with ``photographs`` among them if given (other splits
+    ignore them). ``aspect_ratio`` is width over height, 0.25 to 4. By default the camera moves in
+    half of the scenes and the number of objects is random.
 
     Raises
     ------
@@ -63,10 +68,11 @@ def sample_scene(
     motion = _sample_motion(random, orbit)
     writing = _sample_writing(random, shape, colour, radius)
     motion['spin'][writing['symbol'] >= 0] = 0.0  # what is written stays upright
-    return Scene(
+    scene = Scene(
         extent=extent, shape=shape, colour=colour, radius=radius, anchor=anchor, camera=camera,
         zoom=zoom, **motion, **writing, **_sample_looks(random, colour), **_sample_light(random),
         **_sample_ground(random, split == 'hard', extent))
+    return randomise(scene, random, photographs) if split in RANDOMISED_SPLITS else scene
 
 
 def _check_arguments(
@@ -202,6 +208,7 @@ def _sample_looks(random: np.random.Generator, colour: np.ndarray) -> dict[str, 
         'tint': np.clip(tint, 0.02, 1.0).astype(np.float32),
         'shading': shading.astype(np.float32),
         'texture': texture.astype(np.float32),
+        'surface': np.empty((MAX_OBJECTS, 0, 0), np.uint8),
     }
 
 
@@ -268,5 +275,8 @@ def _sample_ground(
         'fine': fine.astype(np.float32),
         'ground': np.array([GROUNDS.index(kind)]),
         'ground_pattern': np.array(pattern, np.float32),
+        'pattern_colour': np.ones(3, np.float32),
+        'ground_range': np.array(_BRIGHTNESS_RANGE, np.float32),
+        'photograph': np.empty((3, 0, 0), np.uint8),
         'clutter': clutter.astype(np.float32),
     }

@@ -28,7 +28,10 @@ MAX_CAMERA_ORBIT = 0.03
 MAX_ZOOM = 0.04  # of the logarithm of the scale
 
 # Disjoint streams of random numbers: a scene of one split never occurs in another.
-SPLITS = {'train': 0, 'validation': 1, 'test': 2, 'demo': 3, 'hard': 4}
+SPLITS = {
+    'train': 0, 'validation': 1, 'test': 2, 'demo': 3, 'hard': 4, 'randomised_train': 5,
+    'randomised_validation': 6, 'randomised': 7}
+RANDOMISED_SPLITS = ('randomised_train', 'randomised_validation', 'randomised')
 
 
 def is_unseen(shape: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -83,11 +86,19 @@ class Scene:
     fine : float32 (1, 48, 48)
         Finer grey texture that is added to the ground.
     ground : int64 (1,)
-        Index into ``GROUNDS``.
+        Index into ``GROUNDS``; -1 for the photograph.
     ground_pattern : float32 (4,)
         Amplitude, angle (radians), frequency (periods per unit) and phase of the pattern.
+    pattern_colour : float32 (3,)
+        Red, green and blue of the pattern.
+    ground_range : float32 (2,)
+        The darkest and the brightest value of the ground.
+    photograph : uint8 (3, rows, cols)
+        Red, green and blue of a photograph as ground; no rows where there is none.
+    surface : uint8 (objects, rows, cols)
+        Brightness of each object's surface, 128 for as it is; no rows where it is even.
     clutter : float32 (12, 8)
-        Dull boxes on the ground: centre (y, x), half sides (0: none), angle, red, green, blue.
+        Boxes on the ground: centre (y, x), half sides (0: none), angle, red, green, blue.
 
     """
 
@@ -117,6 +128,10 @@ class Scene:
     fine: np.ndarray
     ground: np.ndarray
     ground_pattern: np.ndarray
+    pattern_colour: np.ndarray
+    ground_range: np.ndarray
+    photograph: np.ndarray
+    surface: np.ndarray
     clutter: np.ndarray
 
     @property

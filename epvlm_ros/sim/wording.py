@@ -58,7 +58,7 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
         'what is written on the moving object', 'which letter or digit is on the moving object',
         'what does the moving object say', 'what can you read on the moving object'),
 }
-_PREFIXES = ('please tell me', 'tell me', 'please', 'can you tell me', 'please say')
+PREFIXES = ('please tell me', 'tell me', 'please', 'can you tell me', 'please say')
 _PREFIX_PROBABILITY = 0.06
 _STRANGE_WORDS = (
     'elephant', 'car', 'dog', 'person', 'table', 'mug', 'tomorrow', 'weather', 'capital', 'france',
@@ -86,7 +86,7 @@ def phrase_question(
     if random.random() < 0.2:
         text = text.replace('the image', 'the picture')
     if random.random() < _PREFIX_PROBABILITY:
-        text = _PREFIXES[random.integers(len(_PREFIXES))] + ' ' + text
+        text = PREFIXES[random.integers(len(PREFIXES))] + ' ' + text
     return Question(family, family, text, name, other, relation)
 
 
@@ -118,7 +118,7 @@ def vocabulary() -> list[str]:
     """Return every word of questions and answers, sorted, a comma included."""
     texts = [template for family in _TEMPLATES.values() for template in family]
     texts += [words for wordings in _RELATION_WORDS.values() for words in wordings]
-    texts += [*_PREFIXES, *NUMBERS, *DIRECTIONS, *SYMBOLS, *COLOURS]
+    texts += [*PREFIXES, *NUMBERS, *DIRECTIONS, *SYMBOLS, *COLOURS]
     texts += [NO_SUCH_OBJECT, SEVERAL_OBJECTS, UNKNOWN, MOTION, NOTHING]
     names = [Name(shape=shape) for shape in range(len(SHAPES))] + [Name()]
     texts += [name.text(plural) for name in names for plural in (False, True)]

@@ -3,8 +3,9 @@
 from collections import Counter
 from dataclasses import replace
 
+import cv2
 from epvlm_ros.activity_grid import ActivityGrid
-from epvlm_ros.eval.question_set import STILL_GROUP
+from epvlm_ros.eval.groups import MOVING_GROUP, STILL_GROUP, TWIN_GROUP
 from epvlm_ros.eval.simulated import is_about_still, SimulatedSet, SimulationConfig
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
 from epvlm_ros.events.packet import Events
@@ -16,6 +17,7 @@ import pytest
 
 pytestmark = pytest.mark.long
 
+GOOD_LIGHT_GROUPS = (STILL_GROUP, MOVING_GROUP, TWIN_GROUP)
 SILENT = EventCameraConfig(
     threshold_mismatch=0.0, leak_rate_hz=0.0, shot_noise_rate_hz=0.0, refractory_s=0.0)
 
@@ -144,3 +146,37 @@ def test_events_fall_into_the_cell_of_their_pixel():
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f'{next(iter(settings))} is .*: give'):
         SimulationConfig(**settings)
+
+
+def test_randomised_scenes_are_seen_by_their_own_cameras():
+    questions = SimulatedSet(SimulationConfig(num_questions=600, split='randomised'))
+    cases = list(questions)
+    groups = {case.image: {other.group for other in cases if other.image == case.image}
+              for case in cases}
+    in_the_dark = [image for image, found in groups.items() if found == {'dark'}]
+    assert 3 < len(in_the_dark) < 0.4 * len(groups)
+    in_light = [found for found in groups.values() if found & set(GOOD_LIGHT_GROUPS)]
+    assert len(in_light) > 0.2 * len(groups)
+    assert all(found <= set(GOOD_LIGHT_GROUPS) for found in in_light)
+
+    def noise(image):
+        observation = questions.observe(next(case for case in cases if case.image == image))
+        grey = observation.rgb.astype(float).mean(axis=2)
+        return np.median(np.abs(grey[2:, 2:] - 2 * grey[1:-1, 1:-1] + grey[:-2, :-2]))
+
+    others = [image for image, found in groups.items() if found <= set(GOOD_LIGHT_GROUPS)]
+    assert np.median([noise(image) for image in in_the_dark[:3]]) > \
+        2 * np.median([noise(image) for image in others[:3]])
+
+
+def test_photographs_are_described_by_what_they_are(tmp_path):
+    for name in ('here', 'there'):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / 'one.png'), np.zeros((30, 40, 3), np.uint8))
+    described = [SimulatedSet(SimulationConfig(
+        split='randomised', photographs=str(tmp_path / name))).describe()
+        for name in ('here', 'there')]
+    assert described[0] == described[1]
+    assert described[0] != SimulatedSet(SimulationConfig(split='randomised')).describe()
+    with pytest.raises(ValueError, match='photographs is .* give one of randomised'):
+        SimulationConfig(photographs=str(tmp_path))

