@@ -9,7 +9,7 @@ endif
 # One of the two processes of the tests takes all that talk over DDS, one after the other.
 PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo demo-ui test test-quick test-slow test-all test-search coverage lint docs setup setup-test clean
+.PHONY: demo demo-ui test test-quick test-slow test-all test-search test-fleet coverage lint docs setup setup-test clean
 
 demo: setup
 	@$(RUN) -m epvlm_ros.demo --output build/demo
@@ -34,6 +34,11 @@ test-all: test test-slow
 test-search: setup-test
 	@$(PYTEST) -m hypothesis --hypothesis-profile search
 
+# The plug-in for vLLM, in an environment of its own; see docs/fleet.md.
+test-fleet:
+	@$(PYTHON) scripts/set_up_fleet.py
+	@cd epvlm_vllm && ../.venv-fleet/bin/python -m pytest --durations 5 --durations-min 5
+
 coverage: setup-test
 	@$(PYTEST) -m 'not slow' --cov epvlm_ros --cov-report term:skip-covered --cov-report html:build/coverage
 
@@ -52,3 +57,4 @@ setup-test:
 
 clean:
 	@$(PYTHON) scripts/set_up.py --clean
+	@$(PYTHON) scripts/set_up_fleet.py --clean

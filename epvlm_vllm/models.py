@@ -62,8 +62,6 @@ class SparseEncoding(DenseModel):
         self, input_tokens: list[int], mm_features: list[Any],
     ) -> tuple[Tensor, int]:
         """Return the positions that the tokens have in the dense prompt."""
-        if not mm_features:
-            return super().get_mrope_input_positions(input_tokens, mm_features)
         dense_tokens, dense_features, is_kept = make_dense(
             input_tokens, mm_features, self.config.vision_config.spatial_merge_size)
         positions, offset = super().get_mrope_input_positions(dense_tokens, dense_features)

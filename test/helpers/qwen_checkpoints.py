@@ -13,8 +13,8 @@ from epvlm_ros.vlm.sparse_qwen import SparseQwenVl, VisionInput
 import numpy as np
 import pytest
 from qwen_shapes import (
-    END_OF_TEXT, IMAGE, make_config, patch_size_of, SHAPES, SPECIAL_TOKENS, TURN_END, TURN_START,
-    VIDEO, VISION_END, VISION_START)
+    END_OF_TEXT, IMAGE, make_config, patch_size_of, Shape, SHAPES, SPECIAL_TOKENS, TURN_END,
+    TURN_START, VIDEO, VISION_END, VISION_START)
 from safetensors.torch import save_file
 from tokenizers import decoders, pre_tokenizers, Tokenizer
 from tokenizers.models import BPE
@@ -35,9 +35,9 @@ MODELS = (*SHAPES, EMBEDDED)
 needs_gpu = pytest.mark.gpu
 
 
-def make_model(shape: str, attention: Any = 'sdpa', seed: int = 0) -> Any:
+def make_model(shape: str | Shape, attention: Any = 'sdpa', seed: int = 0) -> Any:
     """
-    Return one of ``MODELS`` in float32.
+    Return one of ``MODELS``, or a model of another shape, in float32.
 
     Random weights are of a size that keeps the signal, so that every position matters.
     """

@@ -66,9 +66,9 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-def make_config(name: str) -> Any:
-    """Return the configuration of one of ``SHAPES``."""
-    shape = SHAPES[name]
+def make_config(name: str | Shape) -> Any:
+    """Return the configuration of a shape, or of one of ``SHAPES``."""
+    shape = SHAPES[name] if isinstance(name, str) else name
     rope: dict[str, Any] = {
         'rope_type': 'default', 'mrope_section': list(shape.mrope_section),
         'rope_theta': 10000.0}
