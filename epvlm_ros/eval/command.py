@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.config import ServerConfig, VlmConfig
 
 if TYPE_CHECKING:
     from epvlm_ros.eval.question_set import QuestionSet
@@ -78,6 +78,13 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
                         help='CPU threads of torch; 0 leaves it to torch')
     parser.add_argument('--processes', type=int, default=1, metavar='NUMBER',
                         help='that share the images, each with the model (default: %(default)s)')
+    parser.add_argument('--server', default='', metavar='URL',
+                        help='ask the model on a server (docs/fleet.md); --model names the '
+                        'checkpoint that it has')
+    parser.add_argument('--server-model', default='', metavar='NAME',
+                        help='on the server (default: the only one that it lists)')
+    parser.add_argument('--in-flight', type=int, default=16, metavar='NUMBER',
+                        help='questions that the server is asked at a time (default: %(default)s)')
     parser.add_argument('--timed', type=int, default=20, metavar='NUMBER',
                         help='images, the first ones; a question about each is asked alone for '
                         'the time to the first token (default: %(default)s)')
@@ -93,6 +100,8 @@ def eval_command(options: argparse.Namespace) -> None:
     from epvlm_ros.eval.export import export_questions
 
     if options.source == STREAMS:
+        if options.server:
+            raise ValueError(f'--server: {STREAMS} need the model on this computer, leave it out')
         from epvlm_ros.eval.streams.command import evaluate_streams
 
         config = make_config(options)
@@ -137,14 +146,15 @@ def evaluate(options: argparse.Namespace, questions: QuestionSet) -> None:
     from tqdm import tqdm
 
     config = make_config(options)
+    server = make_server(options)
     settings = make_settings(choose_policies(options), choose_budgets(options))
-    description = describe_run(config, questions, [item.name for item in settings])
+    description = describe_run(config, questions, [item.name for item in settings], server)
     options.output.mkdir(parents=True, exist_ok=True)
     answers = AnswerFile(options.output / ANSWERS_FILE, description)
-    job = Job(config, settings, questions)
+    job = Job(config, settings, questions, server)
     records = run_job(job, answers, lambda items: tqdm(
         items, total=len(questions), initial=min(len(answers.known), len(questions)),
-        unit='question', disable=None), options.processes)
+        unit='question', disable=None), options.processes, options.in_flight)
     if not records:
         reason = ''.join(f'; row {item.row}: {item.reason}' for item in questions.problems[:1])
         raise ValueError(f'none of the {len(questions)} questions could be asked{reason}')
@@ -164,6 +174,24 @@ def make_config(options: argparse.Namespace) -> VlmConfig:
         model=options.model, device=options.device, dtype=options.dtype, weights=options.weights,
         max_pixels=options.max_pixels, max_new_tokens=options.max_new_tokens,
         allow_download=options.allow_download, num_threads=options.num_threads)
+
+
+def make_server(options: argparse.Namespace) -> ServerConfig:
+    """Return the server under test and its model, which it has; or none."""
+    if not options.server:
+        return ServerConfig()
+    from epvlm_ros.vlm.remote import ModelServer, read_key
+
+    if options.processes != 1:
+        raise ValueError(
+            f'--processes is {options.processes}: with --server give --in-flight instead')
+    if options.in_flight < 1:
+        raise ValueError(f'--in-flight is {options.in_flight}: give at least 1')
+    server = ServerConfig(
+        server=options.server, server_model=options.server_model, server_timeout=60.0,
+        server_retries=5)
+    found = ModelServer(server, read_key()).find_model(lambda: None)
+    return replace(server, server_model=found)
 
 
 def measure_once(
@@ -209,19 +237,27 @@ def choose_budgets(options: argparse.Namespace) -> list[Any]:
 
 def describe_run(
     config: VlmConfig, questions: QuestionSet, settings: list[str],
+    server: ServerConfig = ServerConfig(),
 ) -> dict[str, Any]:
-    """Return what the answers depend on, in JSON."""
-    return {'questions': questions.describe(), **describe_model(config), 'settings': settings}
+    """Return what the answers depend on, in JSON; of a server its model, wherever that runs."""
+    described = {
+        'questions': questions.describe(),
+        **describe_model(config, with_weights=not server.server), 'settings': settings}
+    if server.server:
+        described['server'] = {
+            'model': server.server_model, 'jpeg_quality': server.server_jpeg_quality}
+    return described
 
 
-def describe_model(config: VlmConfig) -> dict[str, Any]:
+def describe_model(config: VlmConfig, *, with_weights: bool = True) -> dict[str, Any]:
     """Return what answers depend on of a model, in JSON."""
     from epvlm_ros.vlm.checkpoint import find_folder
 
     model = {name: value for name, value in asdict(config).items()
              if name not in ('num_threads', 'allow_download', 'revision', 'keep_ratio',
                              'selection', 'static_scene_policy')}
-    return {'model': model, 'checkpoint': _describe_checkpoint(find_folder(config))}
+    folder = find_folder(config, with_weights=with_weights)
+    return {'model': model, 'checkpoint': _describe_checkpoint(folder)}
 
 
 def _describe_checkpoint(folder: Path) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 import copy
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,12 +16,13 @@ import traceback
 from typing import Any
 
 from epvlm_ros.eval.answer_file import AnswerFile, Record
-from epvlm_ros.eval.question_set import Case, Problem, QuestionSet
+from epvlm_ros.eval.question_set import Case, Observation, Problem, QuestionSet
 from epvlm_ros.eval.runner import Runner
 from epvlm_ros.eval.settings import Setting
-from epvlm_ros.vlm.checkpoint import load_checkpoint
-from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine import OutOfMemory
+from epvlm_ros.vlm.checkpoint import load_checkpoint, load_processor
+from epvlm_ros.vlm.config import ServerConfig, VlmConfig
+from epvlm_ros.vlm.engine import OutOfMemory, VlmEngine
+from epvlm_ros.vlm.remote import read_key, RemoteEngine
 import torch
 
 _LOOK_EVERY_S = 2.0  # whether all processes are still there
@@ -34,26 +37,35 @@ class Job:
     config: VlmConfig
     settings: list[Setting]
     questions: QuestionSet
+    server: ServerConfig = ServerConfig()
 
     def make_runner(self, num_threads: int = 0) -> Runner:
         """Load the model; ``num_threads`` above 0 sets the threads of torch."""
         if self.config.num_threads or num_threads:
             torch.set_num_threads(self.config.num_threads or num_threads)
-        runner = Runner(load_checkpoint(self.config), self.config, self.settings)
+        if self.server.server:
+            processor = load_processor(self.config)
+            remote = RemoteEngine(processor, self.config, self.server, read_key())
+            runner = Runner(remote, processor, self.config, self.settings)
+        else:
+            checkpoint = load_checkpoint(self.config)
+            runner = Runner(
+                VlmEngine(checkpoint, self.config), checkpoint, self.config, self.settings)
         runner.warm_up()
         return runner
 
 
 def run_job(
     job: Job, answers: AnswerFile, show_progress: Callable[[Iterable[Any]], Iterable[Any]],
-    num_processes: int = 1,
+    num_processes: int = 1, num_in_flight: int = 1,
 ) -> list[Record]:
     """
     Ask what is not known yet, write it down at once, and return all answers in order.
 
     Answers are written in the order of the images; the problems of the questions of the job are
     complete afterwards. ``show_progress`` passes on what it is given, such as ``tqdm``. More than
-    one process share the images; each loads the model.
+    one process share the images; each loads the model. A server is asked so many questions at a
+    time.
 
     Raises
     ------
@@ -61,13 +73,19 @@ def run_job(
         For less than one process.
     RuntimeError
         If a process fails.
+    ServerError
+        If the server fails; what was answered before is written down.
 
     """
     if num_processes < 1:
         raise ValueError(f'--processes is {num_processes}: give at least 1')
     known = frozenset(answers.known)
-    groups = (_ask_images(job, known) if num_processes == 1 else
-              _ask_in_processes(job, known, num_processes))
+    if job.server.server:
+        groups = _ask_in_flight(job, known, num_in_flight)
+    elif num_processes == 1:
+        groups = _ask_images(job, known)
+    else:
+        groups = _ask_in_processes(job, known, num_processes)
     found = (records for _, lists in groups for records in lists)
     new: dict[int, list[Record]] = {}
     for records in show_progress(found):
@@ -120,12 +138,8 @@ def _ask_images(
     for number, cases in enumerate(group_by_image(job.questions)):
         if number % num_shares != share:
             continue
-        new = [case for case in cases if case.number not in known]
-        observation = job.questions.observe(new[0]) if new else None
+        new, observation = _observe(job, cases, known)
         if observation is None:
-            job.questions.problems += [
-                Problem(case.number, f'the image {case.image} failed in a row before')
-                for case in new[1:]]
             yield number, []
             continue
         runner = runner or job.make_runner(num_threads)
@@ -135,6 +149,55 @@ def _ask_images(
             records, problems = {}, [Problem(case.number, str(error)) for case in new]
         job.questions.problems += problems
         yield number, list(records.values())
+
+
+def _observe(
+    job: Job, cases: list[Case], known: frozenset[int],
+) -> tuple[list[Case], Observation | None]:
+    """Return the cases about an image that are not known, and what there is to see."""
+    new = [case for case in cases if case.number not in known]
+    observation = job.questions.observe(new[0]) if new else None
+    if observation is None:
+        job.questions.problems += [
+            Problem(case.number, f'the image {case.image} failed in a row before')
+            for case in new[1:]]
+    return new, observation
+
+
+def _ask_in_flight(job: Job, known: frozenset[int], num_in_flight: int) -> Iterator[_Answered]:
+    """Yield what ``_ask_images`` yields, with a server that is asked on several threads."""
+    runners: queue.SimpleQueue[Runner] = queue.SimpleQueue()
+    waiting: deque[tuple[int, Future[Any]]] = deque()
+
+    def ask(new: list[Case], observation: Observation | None, seed: int) -> Any:
+        if observation is None:
+            return {}, []
+        runner = runners.get()
+        try:
+            return runner.ask(new, observation, seed)
+        finally:
+            runners.put(runner)
+
+    with ThreadPoolExecutor(num_in_flight) as pool:
+        for _ in range(num_in_flight):
+            runners.put(job.make_runner(1))
+        try:
+            for number, cases in enumerate(group_by_image(job.questions)):
+                new, observation = _observe(job, cases, known)
+                waiting.append((number, pool.submit(ask, new, observation, cases[0].number)))
+                while waiting and (waiting[0][1].done() or len(waiting) > 2 * num_in_flight):
+                    yield _receive_from(job, *waiting.popleft())
+            while waiting:
+                yield _receive_from(job, *waiting.popleft())
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _receive_from(job: Job, number: int, future: Future[Any]) -> _Answered:
+    records, problems = future.result()
+    job.questions.problems += problems
+    return number, list(records.values())
 
 
 def _ask_in_processes(

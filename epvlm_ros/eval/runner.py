@@ -15,11 +15,12 @@ from epvlm_ros.eval.policies import activity_for
 from epvlm_ros.eval.question_set import Case, Observation, Problem
 from epvlm_ros.eval.scoring import find_letter, is_right
 from epvlm_ros.eval.settings import configure, Setting
-from epvlm_ros.vlm.checkpoint import Checkpoint
+from epvlm_ros.vlm.checkpoint import Checkpoint, Processor
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine import EngineAnswer, VlmEngine
+from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
 from epvlm_ros.vlm.flops import ModelShape
 from epvlm_ros.vlm.prompt import PromptBuilder
+from epvlm_ros.vlm.remote import RemoteEngine
 from epvlm_ros.vlm.token_selection import select_for_frame
 import numpy as np
 
@@ -30,13 +31,14 @@ class Runner:
     """Runs a model over images and their questions, once for each setting."""
 
     def __init__(
-        self, checkpoint: Checkpoint, config: VlmConfig, settings: list[Setting],
+        self, engine: VlmEngine | RemoteEngine, processor: Checkpoint | Processor,
+        config: VlmConfig, settings: list[Setting],
     ) -> None:
         self._config, self._settings = config, settings
-        self._engine = VlmEngine(checkpoint, config)
-        self._shape = ModelShape.from_config(checkpoint.model.info.config)
+        self._engine = engine
+        self._shape = ModelShape.from_config(processor.info.config)
         self._prompts = PromptBuilder(
-            checkpoint.tokenizer, checkpoint.chat_template, checkpoint.model.info.image_token_id)
+            processor.tokenizer, processor.chat_template, processor.info.image_token_id)
 
     def warm_up(self) -> None:
         """Answer once, so that no time to the first token holds the loading of libraries."""
@@ -82,7 +84,8 @@ class Runner:
         for setting, num_kept in zip(self._settings, self._budgets(case, observation)):
             self._configure(setting, observation, num_kept)
             activity = activity_for(setting.policy, observation, seed)
-            answer = self._engine.answer(observation.rgb.copy(), case.question, activity)
+            answer = self._engine.answer_about(
+                [Moment(observation.rgb.copy(), activity)], case.question)
             times_s.append(answer.time_to_first_token_s)
         return times_s
 

@@ -66,6 +66,11 @@ class Checkpoint:
     image_processor: Any
     geometry: PatchGeometry
 
+    @property
+    def info(self) -> ModelInfo:
+        """Return what the configuration says of the model."""
+        return self.model.info
+
 
 def load_checkpoint(config: VlmConfig) -> Checkpoint:
     """

@@ -8,6 +8,8 @@ and what is not as agreed is an error that names the fault and the remedy.
 """
 
 from epvlm_ros.vlm.remote.engine import RemoteEngine
+from epvlm_ros.vlm.remote.http_client import read_key
+from epvlm_ros.vlm.remote.model_server import ModelServer
 from epvlm_ros.vlm.remote.server_error import ServerError
 
-__all__ = ['RemoteEngine', 'ServerError']
+__all__ = ['ModelServer', 'read_key', 'RemoteEngine', 'ServerError']

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 import logging
-import os
 import time
 from typing import Any, TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.prompt import check_question, PromptBuilder
 from epvlm_ros.vlm.remote.answer import check_prompt, make_answer
 from epvlm_ros.vlm.remote.chat_stream import ChatStream
-from epvlm_ros.vlm.remote.http_client import KEY_VARIABLE
+from epvlm_ros.vlm.remote.http_client import read_key
 from epvlm_ros.vlm.remote.model_server import ModelServer
 from epvlm_ros.vlm.remote.picture import encode_picture
 from epvlm_ros.vlm.remote.request import make_request
@@ -31,7 +30,9 @@ from epvlm_ros.vlm.remote.server_error import ServerError
 from epvlm_ros.vlm.token_selection import warm_up as warm_up_selection
 
 if TYPE_CHECKING:
+    from epvlm_ros.activity_grid import ActivityGrid
     from epvlm_ros.change_score import ChangeScore
+    import numpy as np
     from typing_extensions import Unpack
 
 _logger = logging.getLogger(__name__)
@@ -91,11 +92,7 @@ class RemoteEngine:
         The key comes from the environment variable ``EPVLM_SERVER_KEY``. Raises a ValueError as
         ``VlmEngine.from_config``, or if the key cannot be sent.
         """
-        key = os.environ.get(KEY_VARIABLE, '')
-        if not (key.isascii() and key.isprintable()) or key != key.strip():
-            raise ValueError(
-                f'{KEY_VARIABLE} holds blanks at its ends or characters that do not print: '
-                'correct it')
+        key = read_key()
         _check_local(config)  # before what takes long
         fallback = None
         if server.server_fallback == 'embedded':
@@ -223,6 +220,13 @@ class RemoteEngine:
         return replace(
             answer, time_to_first_token_s=answer.time_to_first_token_s + spent_s,
             total_time_s=answer.total_time_s + spent_s)
+
+    def answer_all(
+        self, image_rgb: np.ndarray, questions: Sequence[str], activity: ActivityGrid | None,
+    ) -> list[EngineAnswer]:
+        """Answer several questions about one frame, one after the other."""
+        return [self.answer_about([Moment(image_rgb, activity)], question)
+                for question in questions]
 
     def has_seen(
         self, change: ChangeScore | None, stamp_ns: int, source: str, camera: str = '',

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
+import os
 import time
 from typing import Any, Iterator, TypeVar
 
@@ -23,6 +24,15 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that may be others a 
 _AT_FAULT = (408, 425, 429)  # beside all from 500 on: the server, not the question
 
 Result = TypeVar('Result')
+
+
+def read_key() -> str:
+    """Return the key for a server, empty for none; a ValueError if it cannot be sent."""
+    key = os.environ.get(KEY_VARIABLE, '')
+    if not (key.isascii() and key.isprintable()) or key != key.strip():
+        raise ValueError(
+            f'{KEY_VARIABLE} holds blanks at its ends or characters that do not print: correct it')
+    return key
 
 
 class HttpClient:
