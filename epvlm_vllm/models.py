@@ -55,7 +55,7 @@ class SparseEncoding(DenseModel):
     encoder_inputs: EncoderInputs
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = '') -> None:
-        _check_options(vllm_config.model_config.get_multimodal_config())
+        check_options(vllm_config.model_config.get_multimodal_config())
         super().__init__(vllm_config=vllm_config, prefix=prefix)
 
     def get_mrope_input_positions(
@@ -116,7 +116,7 @@ class SparseQwen3VLForConditionalGeneration(SparseEncoding, Qwen3VLForConditiona
     encoder_inputs = staticmethod(qwen3_vl_inputs)
 
 
-def _check_options(config: Any) -> None:
+def check_options(config: Any) -> None:
     """Raise a ValueError where vLLM would divide or prune images by their full grids."""
     if config.mm_encoder_tp_mode == 'data':
         raise ValueError(

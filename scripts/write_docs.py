@@ -48,14 +48,18 @@ def with_tree(text: str) -> str:
 
 def format_tree() -> str:
     """Return all modules, folder by folder, with the first lines of their docstrings."""
-    package = ROOT / 'epvlm_ros'
     lines = []
-    for folder in sorted({path.parent for path in package.rglob('*.py')}):
+    for folder in sorted({path.parent for path in list_modules()}):
         name = folder.relative_to(ROOT).as_posix()
         lines.append(f'\n**`{name}/`** {_summary(folder / "__init__.py")}\n')
         modules = [path for path in sorted(folder.glob('*.py')) if path.name != '__init__.py']
         lines += [f'- `{path.name}`: {_summary(path)}' for path in modules]
     return '\n'.join(lines).lstrip('\n') + '\n\n'
+
+
+def list_modules() -> list[Path]:
+    """Return the modules of both packages."""
+    return [*(ROOT / 'epvlm_ros').rglob('*.py'), *(ROOT / 'epvlm_vllm').glob('*.py')]
 
 
 def _summary(path: Path) -> str:

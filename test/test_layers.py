@@ -4,6 +4,7 @@ import ast
 from graphlib import CycleError, TopologicalSorter
 import importlib.util
 from pathlib import Path
+import re
 import subprocess
 import sys
 
@@ -47,16 +48,17 @@ for name in sys.argv[1:]:
 """
 
 
-def find_modules():
-    """Return the path of every module of the package by its dotted name."""
+def find_modules(package='epvlm_ros'):
+    """Return the path of every module of a package by its dotted name."""
     paths = {}
-    for path in sorted((ROOT / 'epvlm_ros').rglob('*.py')):
+    for path in sorted((ROOT / package).rglob('*.py')):
         parts = path.relative_to(ROOT).with_suffix('').parts
         paths['.'.join(parts[:-1] if parts[-1] == '__init__' else parts)] = path
     return paths
 
 
 MODULES = find_modules()
+PLUG_IN = {name: path for name, path in find_modules('epvlm_vllm').items() if '.test.' not in name}
 
 
 def find_imports(name):
@@ -106,9 +108,16 @@ def test_what_thinks_imports_without_ros():
     assert result.returncode == 0, result.stderr
 
 
+def test_the_plug_in_for_vllm_knows_neither_this_package_nor_ros():
+    assert 'epvlm_vllm.models' in PLUG_IN
+    for name, path in PLUG_IN.items():
+        imported = set(re.findall(r'^\s*(?:from|import) (\w+)', path.read_text(), re.MULTILINE))
+        assert not {'epvlm_ros', 'epvlm_interfaces', 'rclpy'} & imported, name
+
+
 def test_no_module_and_no_function_is_too_long():
     too_long = []
-    for name, path in MODULES.items():
+    for name, path in {**MODULES, **PLUG_IN}.items():
         text = path.read_text()
         if text.count('\n') > 320:
             too_long.append(f'{name}: {text.count(chr(10))} lines')
