@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from epvlm_ros.eval.question_set import QuestionSet
     from epvlm_ros.eval.run import Job
 
-SIMULATED, STREAMS = 'simulated', 'simulated-streams'
+SIMULATED, MOTION, STREAMS = 'simulated', 'simulated-motion', 'simulated-streams'
 DEFAULT_POLICIES = (
     'random', 'uniform', 'centre', 'detail', 'saliency', 'objectness', 'frame_difference',
     'events', 'events_and_coverage', 'events_and_detail', 'events_and_saliency',
@@ -27,8 +27,8 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     model = VlmConfig()
     parser.add_argument(
-        'source', help=f'{SIMULATED}, {STREAMS}, or a .jsonl or .parquet file, or a folder of '
-        'them, with the columns image, question and answer, such as RealWorldQA')
+        'source', help=f'{SIMULATED}, {MOTION}, {STREAMS}, or a .jsonl or .parquet file, or a '
+        'folder of them, with the columns image, question and answer, such as RealWorldQA')
     parser.add_argument('--output', type=Path, default=Path('evaluation'), metavar='FOLDER',
                         help='folder of answers, summary and plot (default: %(default)s)')
     parser.add_argument('--questions', type=int, default=0, metavar='NUMBER',
@@ -52,6 +52,9 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
                         '(default: %(default)s)')
     parser.add_argument('--photos', default='', metavar='FOLDER',
                         help='images for grounds and surfaces of randomised scenes')
+    parser.add_argument('--moments', type=int, default=3, metavar='NUMBER',
+                        help=f'frames that {MOTION} shows, 1 to 3; they share the budget of one '
+                        '(default: %(default)s)')
     parser.add_argument('--blind', action='store_true',
                         help='ask no model: print how often the commonest answer to the words of '
                         'a question is right')
@@ -123,11 +126,19 @@ def eval_command(options: argparse.Namespace) -> None:
 
 def open_questions(options: argparse.Namespace) -> QuestionSet:
     """Return the questions that the options name."""
+    from epvlm_ros.eval.motion import MotionConfig, MotionSet
     from epvlm_ros.eval.question_files import FileSet
     from epvlm_ros.eval.simulated import SimulatedSet, SimulationConfig
 
     if options.questions < 0:
         raise ValueError(f'--questions is {options.questions}: give at least 0')
+    if options.source == MOTION:
+        if options.server and options.moments > 1:
+            raise ValueError(
+                f'--moments is {options.moments}: a server takes one moment, give --moments 1')
+        return MotionSet(MotionConfig(
+            num_questions=options.questions or 1000, split=options.split,
+            first_scene=options.first_scene, num_moments=options.moments))
     if options.source != SIMULATED:
         return FileSet(Path(options.source), options.wording, options.questions)
     return SimulatedSet(SimulationConfig(
@@ -215,10 +226,11 @@ def measure_once(
 
 def choose_policies(options: argparse.Namespace) -> list[str]:
     """Return the policies to compare, checked."""
-    from epvlm_ros.eval.policies import NEEDS_SIMULATION, POLICIES
+    from epvlm_ros.eval.policies import NEEDS_FRAME_BEFORE, NEEDS_TRUTH, POLICIES
 
-    possible = [name for name in POLICIES
-                if options.source == SIMULATED or name not in NEEDS_SIMULATION]
+    missing = {SIMULATED: (), MOTION: NEEDS_TRUTH}.get(
+        options.source, (*NEEDS_TRUTH, *NEEDS_FRAME_BEFORE))
+    possible = [name for name in POLICIES if name not in missing]
     chosen = options.policies or [name for name in DEFAULT_POLICIES if name in possible]
     for name in chosen:
         if name not in possible:

@@ -55,8 +55,8 @@ CONTROLS: dict[str, ScoreMap] = {
     'frame_difference': score_by_frame_difference,
     'oracle': score_by_objects,
 }
-# What a still image does not have: policies that cannot be run on it.
-NEEDS_SIMULATION = ('frame_difference', 'oracle')
+# What a still image does not have, and what only the simulated benchmark knows.
+NEEDS_FRAME_BEFORE, NEEDS_TRUTH = ('frame_difference',), ('oracle',)
 _SELECTIONS = next(
     item.metadata['choices'] for item in fields(VlmConfig) if item.name == 'selection')
 POLICIES = tuple(name for name in _SELECTIONS if name != RANDOM) + tuple(CONTROLS)

@@ -37,13 +37,15 @@ class Observation:
 
     ``rgb`` and ``previous_rgb`` (the frame before; None for a still image) are uint8 (height,
     width, 3); ``activity`` are the events in the window of the image; ``object_mask`` is bool
-    (height, width), true on objects, or None if unknown.
+    (height, width), true on objects, or None if unknown; ``earlier`` are the moments before, the
+    oldest one first, that are shown as well.
     """
 
     rgb: np.ndarray
     activity: ActivityGrid
     previous_rgb: np.ndarray | None = None
     object_mask: np.ndarray | None = None
+    earlier: tuple[Observation, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ answers. Each answer is the one that the engine gives to the question alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from epvlm_ros.eval.answer_file import Record
-from epvlm_ros.eval.policies import activity_for
+from epvlm_ros.eval.policies import activity_for, DENSE
 from epvlm_ros.eval.question_set import Case, Observation, Problem
 from epvlm_ros.eval.scoring import find_letter, is_right
 from epvlm_ros.eval.settings import configure, Setting
@@ -83,9 +84,9 @@ class Runner:
         times_s = []
         for setting, num_kept in zip(self._settings, self._budgets(case, observation)):
             self._configure(setting, observation, num_kept)
-            activity = activity_for(setting.policy, observation, seed)
-            answer = self._engine.answer_about(
-                [Moment(observation.rgb.copy(), activity)], case.question)
+            moments = _make_moments(setting, observation, seed)
+            moments[-1] = replace(moments[-1], image_rgb=moments[-1].image_rgb.copy())
+            answer = self._engine.answer_about(moments, case.question)
             times_s.append(answer.time_to_first_token_s)
         return times_s
 
@@ -101,7 +102,9 @@ class Runner:
 
     def _configure(self, setting: Setting, observation: Observation, num_kept: int) -> VlmConfig:
         num_tokens = self._engine.patch_grid(*observation.rgb.shape[:2]).num_tokens
-        config = configure(self._config, setting.policy, num_kept / num_tokens)
+        # Several moments share the budget of one frame.
+        num_moments = 1 if setting.policy == DENSE else 1 + len(observation.earlier)
+        config = configure(self._config, setting.policy, num_kept / num_tokens / num_moments)
         self._engine.reconfigure(config)
         return config
 
@@ -111,6 +114,10 @@ class Runner:
     ) -> tuple[dict[int, EngineAnswer], str]:
         """Return the answers by the numbers of cases, and the fallback of the selection."""
         config = self._configure(setting, observation, num_kept)
+        if observation.earlier:
+            moments = _make_moments(setting, observation, seed)
+            return {case.number: self._engine.answer_about(moments, case.question)
+                    for case in cases}, ''
         activity = activity_for(setting.policy, observation, seed)
         selection = select_for_frame(
             observation.rgb, self._engine.patch_grid(*observation.rgb.shape[:2]), activity, config)
@@ -121,6 +128,12 @@ class Runner:
             assert np.array_equal(answer.kept_indices, selection.kept_indices)
             answers[case.number] = answer
         return answers, selection.fallback
+
+
+def _make_moments(setting: Setting, observation: Observation, seed: int) -> list[Moment]:
+    """Return the moments that are shown, oldest first, with what a policy takes for events."""
+    return [Moment(seen.rgb, activity_for(setting.policy, seen, seed + place))
+            for place, seen in enumerate((*observation.earlier, observation))]
 
 
 def _make_record(case: Case, setting: Setting, answer: EngineAnswer, fallback: str) -> Record:

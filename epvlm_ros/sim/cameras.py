@@ -99,8 +99,9 @@ class FrameCamera:
         """
         config = self._config
         light = config.light_at(start_s + EXPOSURE_SHARES * config.exposure_s)
-        shares = light / len(light) if len(pictures) > 1 else np.array([light.mean()])
-        seen = np.tensordot(shares.astype(np.float32), pictures, axes=1)
+        light = light if len(pictures) > 1 else np.array([light.mean()])
+        shares = np.asarray(light / len(light), np.float32)
+        seen: np.ndarray = np.tensordot(shares, pictures, axes=1)
         exposure = config.exposures[self._num_frames % len(config.exposures)]
         noise = self._random.normal(0.0, config.read_noise, seen.shape).astype(np.float32)
         frame = np.clip(self._gain * (exposure * seen + noise), 0.0, 1.0)

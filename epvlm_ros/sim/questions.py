@@ -120,7 +120,7 @@ def answer_question(question: Question, snapshot: SceneSnapshot) -> str | None:
     if about in fixed:
         return fixed[about]
     if about == 'description':
-        return _list(np.arange(len(snapshot.shape)), snapshot)
+        return list_objects(np.arange(len(snapshot.shape)), snapshot)
     if about in MOTION_FAMILIES:
         return None if snapshot.camera_moves else _answer_about_motion(question, snapshot)
     assert question.subject is not None
@@ -155,23 +155,23 @@ def _answer_about_motion(question: Question, snapshot: SceneSnapshot) -> str | N
     """Answer a question about what moves before a camera that stands still."""
     moving = np.flatnonzero(snapshot.moves)
     if question.about == 'moving':
-        return _list(moving, snapshot)
+        return list_objects(moving, snapshot)
     if question.about == 'still':
-        return _list(np.flatnonzero(~snapshot.moves), snapshot)
+        return list_objects(np.flatnonzero(~snapshot.moves), snapshot)
     if question.about == 'moving_count':
         return NUMBERS[len(moving)]
     if question.about == 'moving_symbol':
         return _read(snapshot.symbol[moving[0]]) if len(moving) == 1 else None
     assert question.subject is not None
     found = snapshot.find(question.subject)
-    return _name_direction(snapshot.velocity[found[0]]) if len(found) == 1 else None
+    return name_direction(snapshot.velocity[found[0]]) if len(found) == 1 else None
 
 
 def _read(symbol: int) -> str:
     return NOTHING if symbol < 0 else SYMBOLS[symbol]
 
 
-def _list(items: np.ndarray, snapshot: SceneSnapshot) -> str | None:
+def list_objects(items: np.ndarray, snapshot: SceneSnapshot) -> str | None:
     """Name objects from left to right, or only count them where they are many."""
     if not len(items):
         return NOTHING
@@ -202,7 +202,7 @@ def _name_quadrant(centre: np.ndarray, extent: np.ndarray) -> str | None:
     return ('top' if offset[0] < 0 else 'bottom') + (' left' if offset[1] < 0 else ' right')
 
 
-def _name_direction(velocity: np.ndarray) -> str | None:
+def name_direction(velocity: np.ndarray) -> str | None:
     """Return one of ``DIRECTIONS`` for (y, x), None where it is slanted or stands still."""
     axis = int(np.abs(velocity).argmax())
     if not abs(velocity[axis]) > _STEEPNESS * abs(velocity[1 - axis]):

@@ -94,6 +94,8 @@ class StreamFrame:
         When the exposure begins; the events reach up to it.
     view : SceneSnapshot
         The truth.
+    items : numpy.ndarray
+        int64, which object of the scene each one in ``view`` is.
     camera_moves : bool
         Whether the camera moved before this frame.
 
@@ -104,6 +106,7 @@ class StreamFrame:
     events: Events
     time_ns: int
     view: SceneSnapshot
+    items: np.ndarray
     camera_moves: bool
 
 
@@ -200,7 +203,11 @@ class _Stream:
         self._parts = []
         return StreamFrame(
             self._camera.take(picture[None], self._time_s), _to_bytes(picture), events,
-            round(self._time_s * 1e9), self._snapshot(), config.is_burst(number))
+            round(self._time_s * 1e9), self._snapshot(), self._seen_items(),
+            config.is_burst(number))
+
+    def _seen_items(self) -> np.ndarray:
+        return np.flatnonzero((self._now.radius > 0.0) & ~self._now.is_covered)
 
     def _snapshot(self) -> SceneSnapshot:
         now = self._now

@@ -8,6 +8,7 @@ import cv2
 from epvlm_ros.cli import main
 from epvlm_ros.eval.answer_file import AnswerFile
 from epvlm_ros.eval.command import add_eval_options, describe_run, eval_command
+from epvlm_ros.eval.motion import MotionConfig, MotionSet
 from epvlm_ros.eval.policies import activity_for
 from epvlm_ros.eval.question_files import FileSet
 from epvlm_ros.eval.run import group_by_image, Job, run_job
@@ -15,7 +16,7 @@ from epvlm_ros.eval.settings import configure, make_settings
 from epvlm_ros.eval.simulated import SimulatedSet, SimulationConfig
 from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.engine import VlmEngine
+from epvlm_ros.vlm.engine import Moment, VlmEngine
 from huggingface_hub import constants as hub
 import numpy as np
 import pytest
@@ -132,6 +133,25 @@ def test_answers_are_those_of_the_engine_alone(internal):
                 assert (alone.text, alone.num_tokens_kept, alone.flops_used, alone.fallback) == (
                     record['answer'], record['tokens_kept'], record['flops_used'],
                     record['fallback'])
+
+
+@pytest.mark.slow
+def test_several_moments_share_the_budget_of_one_frame(tmp_path):
+    for number in (1, 3):
+        evaluate('simulated-motion', '--questions', 4, '--moments', number, '--policies', 'events',
+                 '--keep', 0.3, '--output', tmp_path / str(number), '--no-plot', *SMALL)
+    one, three = (read_answers(tmp_path / number) for number in '13')
+    assert [record['question'] for record in one] == [record['question'] for record in three]
+    dense, sparse = three[:2]
+    assert (dense['setting'], dense['tokens'], dense['tokens_kept']) == ('dense', 264, 264)
+    assert sparse['tokens'] == 264 and one[1]['tokens_kept'] == 26
+    assert 24 <= sparse['tokens_kept'] <= 27  # 26 or so in three frames
+    questions = MotionSet(MotionConfig(num_questions=4))
+    seen = questions.observe(next(iter(questions)))
+    config = VlmConfig(max_pixels=80_000, max_new_tokens=24, num_threads=1)
+    engine = VlmEngine(load_checkpoint(config), configure(config, 'events', 26 / 88 / 3))
+    moments = [Moment(frame.rgb, frame.activity) for frame in (*seen.earlier, seen)]
+    assert engine.answer_about(moments, sparse['question']).text == sparse['answer']
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ MS = 1_000_000
 
 def make_frame(time_ms, events=NO_EVENTS):
     blank = np.zeros((80, 120, 3), np.uint8)
-    return StreamFrame(blank, blank, events, time_ms * MS, None, False)
+    return StreamFrame(blank, blank, events, time_ms * MS, None, np.arange(0), False)
 
 
 def burst(time_ms, num_events=60, x=30, y=20):

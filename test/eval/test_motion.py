@@ -1,0 +1,57 @@
+"""Questions about several frames: frames, events and truth of one stream."""
+
+from dataclasses import replace
+
+from epvlm_ros.eval.motion import MotionConfig, MotionSet
+from epvlm_ros.sim.rearrangement import StreamConfig
+import numpy as np
+import pytest
+
+SMALL = StreamConfig(
+    image_height=60, image_width=80, sensor_height=60, sensor_width=80, changed_share=0.15)
+
+
+def make(**settings):
+    return MotionSet(MotionConfig(**{'num_questions': 14, 'stream': SMALL, **settings}))
+
+
+def test_fewer_questions_are_the_first_ones():
+    many, few = list(make()), list(make(num_questions=6))
+    assert many[:6] == few and len(many) == 14
+    assert {'moved', 'appeared', 'disappeared', 'did'} <= {case.family for case in many}
+    assert make().describe() == make(num_questions=6).describe()
+    assert make().describe() != make(num_moments=1).describe()
+
+
+def test_moments_are_the_last_frames_of_the_stream():
+    questions = make()
+    case = next(iter(questions))
+    three = questions.observe(case)
+    one = make(num_moments=1).observe(case)
+    assert len(three.earlier) == 2 and one.earlier == ()
+    np.testing.assert_array_equal(three.rgb, one.rgb)
+    np.testing.assert_array_equal(three.previous_rgb, three.earlier[1].rgb)
+    np.testing.assert_array_equal(three.earlier[1].previous_rgb, three.earlier[0].rgb)
+    assert (three.earlier[0].activity.window_end_ns, three.activity.window_end_ns) == (
+        200_000_000, 400_000_000)
+
+
+def test_events_show_what_moved_and_the_first_moment_is_at_rest():
+    questions = make(stream=replace(SMALL, changed_share=0.3))
+    cases = {case.image: case for case in questions}.values()
+    num_first, num_later = [], []
+    for case in list(cases)[:2]:
+        seen = questions.observe(case)
+        num_first.append(seen.earlier[0].activity.num_events / 0.2)
+        num_later.append(seen.activity.num_events / 0.4)
+    # at rest there is noise alone: at most 0.3 events a second of each of 4,800 pixels
+    assert max(num_first) < 1440
+    assert np.mean(num_later) > 2 * np.mean(num_first)
+
+
+@pytest.mark.parametrize('settings, message', [
+    ({'num_moments': 4}, '--moments is 4: give 1 to 3'), ({'num_questions': 0}, 'at least 1'),
+    ({'split': 'randomised'}, "split is 'randomised': give one of train")])
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MotionConfig(**settings)
