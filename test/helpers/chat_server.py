@@ -52,16 +52,16 @@ class ChatServer:
     time. ``bodies`` are the requests so far, ``models`` what is listed.
     """
 
-    def __init__(self, reply=None, port=0):
+    def __init__(self, reply=None, port=0, tls=None):
         self.reply = reply
         self.bodies, self.headers = [], []
         self.models = [MODEL]
-        self.port = port
+        self.port, self._tls = port, tls
         self._ready = threading.Event()
 
     @property
     def url(self):
-        return f'http://127.0.0.1:{self.port}'
+        return f'http{"s" if self._tls else ""}://127.0.0.1:{self.port}'
 
     def __enter__(self):
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -86,7 +86,8 @@ class ChatServer:
         app.router.add_route('*', '/{path:.*}', self._answer)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await runner.setup()
-        site = web.TCPSite(runner, '127.0.0.1', self.port, reuse_address=True)
+        site = web.TCPSite(runner, '127.0.0.1', self.port, reuse_address=True,
+                           ssl_context=self._tls)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]
         self._ready.set()
