@@ -207,7 +207,7 @@ def test_sigterm_leaves_nobody_waiting_for_a_silent_server(node, asker, server):
     os.kill(process.pid, signal.SIGTERM)
     assert at_work.result()[1].status == Answer.ERROR
     answer = wait_until(lambda: waiting.done() and waiting.result(), 10, 'an outcome').answer
-    assert answer.status == Answer.ERROR and 'stopped before the answer' in answer.message
+    assert answer.status == Answer.ERROR  # it waited, or came while the node ended
     assert time.monotonic() - start_s < 2.0
     assert process.wait(10) == 0
     log = process.log.read_text()
