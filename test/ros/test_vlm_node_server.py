@@ -63,7 +63,8 @@ def make_endless():
 
 def test_an_answer_of_a_server_is_as_any_other(node, asker, server, honest):
     process, _ = node
-    assert 'weights, num_threads: without effect, since the model is on a server' in process.log.read_text()
+    log = process.log.read_text()
+    assert 'weights, num_threads: without effect, since the model is on a server' in log
     asker.subscribe_to_overlays()
     frame = asker.show()
     answer = asker.ask(QUESTION, keep_ratio=0.2)
