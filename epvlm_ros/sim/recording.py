@@ -140,7 +140,8 @@ def make_truth(config: RecordingConfig, scene: Scene) -> list[TruthQuestion]:
     random = np.random.default_rng([11, config.seed])
     times_ns = frame_times_ns(config)
     snapshots = [
-        snapshot_scene(scene, time_ns * 1e-9 + config.camera.exposure_s / 2) for time_ns in times_ns]
+        snapshot_scene(scene, time_ns * 1e-9 + config.camera.exposure_s / 2)
+        for time_ns in times_ns]
     middle = len(snapshots) // 2
     truth: list[TruthQuestion] = []
     for family in FAMILIES:
