@@ -3,8 +3,8 @@
 import math
 
 from epvlm_ros.eval.bootstrap import PairedBootstrap
-from epvlm_ros.eval.groups import GROUPS, groups_of
-from epvlm_ros.eval.question_set import Problem, STILL_GROUP
+from epvlm_ros.eval.groups import GROUPS, groups_of, STILL_GROUP
+from epvlm_ros.eval.question_set import Problem
 from epvlm_ros.eval.report import format_overview, format_report
 from epvlm_ros.eval.summary import is_significant, summarise
 import numpy as np

@@ -16,7 +16,7 @@ from ros_graph import RosGraph, wait_until
 from vlm_asker import start
 
 QUESTION = 'what colour is the star?'
-COLOURS = ['green', 'purple', 'blue']
+COLOURS = ['blue', 'purple', 'green']
 SECOND = 10 ** 9
 
 
@@ -101,7 +101,7 @@ def test_choices_come_by_topic_and_action_as_well(node):
     goal = asker.send_goal(QUESTION, choices=COLOURS)
     status, by_action = goal.result()
     assert (status, by_action.text) == (GoalStatus.STATUS_SUCCEEDED, 'blue')
-    assert goal.pieces == ['green'] and by_action.probabilities == by_topic.probabilities
+    assert goal.pieces == ['blue'] and by_action.probabilities == by_topic.probabilities
 
 
 def test_choices_at_fault_are_refused_in_a_line(node):

@@ -28,7 +28,7 @@ def test_the_embedded_model_helps_out_where_it_may(tmp_path):
 
 
 @pytest.mark.parametrize('parameters, words', [
-    ({'num_moments': 2}, 'num_moments is 2'), ({'server_model': 'other'}, "lists tiny: give one"),
+    ({'num_moments': 2}, 'num_moments is 2'), ({'server_model': 'other'}, 'lists tiny: give one'),
     ({'server': 'http://me:secret@host'}, "'host': leave name and password out")])
 def test_what_cannot_be_stops_the_start_with_a_remedy(tmp_path, server, parameters, words):
     with RosGraph(tmp_path) as graph:

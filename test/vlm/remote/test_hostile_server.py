@@ -239,8 +239,8 @@ RAW = {
     'a header that never ends': (send(START + b'X: ' + b'x' * 10_000_000), ['what is no HTTP']),
     'half a header': (send(START, then_close=False), ['sent no token for 0.6 s']),
     'a chunk that is cut off': (send(START + b'\r\nff\r\ndata: {"cho'), ['broke the connection']),
-    'a chunk of a wrong size': (send(START + b'\r\nzz\r\ndata: {"cho'),
-                              ['what is no HTTP']),
+    'a chunk of a wrong size': (
+        send(START + b'\r\nzz\r\ndata: {"cho'), ['what is no HTTP']),
 }
 
 

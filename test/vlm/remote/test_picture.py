@@ -1,4 +1,4 @@
-"""Pictures for a server: kept tokens as in the JPEG of the whole picture, the rest hardly there."""
+"""Pictures for a server: kept tokens as in the JPEG of the whole picture, little else."""
 
 from io import BytesIO
 
