@@ -91,7 +91,8 @@ def check_quantization(config: Any) -> None:
     if method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
         raise CheckpointError(
             f'its weights are quantized by {method!r}, which transformers does not know: give '
-            'a checkpoint in bfloat16, or one quantized by a method of transformers')
+            'a checkpoint in bfloat16 or of a method that transformers has, or set server to '
+            'one that runs it (docs/fleet.md)')
     for name in _SKIP_LISTS:
         if isinstance(quantization.get(name), list):
             quantization[name] = _complete_names(quantization[name])
