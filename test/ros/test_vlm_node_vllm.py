@@ -18,7 +18,7 @@ from epvlm_ros.vlm.checkpoint import EMBEDDED_MODEL
 import pytest
 from qwen_checkpoints import make_model, save_checkpoint
 from qwen_shapes import END_OF_TEXT, Shape, SHAPES, TURN_END
-from ros_graph import RosGraph, wait_until
+from ros_graph import claim_domain, RosGraph, wait_until
 from vlm_asker import start
 
 SERVE = os.environ.get('EPVLM_SERVE', '')
@@ -153,10 +153,12 @@ def test_a_server_that_is_killed_in_the_middle_and_started_again(served):
 
 
 def test_the_answers_of_the_demo_are_those_of_the_server(tmp_path):
-    with Server(EMBEDDED_MODEL, 18432, tmp_path / 'serve.log') as server:
+    domain_id, lock = claim_domain()  # the node of the tests before answers in theirs
+    with lock, Server(EMBEDDED_MODEL, 18432, tmp_path / 'serve.log') as server:
         result = subprocess.run(
             [sys.executable, '-m', 'epvlm_ros.demo', '--output', str(tmp_path),
-             '--server', server.url], capture_output=True, text=True, timeout=400)
+             '--server', server.url], capture_output=True, text=True, timeout=400,
+            env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)})
     print(result.stdout)
     assert result.returncode == 0, result.stdout[-3000:]
     assert '"model": "served at http://127.0.0.1:18432"' in result.stdout
