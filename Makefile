@@ -9,9 +9,6 @@ endif
 # One of the two processes of the tests takes all that talk over DDS, one after the other.
 PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-# A server for the tests of the node that want a real one, where make test-fleet has installed it.
-export EPVLM_SERVE ?= $(wildcard $(CURDIR)/.venv-fleet/bin/epvlm-serve)
-
 .PHONY: demo demo-ui test test-quick test-slow test-all test-search test-fleet coverage lint docs setup setup-test clean
 
 demo: setup
