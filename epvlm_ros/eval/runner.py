@@ -16,7 +16,7 @@ from epvlm_ros.eval.policies import activity_for, DENSE
 from epvlm_ros.eval.question_set import Case, Observation, Problem
 from epvlm_ros.eval.scoring import find_letter, is_right
 from epvlm_ros.eval.settings import configure, Setting
-from epvlm_ros.vlm.checkpoint import Checkpoint, Processor
+from epvlm_ros.vlm.checkpoint import Processor
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import EngineAnswer, Moment, VlmEngine
 from epvlm_ros.vlm.flops import ModelShape
@@ -32,8 +32,8 @@ class Runner:
     """Runs a model over images and their questions, once for each setting."""
 
     def __init__(
-        self, engine: VlmEngine | RemoteEngine, processor: Checkpoint | Processor,
-        config: VlmConfig, settings: list[Setting],
+        self, engine: VlmEngine | RemoteEngine, processor: Processor, config: VlmConfig,
+        settings: list[Setting],
     ) -> None:
         self._config, self._settings = config, settings
         self._engine = engine

@@ -7,7 +7,7 @@ from typing import Any, Callable, NamedTuple
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.buffered_frame import BufferedFrame
-from epvlm_ros.ros.config import VlmNodeConfig
+from epvlm_ros.ros.config import below, VlmNodeConfig
 from epvlm_ros.ros.frame_faults import explain_no_frame, explain_no_past, explain_stale_frame
 from epvlm_ros.ros.guided_frame_buffer import GuidedFrameBuffer
 from epvlm_ros.ros.node_parameters import NodeParameters
@@ -143,8 +143,3 @@ class CameraStream:
                 throttle_duration_sec=LOG_PERIOD_S)
         if self.frames.add(message, self._settings.get(VlmNodeConfig)):
             self._on_frame(self, message)
-
-
-def below(camera: str, topic: str) -> str:
-    """Return the name of a topic of a camera."""
-    return f'{camera}/{topic}' if camera else topic

@@ -100,3 +100,8 @@ class VlmNodeConfig(Validated):
     def history_bytes(self) -> float:
         """Memory for the past of each camera."""
         return self.history_memory * MEGABYTE / len(self.camera_names)
+
+
+def below(camera: str, name: str) -> str:
+    """Return the name of a topic or node of a camera; a single camera has no name."""
+    return f'{camera}/{name}' if camera else name

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from epvlm_ros.ros.config import below
 from epvlm_ros.ui.gauges import Parts
 
 SILENT_AFTER_S = 3.0
@@ -86,8 +87,3 @@ class Presence:
 
     def _is_heard(self, name: str) -> bool:
         return time.monotonic() - self._heard_s.get(name, -1e9) < SILENT_AFTER_S
-
-
-def below(camera: str, topic: str) -> str:
-    """Return the name of a topic or node of a camera; a single camera has no name."""
-    return f'{camera}/{topic}' if camera else topic

@@ -12,13 +12,14 @@ from epvlm_interfaces.action import AnswerQuery
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.images import image_to_rgb
+from epvlm_ros.ros.config import below
 from epvlm_ros.ros.qos import FRAMES, QUERIES, query_calls
 from epvlm_ros.ui.answers import format_stamp, to_json
 from epvlm_ros.ui.calls import to_asyncio
 from epvlm_ros.ui.gauges import make_gauges
 from epvlm_ros.ui.parameters import RemoteParameters
 from epvlm_ros.ui.pictures import encode_jpeg, LivePictures
-from epvlm_ros.ui.presence import below, Presence
+from epvlm_ros.ui.presence import Presence
 from epvlm_ros.ui.requests import AskRequest, SetRequest, WatchRequest
 from epvlm_ros.ui.robot import Listener, RobotError
 from epvlm_ros.ui.watches import Watches

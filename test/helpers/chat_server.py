@@ -5,6 +5,7 @@ from base64 import b64decode
 from io import BytesIO
 import json
 import threading
+import time
 
 from aiohttp import web
 from epvlm_ros.vlm.checkpoint import load_checkpoint
@@ -122,6 +123,19 @@ def script(*events, end=True):
             await response.write(event('[DONE]'))
         return response
     return reply
+
+
+def endless(period_s=0.01):
+    """Return a reply that writes a token in each period until nobody listens, and their times."""
+    sent = []
+
+    async def reply(request, body):
+        response = await begin(request)
+        while True:
+            await response.write(event(chunk('a')))
+            sent.append(time.monotonic())
+            await asyncio.sleep(period_s)
+    return reply, sent
 
 
 class HonestModel:

@@ -6,7 +6,7 @@ import signal
 import time
 
 from action_msgs.msg import GoalStatus
-from chat_server import begin, ChatServer, chunk, event, HonestModel, script
+from chat_server import begin, ChatServer, chunk, endless, HonestModel, script
 from diagnostic_msgs.msg import DiagnosticArray
 from epvlm_interfaces.msg import Answer
 from epvlm_ros.vlm.checkpoint import EMBEDDED_MODEL
@@ -48,19 +48,6 @@ def asker(node, server, honest):
     return asker
 
 
-async def write_endlessly(request, sent):
-    response = await begin(request)
-    while True:
-        await response.write(event(chunk('a')))
-        sent.append(time.monotonic())
-        await asyncio.sleep(0.02)
-
-
-def make_endless():
-    sent = []
-    return lambda request, body: write_endlessly(request, sent), sent
-
-
 def test_an_answer_of_a_server_is_as_any_other(node, asker, server, honest):
     process, _ = node
     log = process.log.read_text()
@@ -84,7 +71,7 @@ def test_an_answer_of_a_server_is_as_any_other(node, asker, server, honest):
 
 
 def test_cancelled_within_two_tokens_also_on_the_server(node, asker, server):
-    server.reply, sent = make_endless()
+    server.reply, sent = endless(period_s=0.02)
     asker.show()
     goal = asker.send_goal('talk on', max_new_tokens=ENDLESS)
     wait_until(lambda: len(goal.texts) >= 5, 20, 'some text')
@@ -102,7 +89,7 @@ def test_cancelled_within_two_tokens_also_on_the_server(node, asker, server):
 
 
 def test_the_deadline_brings_the_text_so_far(node, asker, server):
-    server.reply, _ = make_endless()
+    server.reply, _ = endless(period_s=0.02)
     asker.show()
     start_s = time.monotonic()
     answer = asker.ask('talk on', max_new_tokens=ENDLESS, deadline=0.7)
@@ -112,7 +99,7 @@ def test_the_deadline_brings_the_text_so_far(node, asker, server):
 
 def test_a_server_that_dies_in_the_middle_and_comes_back(node, asker, server, honest):
     process, _ = node
-    server.reply, _ = make_endless()
+    server.reply, _ = endless(period_s=0.02)
     asker.show()
     goal = asker.send_goal('talk on', max_new_tokens=ENDLESS)
     wait_until(lambda: len(goal.texts) >= 5, 20, 'some text')

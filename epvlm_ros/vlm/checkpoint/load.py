@@ -52,24 +52,10 @@ class Processor:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """
-    The parts of a loaded checkpoint.
-
-    ``tokenizer`` is a ``transformers.PreTrainedTokenizerBase``, ``image_processor`` a
-    ``transformers.Qwen2VLImageProcessorPil``, ``geometry`` what it does to the size of an image.
-    """
+class Checkpoint(Processor):
+    """A loaded checkpoint: what stands before the model, and the model."""
 
     model: SparseBackend
-    tokenizer: Any
-    chat_template: str
-    image_processor: Any
-    geometry: PatchGeometry
-
-    @property
-    def info(self) -> ModelInfo:
-        """Return what the configuration says of the model."""
-        return self.model.info
 
 
 def load_checkpoint(config: VlmConfig) -> Checkpoint:
@@ -111,9 +97,7 @@ def load_checkpoint(config: VlmConfig) -> Checkpoint:
         model: SparseBackend = eager
         if config.acceleration == 'auto' and device != 'cpu':
             model = with_cuda_graphs(eager, (config.keep_ratio,), config.cache_tokens)
-    return Checkpoint(
-        model, processor.tokenizer, processor.chat_template, processor.image_processor,
-        processor.geometry)
+    return Checkpoint(**{**vars(processor), 'info': model.info}, model=model)
 
 
 def load_processor(config: VlmConfig) -> Processor:

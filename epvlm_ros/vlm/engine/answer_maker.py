@@ -36,9 +36,7 @@ class AnswerMaker:
         self._model, self._tokenizer = checkpoint.model, checkpoint.tokenizer
         self._prompts, self._frames, self._scene = prompts, frames, scene
         self._shape = ModelShape.from_config(self._model.info.config)
-        self._end_token_ids = self._model.info.end_token_ids
-        if not self._end_token_ids and checkpoint.tokenizer.eos_token_id is not None:
-            self._end_token_ids = frozenset([checkpoint.tokenizer.eos_token_id])
+        self._end_token_ids = checkpoint.end_token_ids
         self._num_answers = 0
 
     def answer_all(

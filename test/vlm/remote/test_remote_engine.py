@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 
-from chat_server import begin, ChatServer, chunk, event, HonestModel, read_picture, script, usage
+from chat_server import ChatServer, chunk, endless, HonestModel, read_picture, script, usage
 from epvlm_ros.vlm.checkpoint import load_processor
 from epvlm_ros.vlm.config import ServerConfig, VlmConfig
 from epvlm_ros.vlm.engine import Moment, VlmEngine
@@ -52,19 +52,6 @@ def make_engine(server, processor):
         return RemoteEngine(processor, config, ServerConfig(
             server=server.url, **{'server_retries': 0, **parameters}), key, fallback)
     return make
-
-
-def endless():
-    """Return a reply that writes a token every 10 ms until nobody listens, and their number."""
-    sent = []
-
-    async def reply(request, body):
-        response = await begin(request)
-        while True:
-            await response.write(event(chunk('a')))
-            sent.append(time.monotonic())
-            await asyncio.sleep(0.01)
-    return reply, sent
 
 
 @pytest.mark.parametrize('keep_ratio', [0.25, 0.5, 1.0])
