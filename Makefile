@@ -1,13 +1,15 @@
 # make demo and make test set up everything that they need; see README.md.
 
 PYTHON ?= python3
+# Further options of pytest, such as --last-failed.
+PYTEST_OPTIONS ?=
 ifdef ROS_DISTRO
 RUN := . install/local_setup.sh && .venv/bin/python
 else
 RUN := .venv/bin/python
 endif
 # One of the two processes of the tests takes all that talk over DDS, one after the other.
-PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: demo demo-ui test test-quick test-slow test-all test-search test-fleet coverage lint docs setup setup-test clean
 
@@ -37,7 +39,7 @@ test-search: setup-test
 # The plug-in for vLLM, in an environment of its own; see docs/fleet.md.
 test-fleet:
 	@$(PYTHON) scripts/set_up_fleet.py
-	@cd epvlm_vllm && ../.venv-fleet/bin/python -m pytest --durations 5 --durations-min 5
+	@cd epvlm_vllm && ../.venv-fleet/bin/python -m pytest --durations 5 --durations-min 5 $(PYTEST_OPTIONS)
 
 coverage: setup-test
 	@$(PYTEST) -m 'not slow' --cov epvlm_ros --cov-report term:skip-covered --cov-report html:build/coverage

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rclpy.event_handler import SubscriptionEventCallbacks
 from ros_graph import (
-    DEEP, DEEP_PLAYER, DEEP_SYNC, RosGraph, START_TIMEOUT_S, wait_for_start, wait_until)
+    DEEP, DEEP_PLAYER, PATIENT_SYNC, RosGraph, START_TIMEOUT_S, wait_for_start, wait_until)
 from vlm_asker import Asker
 
 pytestmark = pytest.mark.slow
@@ -61,9 +61,7 @@ def play(graph, asker, path, num_frames):
             matched=lambda info: matched.set() if info.current_count > 1 else None))
     sync = graph.start(
         'event_sync_node', remappings={'events': EVENT_TOPIC, 'image': IMAGE_TOPIC},
-        parameters={'use_sim_time': True, 'sync_mode': 'common_clock', 'max_wait': 2.0,
-                    'history_length': 3.0, 'max_event_delay': 10.0, 'max_pending_frames': 1000,
-                    **DEEP_SYNC})
+        parameters={'use_sim_time': True, 'sync_mode': 'common_clock', **PATIENT_SYNC})
     wait_for_start(sync, matched.is_set, 'the sync node')
     player = graph.start(
         'bag_player', str(path), '--clock', '--loop', '--wait-for-subscribers',

@@ -10,7 +10,8 @@ from epvlm_ros.time_units import stamp_to_ns
 import pytest
 from rclpy.event_handler import SubscriptionEventCallbacks
 from ros_graph import (
-    assert_whole_round, DEEP, DEEP_PLAYER, DEEP_SYNC, RosGraph, wait_for_start, wait_until)
+    assert_whole_round, DEEP, DEEP_PLAYER, PATIENT_SYNC, RosGraph, wait_for_start,
+    wait_until)
 from vlm_asker import Asker
 
 TOPICS = {'events': '/event_camera/events', 'image': '/camera/image_raw'}
@@ -34,8 +35,7 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
             EventGuidedFrame, 'event_guided_frame', frames.append, DEEP,
             event_callbacks=SubscriptionEventCallbacks(matched=lambda info: matched.set()))
         sync = graph.start('event_sync_node', remappings=TOPICS, parameters={
-            'use_sim_time': True, 'max_wait': 2.0, 'history_length': 3.0,
-            'max_pending_frames': 1000, 'max_event_delay': 10.0, **DEEP_SYNC})
+            'use_sim_time': True, **PATIENT_SYNC})
         vlm = graph.start('vlm_node', parameters={
             'use_sim_time': True, 'num_threads': 1, 'max_frame_age': 5.0})
         asker = Asker(graph)
