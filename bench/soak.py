@@ -13,6 +13,7 @@ line of JSON; the exit status is 1 if something was wrong.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 import gc
 import json
 from pathlib import Path
@@ -21,7 +22,8 @@ import time
 from typing import Any
 
 from epvlm_ros.vlm.cuda_graphs import CudaGraphQwenVl
-from epvlm_ros.vlm.sparse_qwen import GREEDY, Sampling, SparseQwenVl, VisionInput
+from epvlm_ros.vlm.sparse_qwen import (
+    DecodingState, GREEDY, Sampling, SparseQwenVl, VisionInput)
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,7 +48,7 @@ class Soak:
         self._random = np.random.default_rng(seed)
         self._visions = [
             make_vision(library.config, *grid, 1.0, device) for grid in GRIDS.values()]
-        self._tolerance = 2.0 * self._library_spread(library)
+        self._tolerance = 2.0 * library_spread(library, self._visions[0])
         self._engine = CudaGraphQwenVl(self._eager, usual_ratios=USUAL_RATIOS)
         self.counts = {'answers': 0, 'tokens': 0, 'cancelled': 0, 'compared': 0, 'wrong': 0}
         self.worst_gap = 0.0
@@ -121,20 +123,26 @@ class Soak:
     def _compare(self, prompt_ids: Tensor, vision: VisionInput, token_ids: list[int]) -> None:
         """Follow one answer."""
         state = self._eager.prefill(prompt_ids, vision, self._eager.encode(vision))
-        gaps = []
-        for token_id in token_ids[:NUM_COMPARED_TOKENS]:
-            gaps.append(float(state.logits.max() - state.logits[token_id]))
-            self._eager.step(state, token_id)
-        self.worst_gap = max(self.worst_gap, *gaps)
+        gap = largest_gap(self._eager, state, token_ids)
+        self.worst_gap = max(self.worst_gap, gap)
         self.counts['compared'] += 1
-        self.counts['wrong'] += max(gaps) > self._tolerance
+        self.counts['wrong'] += gap > self._tolerance
 
-    def _library_spread(self, library: Any) -> float:
-        """Return the largest difference of a logit between the library's own back ends."""
-        vision = self._visions[0]
-        prompt_ids = make_prompt(self._config, vision.rows * vision.cols)
-        eager, sdpa = library_logits(library, prompt_ids, vision).values()
-        return float((eager - sdpa).abs().max())
+
+def largest_gap(model: SparseQwenVl, state: DecodingState, token_ids: list[int]) -> float:
+    """Return how far the logit of a token of an answer is below the best one, at most."""
+    gap = 0.0
+    for token_id in token_ids[:NUM_COMPARED_TOKENS]:
+        gap = max(gap, float(state.logits.max() - state.logits[token_id]))
+        model.step(state, token_id)
+    return gap
+
+
+def library_spread(library: Any, vision: VisionInput) -> float:
+    """Return the largest difference of a logit between the library's own back ends."""
+    prompt_ids = make_prompt(library.config, vision.rows * vision.cols)
+    eager, sdpa = library_logits(library, prompt_ids, vision).values()
+    return float((eager - sdpa).abs().max())
 
 
 def memory_mb(device: str) -> dict[str, float]:
@@ -155,43 +163,69 @@ def find_growth(looks: list[dict[str, float]]) -> dict[str, float]:
             / max(look[name] for look in looks[:third]) - 1.0 for name in looks[0]}
 
 
-def main() -> None:
-    """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every soak."""
     parser.add_argument('--minutes', type=float, default=10.0)
     parser.add_argument('--shape', choices=[name for name in SHAPES if name != 'embedded'],
                         default='2b')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--duty', type=float, default=1.0,
                         help='share of the time that the device is asked for anything')
+    parser.add_argument('--seed', type=int, default=0)
+
+
+def run_rounds(
+    options: argparse.Namespace, run_round: Callable[[], bool], describe: Callable[[], str],
+) -> tuple[int, list[dict[str, float]]]:
+    """
+    Run rounds for minutes; return their number and what memory there was after the warm-up.
+
+    ``run_round`` returns whether memory may be looked at after it, ``describe`` what to print.
+    """
+    start_s = time.perf_counter()
+    end_s = start_s + 60.0 * options.minutes
+    warm_s = start_s + WARM_UP_SHARE * 60.0 * options.minutes
+    looks: list[dict[str, float]] = []
+    memory: dict[str, float] = {}
+    num_rounds, looked_s, said_s = 0, start_s, start_s
+    while (round_start_s := time.perf_counter()) < end_s:
+        may_look = run_round()
+        num_rounds += 1
+        now_s = time.perf_counter()
+        if may_look and now_s - looked_s > SECONDS_BETWEEN_LOOKS:
+            looked_s, memory = now_s, memory_mb(options.device)
+            if now_s >= warm_s:
+                looks.append(memory)
+        if now_s - said_s > 15.0:
+            said_s = now_s
+            print(f'{now_s - start_s:.0f} s: {describe()}, {memory}', flush=True)
+        time.sleep((now_s - round_start_s) * (1.0 / options.duty - 1.0))
+    return num_rounds, looks or [memory_mb(options.device)]
+
+
+def main() -> None:
+    """Run and report."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
+    add_options(parser)
     parser.add_argument('--set-aside-every', type=float, default=10.0,
                         help='seconds between answers that are compared in the end')
-    parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args()
     if not 0.0 < options.duty <= 1.0:
         parser.error('--duty: give more than 0 and at most 1')
     soak = Soak(options.shape, options.device, options.seed)
-    start_s = time.perf_counter()
-    end_s = start_s + 60.0 * options.minutes
-    warm_s = start_s + WARM_UP_SHARE * 60.0 * options.minutes
-    looks: list[dict[str, float]] = []  # after the warm-up
-    num_rounds, set_aside_s, looked_s, said_s = 0, float('-inf'), start_s, start_s
-    while (round_start_s := time.perf_counter()) < end_s:
-        sets_aside = round_start_s - set_aside_s >= options.set_aside_every
-        if sets_aside:
-            set_aside_s = round_start_s
-        soak.run_round(sets_aside=sets_aside)
-        num_rounds += 1
+    set_aside_s = float('-inf')
+
+    def run_round() -> bool:
+        nonlocal set_aside_s
         now_s = time.perf_counter()
-        if now_s - looked_s > SECONDS_BETWEEN_LOOKS:
-            looked_s, memory = now_s, memory_mb(options.device)
-            if now_s >= warm_s:
-                looks.append(memory)
-            if now_s - said_s > 15.0:
-                said_s = now_s
-                print(f'{now_s - start_s:.0f} s: {soak.counts}, {soak.num_graphs} '
-                      f'CUDA graphs, {memory}', flush=True)
-        time.sleep((now_s - round_start_s) * (1.0 / options.duty - 1.0))
+        sets_aside = now_s - set_aside_s >= options.set_aside_every
+        if sets_aside:
+            set_aside_s = now_s
+        soak.run_round(sets_aside=sets_aside)
+        return True
+
+    num_rounds, looks = run_rounds(
+        options, run_round, lambda: f'{soak.counts}, {soak.num_graphs} CUDA graphs')
     looks.append(memory_mb(options.device))
     growth = find_growth(looks)
     soak.compare_all()
