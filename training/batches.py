@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from epvlm_ros.sim.photographs import Photographs
 from epvlm_ros.sim.question_maker import draw_questions
 from epvlm_ros.sim.questions import (
-    FAMILIES, MOTION, Question, RELATIONS, SceneSnapshot, snapshot_scene)
+    FAMILIES, MOTION, Question, SceneSnapshot, snapshot_scene, TOO_BRIGHT, TOO_DARK)
+from epvlm_ros.sim.rearrangement import sample_still_scene
 from epvlm_ros.sim.renderer import stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
-from epvlm_ros.sim.scene import SPLITS
+from epvlm_ros.sim.scene import Scene, SPLITS
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from training.config import FAMILY_WEIGHTS, GRIDS
+from training import cameras
+from training.blocks import Blocks, encode_block
+from training.config import (
+    CHANGE_SHARE, FAMILY_WEIGHTS, GRIDS, Mixture, MOMENT_WEIGHTS, RANDOMISED_WEIGHTS)
 from training.free_tints import names_a_colour, paint_freely
-from training.tokenizer import (
-    build_vocabulary, END, PADDING, START, UNKNOWN_WORD, VISION_END, VISION_START)
+from training.moments import ask_evenly, draw_arrangements, SeenMoment, stack_arrangements
+from training.tokenizer import build_vocabulary
 
 TOKEN_SIZE_PX = 28
-BLOCK_LENGTH = 26  # tokens of a question with its answer, from <|vision_end|> on
 _ATTEMPTS = 6
 _NOT_TO_BE_SEEN = 'direction'  # no picture shows it: the model learns to say so
+MOMENTS, RANDOMISED, PLAIN = 'moments', 'randomised', 'plain'  # kinds of batches
+_WEIGHTS = {MOMENTS: MOMENT_WEIGHTS, RANDOMISED: RANDOMISED_WEIGHTS, PLAIN: FAMILY_WEIGHTS}
+_RANDOMISED_SPLITS = {'train': 'randomised_train', 'validation': 'randomised_validation',
+                      'test': 'randomised'}
+_UNREADABLE_ANSWERS = {cameras.TOO_DARK: TOO_DARK, cameras.TOO_BRIGHT: TOO_BRIGHT}
 
 
 class Batch(NamedTuple):
@@ -35,8 +45,14 @@ class Batch(NamedTuple):
         Rows and columns of visual tokens.
     scenes : dict of str to Tensor
         Stacked scenes.
+    moments : dict of str to Tensor
+        How they lie at each moment, see ``stack_arrangements``; empty for one picture.
+    camera : dict of str to Tensor
+        What they are seen by, see ``draw_camera``, each of shape (scenes,).
     times_s : Tensor float32 (scenes,)
-        When the picture is taken.
+        When the picture is taken; several moments are all in the arrangements.
+    is_readable : Tensor bool (scenes,)
+        Whether frames show anything.
     has_names : Tensor bool (scenes,)
         Whether the objects' colours are those that have names, see ``free_tints``.
     tokens : Tensor int64 (scenes, questions, BLOCK_LENGTH)
@@ -44,7 +60,7 @@ class Batch(NamedTuple):
     is_answer : Tensor bool, like tokens
         The tokens that the model is to say, the end of the answer included.
     family : Tensor int64 (scenes, questions)
-        Indices into ``FAMILIES``.
+        Indices into ``ASKED_FAMILIES``.
     mention : Tensor int64 (scenes, questions, 2)
         Where the last words of the names of the subject and of the other object are among the
         tokens; 0 where there is none or no single object of that name.
@@ -57,7 +73,10 @@ class Batch(NamedTuple):
 
     grid: tuple[int, int]
     scenes: dict[str, Tensor]
+    moments: dict[str, Tensor]
+    camera: dict[str, Tensor]
     times_s: Tensor
+    is_readable: Tensor
     has_names: Tensor
     tokens: Tensor
     is_answer: Tensor
@@ -66,55 +85,27 @@ class Batch(NamedTuple):
     mention_centre: Tensor
     relation: Tensor
 
-
-def prefix_tokens() -> list[int]:
-    """Return the tokens before the visual tokens."""
-    numbers = build_vocabulary()
-    return [numbers[START], numbers['user'], numbers[VISION_START]]
-
-
-def encode_words(text: str, numbers: dict[str, int]) -> list[int]:
-    """Return the tokens of a text in lower case without punctuation other than commas."""
-    unknown = numbers[UNKNOWN_WORD]
-    return [numbers.get(word, unknown) for word in text.replace(',', ' ,').split()]
+    @property
+    def num_moments(self) -> int:
+        """Return how many pictures are shown of each scene."""
+        return self.moments['radius'].shape[1] if self.moments else 1
 
 
-def encode_block(
-    question: str, answer: str, numbers: dict[str, int],
-) -> tuple[list[int], int] | None:
-    """Return the tokens from the end of the image on and where the answer starts, if they fit."""
-    asked = [numbers[VISION_END], *encode_words(question, numbers),
-             numbers[END], numbers[START], numbers['assistant']]
-    tokens = [*asked, *encode_words(answer, numbers), numbers[END]]
-    return None if len(tokens) > BLOCK_LENGTH else (tokens, len(asked))
+def _normalise(weights: dict[str, float]) -> np.ndarray:
+    found = np.array([weights[family] for family in FAMILIES])
+    return np.asarray(found / found.sum())
 
 
-def find_mentions(
-    question: Question, snapshot: SceneSnapshot,
-) -> list[tuple[int, np.ndarray] | None]:
-    """
-    Return where the names of single objects end, and where the objects are.
+_SHARES = {kind: _normalise(weights) for kind, weights in _WEIGHTS.items()}
 
-    Returns
-    -------
-    list of (int, float32 (2,)) or None
-        For the subject and the other object: the place of the name's last word among the
-        question's tokens, and the centre (y, x) in units.
 
-    """
-    words = question.text.split()
-    found: list[tuple[int, np.ndarray] | None] = [None, None]
-    if question.about not in ('colour', 'shape', 'place', 'relation', 'symbol'):
-        return found
-    for role, name in enumerate((question.subject, question.other)):
-        if name is None or len(snapshot.find(name)) != 1:
-            continue
-        texts = [name.text(), name.text().replace('object', 'thing')]
-        ends = [end for end in range(len(words) + 1) for text in texts
-                if words[max(0, end - len(text.split())):end] == text.split()]
-        place = ends[0] if role == 0 else ends[-1]  # 1 more than the index: <|vision_end|> leads
-        found[role] = (place, snapshot.centres[snapshot.find(name)[0]])
-    return found
+class _Asked(NamedTuple):
+    """What is asked about: a picture, and the moments that it is the last of."""
+
+    kind: str
+    snapshot: SceneSnapshot
+    moments: list[SeenMoment]
+    has_names: bool
 
 
 class BatchDataset(Dataset[Batch]):
@@ -122,20 +113,18 @@ class BatchDataset(Dataset[Batch]):
 
     def __init__(
         self, split: str, num_batches: int, batch_size: int, questions_per_image: int,
-        first_batch: int = 0, grid: tuple[int, int] | None = None, free_tint_share: float = 0.0,
+        first_batch: int = 0, grid: tuple[int, int] | None = None, mixture: Mixture = Mixture(),
     ) -> None:
         """
         Make every batch on one ``grid``, or by default on grids drawn as training needs.
 
-        ``free_tint_share`` of the scenes have colours without names.
+        All scenes of a batch are of one kind, drawn as ``mixture`` tells.
         """
-        self._free_tint_share = free_tint_share
         self._split, self._num_batches, self._grid = split, num_batches, grid
         self._batch_size, self._questions_per_image = batch_size, questions_per_image
-        self._first_batch = first_batch
+        self._first_batch, self._mixture = first_batch, mixture
+        self._photographs = Photographs(mixture.photographs) if mixture.photographs else None
         self._numbers = build_vocabulary()
-        weights = np.array([FAMILY_WEIGHTS[family] for family in FAMILIES])
-        self._weights = weights / weights.sum()
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -147,49 +136,76 @@ class BatchDataset(Dataset[Batch]):
         random = np.random.default_rng([1000 + SPLITS[self._split], number])
         shares = [share for _, share in GRIDS]
         grid = self._grid or GRIDS[random.choice(len(GRIDS), p=shares)][0]
-        size, questions = self._batch_size, self._questions_per_image
-        tokens = np.full(
-            (size, questions, BLOCK_LENGTH), self._numbers[PADDING], dtype=np.int64)
-        is_answer = np.zeros(tokens.shape, dtype=bool)
-        family = np.zeros((size, questions), dtype=np.int64)
-        mention = np.zeros((size, questions, 2), dtype=np.int64)
-        mention_centre = np.zeros((size, questions, 2, 2), dtype=np.float32)
-        relation = np.full((size, questions), -1, dtype=np.int64)
+        kind = self._draw_kind(random)
+        size, num_questions = self._batch_size, self._questions_per_image
         times_s = random.uniform(0.1, 3.0, size).astype(np.float32)
-        has_names = random.random(size) >= self._free_tint_share
-        scenes = []
+        has_names = (random.random(size) >= self._mixture.free_tints) | (kind != PLAIN)
+        fault = random.integers(1, 3, size) * (random.random(size) < self._mixture.unreadable)
+        blocks = Blocks(size, num_questions, self._numbers)
+        scenes, arranged, seen_by = [], [], []
         for row in range(size):
-            scene = sample_scene(
-                self._split, number * size + row, aspect_ratio=grid[1] / grid[0])
-            if not has_names[row]:
-                scene = paint_freely(scene, random)
-            snapshot = snapshot_scene(scene, float(times_s[row]))
-            for column in range(questions):
-                question, words, start = self._make_block(snapshot, random, has_names[row])
-                tokens[row, column, :len(words)] = words
-                is_answer[row, column, start:len(words)] = True
-                family[row, column] = FAMILIES.index(question.family)
-                if question.relation:
-                    relation[row, column] = RELATIONS.index(question.relation)
-                for role, found in enumerate(find_mentions(question, snapshot)):
-                    if found is not None:
-                        mention[row, column, role], mention_centre[row, column, role] = found
+            index = number * size + row
+            scene, split = self._sample(kind, index, grid[1] / grid[0])
+            scene = scene if has_names[row] else paint_freely(scene, random)
+            moments: list[SeenMoment] = []
+            if kind == MOMENTS:
+                arranged.append(draw_arrangements(scene, random))
+                moments = [SeenMoment(now.view(scene), now.seen_items) for now in arranged[-1]]
+            snapshot = moments[-1].view if moments else snapshot_scene(scene, float(times_s[row]))
+            made = self._ask(_Asked(kind, snapshot, moments, bool(has_names[row])), random)
+            for column in range(num_questions):
+                while not blocks.write(
+                        (row, column), *next(made), snapshot,
+                        _UNREADABLE_ANSWERS.get(int(fault[row]))):
+                    pass  # until one fits
             scenes.append(scene)
-        arrays = (times_s, has_names, tokens, is_answer, family, mention, mention_centre, relation)
-        return Batch(grid, stack_scenes(scenes), *(torch.from_numpy(item) for item in arrays))
+            seen_by.append(cameras.draw_camera(split, index, random, int(fault[row])))
+        camera = {name: torch.tensor([item[name] for item in seen_by]) for name in seen_by[0]}
+        given = (torch.from_numpy(item) for item in (times_s, fault == 0, has_names))
+        return Batch(
+            grid, stack_scenes(scenes), stack_arrangements(arranged), camera, *given,
+            *(torch.from_numpy(item) for item in blocks.arrays()))
 
-    def _make_block(
-        self, snapshot: SceneSnapshot, random: np.random.Generator, has_names: bool,
-    ) -> tuple[Question, list[int], int]:
+    def _draw_kind(self, random: np.random.Generator) -> str:
+        if random.random() < self._mixture.motion:
+            return MOMENTS
+        return RANDOMISED if random.random() < self._mixture.randomised else PLAIN
+
+    def _sample(self, kind: str, index: int, aspect_ratio: float) -> tuple[Scene, str]:
+        """Return a scene and its split."""
+        if kind == MOMENTS:
+            return sample_still_scene(self._split, index, aspect_ratio), self._split
+        split = self._split if kind == PLAIN else _RANDOMISED_SPLITS[self._split]
+        return sample_scene(
+            split, index, aspect_ratio=aspect_ratio, photographs=self._photographs), split
+
+    def _ask(
+        self, asked: _Asked, random: np.random.Generator,
+    ) -> Iterator[tuple[Question, str]]:
+        """Yield questions that fit a block with their answers, without end."""
+        changes: list[tuple[Question, str]] = []
+        while True:
+            wants_change = asked.moments and random.random() < CHANGE_SHARE
+            if wants_change and not changes:
+                changes = [made for made in ask_evenly(asked.moments, random)
+                           if encode_block(made[0].text, made[1], self._numbers)]
+            if wants_change and changes:
+                yield changes.pop()
+            else:
+                yield self._ask_about_picture(asked, random)
+
+    def _ask_about_picture(
+        self, asked: _Asked, random: np.random.Generator,
+    ) -> tuple[Question, str]:
+        weights = _SHARES[asked.kind]
         while True:  # some family always has a question, 'existence' for one
-            family = int(random.choice(len(FAMILIES), p=self._weights))
-            for made in draw_questions(FAMILIES[family], snapshot, random, _ATTEMPTS):
-                if not has_names and names_a_colour(*made):
+            family = FAMILIES[int(random.choice(len(FAMILIES), p=weights))]
+            for question, answer in draw_questions(family, asked.snapshot, random, _ATTEMPTS):
+                if not asked.has_names and names_a_colour(question, answer):
                     continue
-                answer = MOTION if made[0].family == _NOT_TO_BE_SEEN else made[1]
-                block = encode_block(made[0].text, answer, self._numbers)
-                if block:
-                    return made[0], block[0], block[1]
+                answer = MOTION if family == _NOT_TO_BE_SEEN else answer
+                if encode_block(question.text, answer, self._numbers):
+                    return question, answer
 
 
 def make_loader(dataset: BatchDataset, num_workers: int) -> DataLoader[Any]:

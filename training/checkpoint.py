@@ -10,7 +10,8 @@ import torch
 from training.config import MAX_PIXELS, MIN_PIXELS
 from training.tokenizer import (
     build_tokenizer, build_vocabulary, END, IMAGE, PADDING, VIDEO, VISION_END, VISION_START)
-from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import (
+    AutoTokenizer, GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration)
 
 # Mean and spread of the pixel values that the image processor of Qwen2-VL takes away.
 _EMBEDDING_STD = 0.1
@@ -50,9 +51,21 @@ def build_model() -> Qwen2VLForConditionalGeneration:
 
 
 def load_weights(model: Qwen2VLForConditionalGeneration, folder: Path) -> None:
-    """Take over the weights of a checkpoint of the same architecture and vocabulary."""
+    """
+    Take over the weights of a checkpoint of the same architecture.
+
+    Its vocabulary may be the first part of that of the model: the rest stays as it is.
+    """
     saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    model.load_state_dict(saved.state_dict())
+    weights = saved.state_dict()
+    numbers = AutoTokenizer.from_pretrained(folder, local_files_only=True).get_vocab()
+    if not numbers.items() <= build_vocabulary().items():
+        raise ValueError(f'{folder} has other words: give a checkpoint of this vocabulary')
+    for name in ('model.language_model.embed_tokens.weight', 'lm_head.weight'):
+        known = weights[name]
+        weights[name] = model.state_dict()[name].clone()
+        weights[name][:len(known)] = known
+    model.load_state_dict(weights)
 
 
 def _image_processor_config() -> dict[str, Any]:

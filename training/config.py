@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from epvlm_ros.sim.questions import MOTION_FAMILIES
 
 # Rows and columns of visual tokens (28 px a side), and how often they are trained on. The limits
 # of preprocessor_config.json lead camera images of common sizes to grids like these.
@@ -20,6 +23,32 @@ FAMILY_WEIGHTS = {
     'moving_symbol': 0.6}
 
 
+# Of scenes whose looks say little: as in the benchmark, where likely answers are held back.
+RANDOMISED_WEIGHTS = FAMILY_WEIGHTS | {
+    'existence': 0.3, 'relation': 0.8, 'count': 0.9, 'absent': 0.35, 'several': 0.3}
+# Of three moments, where questions about one picture are about the last.
+MOMENT_WEIGHTS = FAMILY_WEIGHTS | dict.fromkeys((*MOTION_FAMILIES, 'motion'), 0.0)
+CHANGE_SHARE = 0.75  # of the questions about three moments ask what changed
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """
+    What is shown, as shares of the steps (``motion``, and of the rest ``randomised``) or scenes.
+
+    ``motion`` shows three moments, ``randomised`` scenes of the randomised splits, with the
+    photographs of a folder if there is one. ``free_tints`` is the share of the other scenes whose
+    colours have no names, see ``free_tints``; ``unreadable`` that of scenes whose frames are
+    black or white.
+    """
+
+    motion: float = 0.0
+    randomised: float = 0.0
+    free_tints: float = 0.0
+    unreadable: float = 0.0
+    photographs: str = ''
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """
@@ -28,8 +57,9 @@ class TrainingConfig:
     ``minutes`` and ``steps`` both end a run, whichever comes first; 0 sets no limit. The learning
     rates follow the share of the run that is over, down to ``final_rate_share`` of what they are
     at first; ``matrix_learning_rate`` is that of the layers' matrices, which Muon trains.
-    ``dense_share`` of the steps see all tokens, 1 trains without patch dropout;
-    ``free_tint_share`` of the scenes have colours without names, see ``free_tints``.
+    ``dense_share`` of the steps see all tokens, 1 trains without patch dropout. Three moments
+    share the tokens of one picture; in ``all_moments_share`` of their steps all tokens of each are
+    seen. What is shown is described in ``Mixture``, of which the other shares are.
     """
 
     seed: int = 0
@@ -46,18 +76,36 @@ class TrainingConfig:
     dense_share: float = 0.25
     min_keep_ratio: float = 0.12
     max_keep_ratio: float = 1.0
+    all_moments_share: float = 0.08
+    motion_share: float = 0.4
+    randomised_share: float = 0.55
     free_tint_share: float = 0.35
+    unreadable_share: float = 0.03
+    photographs: str = ''
     token_loss_weight: float = 1.0
     position_loss_weight: float = 0.3
     mention_loss_weight: float = 0.3
     order_loss_weight: float = 0.5
+    change_loss_weight: float = 0.5
     background_weight: float = 0.3
     num_workers: int = 0
     first_batch: int = 0
 
+    @property
+    def mixture(self) -> Mixture:
+        """Return what is shown."""
+        return Mixture(
+            self.motion_share, self.randomised_share, self.free_tint_share,
+            self.unreadable_share, self.photographs)
 
+
+_ONE_PICTURE: dict[str, Any] = {
+    'steps': 0, 'batch_size': 224, 'motion_share': 0.0, 'randomised_share': 0.0,
+    'unreadable_share': 0.0}
 # What the shipped checkpoint went through, in order; each stage starts from the one before.
 STAGES = {
-    'dense_only': TrainingConfig(steps=0, minutes=8.0, batch_size=224, dense_share=1.0),
+    'dense_only': TrainingConfig(minutes=8.0, dense_share=1.0, **_ONE_PICTURE),
     'patch_dropout': TrainingConfig(
-        steps=0, minutes=10.0, batch_size=224, first_batch=1_000_000, warmup_steps=50)}
+        minutes=10.0, first_batch=1_000_000, warmup_steps=50, **_ONE_PICTURE),
+    'several_moments': TrainingConfig(
+        steps=0, minutes=13.0, batch_size=224, first_batch=2_000_000, warmup_steps=100)}

@@ -16,8 +16,10 @@ from epvlm_ros.sim.questions import FAMILIES
 import numpy as np
 import torch
 from torch import Tensor
-from training.batches import Batch, BatchDataset, make_loader, prefix_tokens
-from training.pictures import choose_tokens, draw_pictures, Pictures, score_tokens
+from training.batches import Batch, BatchDataset, make_loader
+from training.blocks import prefix_tokens
+from training.kept_tokens import choose_tokens, score_tokens
+from training.pictures import draw_pictures, Pictures
 from training.sparse_forward import run_model
 from training.train import move_batch
 from transformers import Qwen2VLForConditionalGeneration
@@ -66,34 +68,40 @@ def library_scorer(model: Qwen2VLForConditionalGeneration) -> Scorer:
 
 def library_inputs(
     model: Qwen2VLForConditionalGeneration, patches: Tensor, grid: tuple[int, int],
-    tokens: Tensor,
+    tokens: Tensor, num_moments: int = 1,
 ) -> dict[str, Tensor]:
     """
-    Return the arguments of the library's forward for one question per image.
+    Return the arguments of the library's forward for one question per scene.
 
     Parameters
     ----------
     model : Qwen2VLForConditionalGeneration
         The model; its configuration names the image token.
-    patches : Tensor float32 (rows, tokens, 4, 588)
-        Pictures.
+    patches : Tensor float32 (rows, moments * tokens, 4, 588)
+        Pictures; several moments are a video.
     grid : tuple of int
         Rows and columns of visual tokens.
     tokens : Tensor int64 (rows, length)
         The question from the end of the image on.
+    num_moments : int
+        Pictures of each scene.
 
     """
     device, num_rows = tokens.device, len(tokens)
-    image = torch.full((num_rows, patches.shape[1]), model.config.image_token_id, device=device)
+    is_video = num_moments > 1
+    visual_id = model.config.video_token_id if is_video else model.config.image_token_id
+    image = torch.full((num_rows, patches.shape[1]), visual_id, device=device)
     prefix = torch.tensor(prefix_tokens(), device=device).expand(num_rows, -1)
     ids = torch.cat([prefix, image, tokens], dim=1)
     # The processor repeats each picture in time: channel, time, row, column.
     pixels = patches.reshape(-1, 3, 1, 14, 14).expand(-1, -1, 2, -1, -1).reshape(-1, 1176)
+    grids = torch.tensor([[num_moments, 2 * grid[0], 2 * grid[1]]] * num_rows, device=device)
+    names = ('pixel_values_videos', 'video_grid_thw') if is_video else (
+        'pixel_values', 'image_grid_thw')
     return {
-        'input_ids': ids, 'attention_mask': torch.ones_like(ids), 'pixel_values': pixels,
-        'image_grid_thw': torch.tensor(
-            [[1, 2 * grid[0], 2 * grid[1]]] * num_rows, device=device),
-        'mm_token_type_ids': (ids == model.config.image_token_id).int()}
+        'input_ids': ids, 'attention_mask': torch.ones_like(ids),
+        **dict(zip(names, (pixels, grids))),
+        'mm_token_type_ids': (ids == visual_id).int() * (1 + is_video)}
 
 
 def _right(logits: Tensor, batch: Batch) -> Tensor:

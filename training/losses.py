@@ -1,4 +1,4 @@
-"""Which tokens a step of the training sees, and what it is to learn from them."""
+"""What a step of the training is to learn."""
 
 from __future__ import annotations
 
@@ -10,38 +10,10 @@ from torch import Tensor
 import torch.nn.functional as functional
 from training.batches import Batch
 from training.config import TrainingConfig
-from training.pictures import choose_tokens, NO_LABEL, NUM_MOTIONS, Pictures, score_tokens
+from training.pictures import NO_LABEL, NUM_CHANGES, NUM_MOTIONS, Pictures
 from training.sparse_forward import AuxiliaryHeads, ForwardResult
 
-# That the checkpoint is tuned to; today's default is not among the scores in torch.
-_TUNED_SELECTION = 'events_and_saliency'
 _ORDER_MARGIN = 0.04  # half of the least distance that relations are asked about, in units
-
-
-def draw_kept_tokens(
-    pictures: Pictures, grid: tuple[int, int], config: TrainingConfig,
-    generator: torch.Generator,
-) -> Tensor:
-    """
-    Draw which tokens of each picture are computed on, the same number in all.
-
-    Each mask is of one of the kinds of ``score_tokens``, twice as often of
-    ``events_and_saliency`` as of each other kind.
-    """
-    num_scenes, num_tokens = pictures.shape.shape
-    device = pictures.shape.device
-    draws = torch.rand(2, generator=generator, device=device).tolist()
-    # few tokens more often than many: that is where most is to be learned
-    share = config.min_keep_ratio + draws[1] ** 1.5 * (
-        config.max_keep_ratio - config.min_keep_ratio)
-    # Few different numbers, since every new shape costs time.
-    num_kept = num_tokens if draws[0] < config.dense_share else 8 * round(share * num_tokens / 8)
-    noise = torch.rand((num_scenes, num_tokens), generator=generator, device=device)
-    scores_by_kind = score_tokens(pictures, grid, noise)
-    kinds = torch.stack([*scores_by_kind.values(), scores_by_kind[_TUNED_SELECTION]])
-    kind = torch.randint(len(kinds), (num_scenes,), generator=generator, device=device)
-    scores = kinds[kind, torch.arange(num_scenes, device=device)]
-    return choose_tokens(scores, max(8, num_kept))
 
 
 def compute_losses(
@@ -49,15 +21,19 @@ def compute_losses(
     config: TrainingConfig,
 ) -> dict[str, Tensor]:
     """Return the losses, weighted, and the share of questions with the right answer."""
+    num_tokens = batch.grid[0] * batch.grid[1]
     logits, targets = result.logits[:, :, :-1], batch.tokens[:, :, 1:]
     wanted = batch.is_answer[:, :, 1:]
     answer = functional.cross_entropy(logits[wanted].float(), targets[wanted])
     right = ((logits.argmax(dim=-1) == targets) | ~wanted).all(dim=-1).float().mean()
 
-    def token_loss(head: torch.nn.Linear, labels: Tensor, num_classes: int) -> Tensor:
+    def token_loss(
+        states: Tensor, head: torch.nn.Linear, labels: Tensor, num_classes: int,
+    ) -> Tensor:
+        """Return the loss of a head on kept tokens, whose last class is the ground."""
         weight = torch.ones(num_classes + 1, device=labels.device)
         weight[-1] = config.background_weight
-        scores = head(result.visual).float().flatten(0, 1)
+        scores = head(states).float().flatten(0, 1)
         labels = labels.gather(1, kept).flatten()
         summed = functional.cross_entropy(scores, labels, weight, reduction='sum')
         asked = labels.clamp_min(0)
@@ -65,21 +41,28 @@ def compute_losses(
         return summed / weights.clamp_min(1.0)  # there may be none to ask for
 
     tokens = torch.stack([
-        token_loss(heads.shape, pictures.shape, len(SHAPES)),
-        token_loss(heads.colour, pictures.colour, len(COLOURS)),
-        token_loss(heads.symbol, pictures.symbol, len(SYMBOLS)),
-        token_loss(heads.motion, pictures.motion, NUM_MOTIONS)]).sum()
+        token_loss(result.visual, head, labels, num_classes) for head, labels, num_classes in (
+            (heads.shape, pictures.shape, len(SHAPES)),
+            (heads.colour, pictures.colour, len(COLOURS)),
+            (heads.symbol, pictures.symbol, len(SYMBOLS)),
+            (heads.motion, pictures.motion, NUM_MOTIONS))]).sum()
+    changes = torch.stack([
+        token_loss(result.change_hidden, head, labels, num_classes)
+        for head, labels, num_classes in (
+            (heads.change, pictures.change, NUM_CHANGES), (heads.way_y, pictures.way_y, 2),
+            (heads.way_x, pictures.way_x, 2))]).sum()
     places = [
         functional.cross_entropy(head(result.image_hidden).float().flatten(0, 1), labels.flatten())
         for head, labels in (
-            (heads.row, kept // batch.grid[1]), (heads.col, kept % batch.grid[1]))]
+            (heads.row, kept % num_tokens // batch.grid[1]), (heads.col, kept % batch.grid[1]))]
     names = _name_losses(result, heads, batch)
     return {
         'answer': answer, 'tokens': config.token_loss_weight * tokens,
         'places': config.position_loss_weight * (places[0] + places[1]),
         'mentions': config.mention_loss_weight * names['mentions'],
         'orders': config.order_loss_weight * names['orders'],
-        'relations': config.order_loss_weight * names['relations'], 'right': right}
+        'relations': config.order_loss_weight * names['relations'],
+        'changes': config.change_loss_weight * changes, 'right': right}
 
 
 def _name_losses(

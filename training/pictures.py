@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epvlm_ros.sim.activity_model import token_activity
+from epvlm_ros.sim.activity_model import LOG_OFFSET, THRESHOLD, token_activity
+from epvlm_ros.sim.motion_questions import LEAST_WAY
 from epvlm_ros.sim.renderer import luminance, SceneRenderer
 from epvlm_ros.sim.scene import COLOURS, MAX_OBJECTS, SHAPES, SYMBOLS
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.token_selection.saliency import (
-    AROUND_TOKENS, AROUND_WEIGHT, EVENT_WEIGHT, HALF_SALIENCY, LEAST_SPREAD, OPPONENT_COLOURS,
-    SAMPLES_PER_SIDE)
 import torch
 from torch import Tensor
 import torch.nn.functional as functional
+from training.arranged_scenes import ArrangedScenes
 from training.batches import Batch, TOKEN_SIZE_PX
+from training.cameras import take_frames
 from training.checkpoint import IMAGE_MEAN, IMAGE_STD
+from training.token_scores import token_detail, token_saliency
 
 _HALF_WINDOW_S = 0.02  # of the events' window about the middle of the exposure
-_MAX_EXPOSURE_S = 0.02
+_BETWEEN_S = 0.4  # two moments
+_WAY_SAMPLES = (0.25, 0.5, 0.75, 1.0)  # of the way from one moment to the next
+_EYE_TOKEN_PX = TOKEN_SIZE_PX // 2  # pixels of the event camera: as in most, larger ones
 _EXPOSURE_SAMPLES = (-1 / 3, 0.0, 1 / 3)
 _NOISE_RATE = VlmConfig().static_scene_rate  # events per pixel and second
 _MIN_COVER = 0.2  # share of a token that an object must cover to be its label
 NO_LABEL = -100  # of what a token is not asked for
 NUM_MOTIONS = 2  # stands still, moves
+# What happened since the first moment to what covers a token: it stood still, moved, appeared, or
+# what was there is gone; the last number is the ground.
+NUM_CHANGES = 4
+_STOOD, _MOVED, _CAME, _GONE = range(NUM_CHANGES)
+_LEAST_PART = LEAST_WAY / 2  # of a way along an axis
 
 
 class Pictures(NamedTuple):
     """
-    What the model sees and what is true of it.
+    What the model sees and what is true of it; the tokens of several moments follow each other.
 
     Attributes
     ----------
@@ -41,9 +49,13 @@ class Pictures(NamedTuple):
     motion : Tensor int64 (scenes, tokens)
         Whether what covers each token moves; the last number is the ground, ``NO_LABEL`` where
         the camera moves.
+    change, way_y, way_x : Tensor int64 (scenes, tokens)
+        What happened since the first moment where each token is, see ``NUM_CHANGES``, and whether
+        what covers it moved towards 0 (0), hardly (1) or away from it (2) along each axis.
+        ``NO_LABEL`` at the first moment, and where nothing moved.
     activity, detail, saliency : Tensor float32 (scenes, tokens)
-        Events in the window around the picture, what there is to see, and which colours stand
-        out.
+        Events up to or around the picture in noise floors, what there is to see, and which
+        colours stand out.
 
     """
 
@@ -52,6 +64,9 @@ class Pictures(NamedTuple):
     colour: Tensor
     symbol: Tensor
     motion: Tensor
+    change: Tensor
+    way_y: Tensor
+    way_x: Tensor
     activity: Tensor
     detail: Tensor
     saliency: Tensor
@@ -60,86 +75,99 @@ class Pictures(NamedTuple):
 def draw_pictures(
     batch: Batch, generator: torch.Generator, *, augment: bool = True,
 ) -> Pictures:
-    """Draw a batch whose tensors are on the generator's device; equal states, equal pictures."""
-    device = batch.times_s.device
+    """
+    Draw a batch whose tensors are on the generator's device; equal states, equal pictures.
+
+    Without ``augment`` they are as the cameras of the scenes take them.
+    """
+    seen = _see_moments(batch, generator) if batch.moments else _see_once(batch, generator)
+    rgb = take_frames(seen.rgb, batch.camera, generator)
+    rgb = _augment(rgb, batch.num_moments, generator) if augment else rgb
+    labels = _label_tokens(batch, seen.owner)
+    scores = (item.flatten(1) for item in (seen.activity, token_detail(rgb), token_saliency(rgb)))
+    found = [make_patches(rgb), *labels, *scores]
+    return Pictures(*(
+        item.reshape(len(batch.times_s), -1, *item.shape[2:]) for item in found))
+
+
+class _Seen(NamedTuple):
+    """
+    What there is to be seen, the moments of a scene one after the other.
+
+    ``rgb`` is (scenes * moments, 3, height, width) in full light, ``owner`` (scenes * moments,
+    height, width) the object at each pixel, -1 for the ground and what covers objects;
+    ``activity`` is (scenes * moments, rows, cols) in noise floors.
+    """
+
+    rgb: Tensor
+    owner: Tensor
+    activity: Tensor
+
+
+def _see_once(batch: Batch, generator: torch.Generator) -> _Seen:
+    """Look at one picture of each scene while objects and the camera move."""
     rows, cols = batch.grid
-    renderer = SceneRenderer(batch.scenes, rows * TOKEN_SIZE_PX, cols * TOKEN_SIZE_PX)
-    num_scenes = len(batch.times_s)
-    exposure = torch.rand(num_scenes, generator=generator, device=device) * _MAX_EXPOSURE_S
-    half = torch.full_like(exposure, _HALF_WINDOW_S)
-    offsets = torch.stack([-half, *(share * exposure for share in _EXPOSURE_SAMPLES), half], dim=1)
-    frames = renderer.render(batch.times_s[:, None] + offsets)
-    rgb = frames.rgb[:, 1:-1].mean(dim=1)
-    noise = 0.02 * torch.rand(num_scenes, generator=generator, device=device) ** 2
-    middle = 1 + len(_EXPOSURE_SAMPLES) // 2
-    activity = token_activity(
-        luminance(frames.rgb[:, [0, middle, -1]]), TOKEN_SIZE_PX, noise_events_per_px=noise,
+    view, eye = (SceneRenderer(batch.scenes, rows * size, cols * size)
+                 for size in (TOKEN_SIZE_PX, _EYE_TOKEN_PX))
+    times_s = batch.times_s[:, None]
+    exposure = torch.tensor(_EXPOSURE_SAMPLES, device=times_s.device)
+    frames = view.render(times_s + batch.camera['exposure_s'][:, None] * exposure)
+    window = torch.tensor([-_HALF_WINDOW_S, 0.0, _HALF_WINDOW_S], device=times_s.device)
+    activity = _count_events(
+        batch, luminance(eye.render(times_s + window).rgb), 2.0 * _HALF_WINDOW_S, generator)
+    return _Seen(
+        frames.rgb.mean(dim=1), frames.owner[:, len(_EXPOSURE_SAMPLES) // 2], activity)
+
+
+def _see_moments(batch: Batch, generator: torch.Generator) -> _Seen:
+    """
+    Look at each scene at several moments, the event camera in between as well.
+
+    Before the first one all is at rest. As in ``Arrangement.towards`` objects move on straight
+    lines, and appear, disappear or are covered halfway.
+    """
+    rows, cols = batch.grid
+    num_moments = batch.num_moments
+    view, eye = (ArrangedScenes(batch, rows * size, cols * size)
+                 for size in (TOKEN_SIZE_PX, _EYE_TOKEN_PX))
+    pictures = [view.draw(number, number, 1.0) for number in range(num_moments)]
+    course = [luminance(eye.draw(0, 0, 1.0)[0])]
+    activity = [_count_events(batch, course[0][:, None], _BETWEEN_S, generator)]
+    for number in range(1, num_moments):
+        course = [course[-1], *(
+            luminance(eye.draw(number - 1, number, share)[0]) for share in _WAY_SAMPLES)]
+        activity.append(_count_events(
+            batch, torch.stack(course, dim=1), _BETWEEN_S, generator))
+    rgb, owner = (torch.stack(item, dim=1).flatten(0, 1) for item in zip(*pictures))
+    return _Seen(rgb, owner, torch.stack(activity, dim=1).flatten(0, 1))
+
+
+def _count_events(
+    batch: Batch, brightness: Tensor, window_s: float, generator: torch.Generator,
+) -> Tensor:
+    """Return the activity in noise floors, from pictures (scenes, times, ...) of a window."""
+    camera = batch.camera
+    light = brightness * camera['light'][:, None, None, None]
+    events = token_activity(
+        light, _EYE_TOKEN_PX, noise_events_per_px=window_s * camera['noise_events_hz'],
         generator=generator)
-    if augment:
-        rgb = _augment(rgb, generator)
-    labels = _label_tokens(batch, frames.owner[:, middle])
-    return Pictures(
-        make_patches(rgb), *labels, activity.flatten(1), token_detail(rgb).flatten(1),
-        token_saliency(rgb).flatten(1))
+    seen = functional.avg_pool2d(light[:, -1:] / (light[:, -1:] + LOG_OFFSET), _EYE_TOKEN_PX)[:, 0]
+    area = _EYE_TOKEN_PX ** 2
+    flicker = (area / THRESHOLD) * window_s * camera['flicker'][:, None, None] * seen
+    return (events + flicker) / (_NOISE_RATE * area * window_s)
 
 
-def token_detail(rgb: Tensor) -> Tensor:
-    """Return the energy of the gradient of all colours in each token, (scenes, rows, cols)."""
-    small = functional.avg_pool2d(rgb, 2)
-    small = functional.pad(small, (1, 1, 1, 1), mode='replicate')
-    down = small[:, :, 2:, 1:-1] - small[:, :, :-2, 1:-1]
-    right = small[:, :, 1:-1, 2:] - small[:, :, 1:-1, :-2]
-    energy = (down * down + right * right).sum(dim=1, keepdim=True)
-    return functional.avg_pool2d(energy, TOKEN_SIZE_PX // 2)[:, 0]
-
-
-def token_saliency(rgb: Tensor) -> Tensor:
-    """
-    Return ``image_saliency`` of ``epvlm_ros.vlm.token_selection.saliency``, (scenes, rows, cols).
-
-    Of two middle ones the lower is the median here, and samples are means of all their pixels.
-    """
-    to_opponent = torch.tensor(OPPONENT_COLOURS, device=rgb.device)
-    samples = functional.avg_pool2d(rgb, TOKEN_SIZE_PX // SAMPLES_PER_SIDE)
-    samples = torch.einsum('oc,schw->sohw', to_opponent, samples)
-    means = functional.avg_pool2d(samples, SAMPLES_PER_SIDE).flatten(2)
-    ground = means.median(dim=2, keepdim=True).values
-    spread = (means - ground).abs().median(dim=2, keepdim=True).values + LEAST_SPREAD
-    unusual = (samples - ground[..., None]) / spread[..., None]
-    largest = functional.max_pool2d(unusual.square().sum(dim=1).sqrt(), SAMPLES_PER_SIDE)
-    return largest / (largest + HALF_SALIENCY)
-
-
-def token_contrast(activity: Tensor) -> Tensor:
-    """Return ``event_contrast`` of the same module for activity (scenes, rows, cols)."""
-    floor = _NOISE_RATE * TOKEN_SIZE_PX ** 2 * 2.0 * _HALF_WINDOW_S
-    above = (activity - floor).clamp_min(0.0)
-    margin = AROUND_TOKENS // 2
-    padded = functional.pad(activity[:, None], (margin,) * 4, mode='replicate')
-    around = functional.avg_pool2d(padded, AROUND_TOKENS, stride=1)[:, 0]
-    return above / (above + floor + AROUND_WEIGHT * around)
-
-
-def combine_scores(saliency: Tensor, contrast: Tensor) -> Tensor:
-    """Return ``combine`` of the same module, (scenes, rows, cols) like both."""
-    nearby = functional.max_pool2d(contrast, 3, stride=1, padding=1)
-    return saliency + EVENT_WEIGHT * (contrast + nearby)
-
-
-def _augment(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Change exposure, contrast, white balance, sharpness and noise, each picture its own way."""
+def _augment(rgb: Tensor, num_moments: int, generator: torch.Generator) -> Tensor:
+    """Change white balance, contrast and sharpness, those of each scene its own way."""
     def uniform(low: float, high: float, channels: int = 1) -> Tensor:
-        size = (len(rgb), channels, 1, 1)
-        return torch.rand(size, generator=generator, device=rgb.device) * (high - low) + low
+        size = (len(rgb) // num_moments, channels, 1, 1)
+        drawn = torch.rand(size, generator=generator, device=rgb.device) * (high - low) + low
+        return drawn.repeat_interleave(num_moments, dim=0)
 
-    rgb = rgb * uniform(0.75, 1.2) * uniform(0.94, 1.06, 3)
-    rgb = rgb.clamp(0.0, 1.0) ** uniform(0.85, 1.2)
+    rgb = (rgb * uniform(0.94, 1.06, 3)).clamp(0.0, 1.0) ** uniform(0.85, 1.2)
     blurred = functional.avg_pool2d(
         functional.pad(rgb, (1, 1, 1, 1), mode='replicate'), 3, stride=1)
-    rgb = rgb + uniform(-0.3, 1.0).clamp_min(0.0) * (blurred - rgb)
-    spread = uniform(-0.01, 0.04).clamp_min(0.0)
-    noise = torch.randn(rgb.shape, generator=generator, device=rgb.device)
-    return (rgb + spread * noise).clamp(0.0, 1.0)
+    return rgb + uniform(-0.3, 1.0).clamp_min(0.0) * (blurred - rgb)
 
 
 def make_patches(rgb: Tensor) -> Tensor:
@@ -162,58 +190,50 @@ def make_patches(rgb: Tensor) -> Tensor:
     return cut.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(num_scenes, rows * cols, 4, -1)
 
 
-def _label_tokens(batch: Batch, owner: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return shape, colour, symbol and motion of what covers most of each token."""
-    scenes = batch.scenes
+def _label_tokens(batch: Batch, owner: Tensor) -> list[Tensor]:
+    """Return the labels of ``Pictures`` from shape to way_x, (scenes * moments, tokens)."""
+    scenes, num_moments = batch.scenes, batch.num_moments
     is_object = owner[:, None] == torch.arange(
         MAX_OBJECTS, device=owner.device, dtype=owner.dtype)[:, None, None]
     cover = functional.avg_pool2d(is_object.float(), TOKEN_SIZE_PX).flatten(2)
-    share, item = cover.max(dim=1)  # (scenes, tokens)
+    share, item = cover.max(dim=1)  # (scenes * moments, tokens)
     covered = share >= _MIN_COVER
 
+    def of_moments(values: Tensor) -> Tensor:
+        return values.repeat_interleave(num_moments, dim=0)
+
     def label(values: Tensor, ground: int) -> Tensor:
-        return values.gather(1, item).masked_fill(~covered, ground)
+        return of_moments(values).gather(1, item).masked_fill(~covered, ground)
 
     symbol = label(scenes['symbol'], -1)
     moves = (scenes['orbit_radius'] > 0) | (scenes['spin'] != 0)
     camera_moves = (scenes['camera'][:, 0] > 0) | (scenes['zoom'][:, 0] > 0)
-    motion = label(moves.long(), NUM_MOTIONS).masked_fill(camera_moves[:, None], NO_LABEL)
+    motion = label(moves.long(), NUM_MOTIONS).masked_fill(
+        of_moments(camera_moves)[:, None], NO_LABEL)
     colour = label(scenes['colour'], len(COLOURS)).masked_fill(
-        covered & ~batch.has_names[:, None], NO_LABEL)
-    return (label(scenes['shape'], len(SHAPES)), colour,
-            symbol.masked_fill(symbol < 0, len(SYMBOLS)), motion)
+        covered & ~of_moments(batch.has_names)[:, None], NO_LABEL)
+    labels = [label(scenes['shape'], len(SHAPES)), colour,
+              symbol.masked_fill(symbol < 0, len(SYMBOLS)), motion,
+              *_label_changes(batch, item, covered)]
+    unreadable = of_moments(~batch.is_readable)[:, None]
+    return [item.masked_fill(unreadable, NO_LABEL) for item in labels]
 
 
-def choose_tokens(scores: Tensor, num_kept: int) -> Tensor:
-    """Return the indices int64 (scenes, num_kept) of the highest scores, in ascending order."""
-    return scores.topk(num_kept, dim=1).indices.sort(dim=1).values
-
-
-def score_tokens(
-    pictures: Pictures, grid: tuple[int, int], noise: Tensor,
-) -> dict[str, Tensor]:
-    """
-    Return by how much each token is worth keeping, by kind of selection.
-
-    Parameters
-    ----------
-    pictures : Pictures
-        What is seen.
-    grid : tuple of int
-        Rows and columns of tokens.
-    noise : Tensor float (scenes, tokens)
-        From 0 to 1; decides between tokens that are equally good.
-
-    Returns
-    -------
-    dict of str to Tensor float (scenes, tokens)
-        'random'; 'objects', those on objects first; 'events', the most active ones; 'detail',
-        those with most to see; 'events_and_saliency', that policy of the package.
-
-    """
-    activity, detail = pictures.activity + 1e-3 * noise, pictures.detail + 1e-9 * noise
-    contrast = token_contrast(pictures.activity.unflatten(1, grid))
-    salient = combine_scores(pictures.saliency.unflatten(1, grid), contrast).flatten(1)
-    return {
-        'random': noise, 'objects': noise + (pictures.shape < len(SHAPES)), 'events': activity,
-        'detail': detail, 'events_and_saliency': salient + 1e-6 * noise}
+def _label_changes(batch: Batch, item: Tensor, covered: Tensor) -> list[Tensor]:
+    """Return change, way_y and way_x, from which object covers a token if one does."""
+    if not batch.moments:
+        return [torch.full_like(item, NO_LABEL)] * 3
+    item, covered = (values.unflatten(0, (-1, batch.num_moments)) for values in (item, covered))
+    is_seen = (batch.moments['radius'] > 0) & ~batch.moments['is_covered']
+    was_seen = is_seen[:, :1].expand_as(is_seen).gather(2, item)
+    ways = batch.moments['anchor'] - batch.moments['anchor'][:, :1]
+    way = ways.gather(2, item[..., None].expand(-1, -1, -1, 2))  # (scenes, moments, tokens, 2)
+    length = way.norm(dim=-1)
+    change = torch.where(length < 1e-6, _STOOD, torch.where(
+        length >= LEAST_WAY, _MOVED, NO_LABEL)).masked_fill(~was_seen, _CAME)
+    is_gone = covered[:, :1].expand_as(covered)
+    change = torch.where(covered, change, torch.where(is_gone, _GONE, NUM_CHANGES))
+    change[:, 0] = NO_LABEL
+    parts = 1 + (way > _LEAST_PART).long() - (way < -_LEAST_PART).long()
+    parts = parts.masked_fill((change != _MOVED)[..., None], NO_LABEL)
+    return [values.flatten(0, 1) for values in (change, parts[..., 0], parts[..., 1])]

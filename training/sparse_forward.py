@@ -1,13 +1,15 @@
 """
 The forward pass of training: many images, the same number of kept tokens in each.
 
-The layers are the library's own. The questions about an image stand side by side behind it: each
+The layers are the library's own. Several moments are a video to the model, each a step in time
+that the encoder sees alone. The questions about an image stand side by side behind it: each
 sees the image and itself, at the positions that it would have alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import itertools
 from typing import Any, NamedTuple
 
 from epvlm_ros.sim.questions import RELATIONS
@@ -15,14 +17,15 @@ from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as functional
-from training.batches import prefix_tokens
-from training.pictures import NUM_MOTIONS
+from training.blocks import prefix_tokens
+from training.pictures import NUM_CHANGES, NUM_MOTIONS
 from transformers import Qwen2VLForConditionalGeneration
 
 MAX_GRID_SIDE = 32
 # What a later step builds on must be known in a layer before: places, then where the named objects
-# are, then how they lie; before the answer all of that and what is asked about them.
-PLACE_LAYER, MENTION_LAYER, ORDER_LAYER, ANSWER_LAYER = 2, 4, 6, 7
+# are, then how they lie; before the answer all of that and what is asked about them. What
+# changed between moments is known before questions look for it.
+PLACE_LAYER, CHANGE_LAYER, MENTION_LAYER, ORDER_LAYER, ANSWER_LAYER = 2, 4, 4, 6, 7
 BlockFunction = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -36,6 +39,8 @@ class ForwardResult(NamedTuple):
         The encoder's tokens.
     image_hidden : Tensor (scenes, kept, dim)
         States of the language model at the visual tokens, after ``PLACE_LAYER`` layers.
+    change_hidden : Tensor (scenes, kept, dim)
+        The same after ``CHANGE_LAYER`` layers.
     mention_hidden : Tensor (scenes, questions, length, dim)
         States at the tokens of the questions after ``MENTION_LAYER`` layers.
     order_hidden : Tensor (scenes, questions, length, dim)
@@ -49,6 +54,7 @@ class ForwardResult(NamedTuple):
 
     visual: Tensor
     image_hidden: Tensor
+    change_hidden: Tensor
     mention_hidden: Tensor
     order_hidden: Tensor
     answer_hidden: Tensor
@@ -60,7 +66,8 @@ class AuxiliaryHeads(nn.Module):
     What else is asked for in training, and thrown away afterwards.
 
     Of every visual token: which shape and colour cover it (``shape``, ``colour``), what is written
-    on that (``symbol``), whether it moves (``motion``), and where the token is (``row``, ``col``).
+    on that (``symbol``), whether it moves (``motion``), and where the token is (``row``, ``col``);
+    what changed there since the first moment (``change``), and which way (``way_y``, ``way_x``).
     Of the last word of every name: where the object is that it names (``mention_row``,
     ``mention_col``). Of the last word of a question about a relation: whether
     the first object is above and left of the second one, or neither (``order_y``, ``order_x``),
@@ -75,6 +82,9 @@ class AuxiliaryHeads(nn.Module):
         self.colour = nn.Linear(dim, len(COLOURS) + 1)
         self.symbol = nn.Linear(dim, len(SYMBOLS) + 1)
         self.motion = nn.Linear(dim, NUM_MOTIONS + 1)
+        self.change = nn.Linear(dim, NUM_CHANGES + 1)
+        self.way_y = nn.Linear(dim, 3)
+        self.way_x = nn.Linear(dim, 3)
         self.row = nn.Linear(dim, MAX_GRID_SIDE)
         self.col = nn.Linear(dim, MAX_GRID_SIDE)
         self.mention_row = nn.Linear(dim, MAX_GRID_SIDE)
@@ -87,8 +97,8 @@ class AuxiliaryHeads(nn.Module):
 
 
 def encode_images(
-    model: Qwen2VLForConditionalGeneration, patches: Tensor, kept: Tensor, num_cols: int,
-    run_block: BlockFunction | None = None,
+    model: Qwen2VLForConditionalGeneration, patches: Tensor, kept: Tensor, grid: tuple[int, int],
+    counts: Sequence[int] = (), run_block: BlockFunction | None = None,
 ) -> Tensor:
     """
     Run the encoder on kept tokens only.
@@ -97,12 +107,14 @@ def encode_images(
     ----------
     model : Qwen2VLForConditionalGeneration
         The model.
-    patches : Tensor (scenes, tokens, 4, 588)
-        As ``make_patches`` returns them.
+    patches : Tensor (scenes, moments * tokens, 4, 588)
+        As ``draw_pictures`` returns them.
     kept : Tensor int64 (scenes, num_kept)
-        Indices of the tokens that are computed on, row by row.
-    num_cols : int
-        Columns of visual tokens.
+        Indices ``moment * tokens + token`` of those that are computed on, ascending.
+    grid : tuple of int
+        Rows and columns of visual tokens of a moment.
+    counts : sequence of int
+        How many are kept of each moment; empty for one moment.
     run_block : callable, optional
         A compiled form of ``run_vision_block``.
 
@@ -112,16 +124,31 @@ def encode_images(
         Visual tokens of the language model.
 
     """
+    moments = kept.split(list(counts) or kept.shape[1], dim=1)
+    found = []
+    for _, group in itertools.groupby(moments, key=lambda moment: moment.shape[1]):
+        alike = list(group)  # go through the encoder together
+        encoded = _encode(model, patches, torch.stack(alike, dim=1), grid, run_block)
+        found.append(encoded.flatten(1, 2))
+    return torch.cat(found, dim=1)
+
+
+def _encode(
+    model: Qwen2VLForConditionalGeneration, patches: Tensor, kept: Tensor, grid: tuple[int, int],
+    run_block: BlockFunction | None,
+) -> Tensor:
+    """Run the encoder on (scenes, moments, kept), each moment by itself; return (..., dim)."""
     visual = model.model.visual
-    num_scenes, num_kept = kept.shape
+    shape, kept = kept.shape, kept.flatten(1)
     chosen = patches.gather(1, kept[:, :, None, None].expand(-1, -1, *patches.shape[2:]))
     # Both moments of an image are the same picture: their weights add up.
     weight = visual.patch_embed.proj.weight.sum(dim=2).flatten(1)
-    hidden = functional.linear(chosen.flatten(1, 2), weight)  # (scenes, 4 * kept, dim)
-    cos, sin = _vision_rotary(visual.rotary_pos_emb.inv_freq, kept, num_cols)
+    kept = (kept % (grid[0] * grid[1])).reshape(-1, shape[2])  # (scenes * moments, kept)
+    hidden = functional.linear(chosen.reshape(len(kept), -1, chosen.shape[-1]), weight)
+    cos, sin = _vision_rotary(visual.rotary_pos_emb.inv_freq, kept, grid[1])
     for block in visual.blocks:
         hidden = (run_block or run_vision_block)(block, hidden, cos, sin)
-    return visual.merger(hidden.reshape(-1, hidden.shape[-1])).reshape(num_scenes, num_kept, -1)
+    return visual.merger(hidden.reshape(-1, hidden.shape[-1])).reshape(*shape, -1)
 
 
 def _vision_rotary(inv_freq: Tensor, kept: Tensor, num_cols: int) -> tuple[Tensor, Tensor]:
@@ -158,23 +185,22 @@ def _rotate_half(states: Tensor) -> Tensor:
 
 def run_model(
     model: Qwen2VLForConditionalGeneration, patches: Tensor, kept: Tensor,
-    grid: tuple[int, int], tokens: Tensor, run_block: BlockFunction | None = None,
+    grid: tuple[int, int], tokens: Tensor, counts: Sequence[int] = (),
+    run_block: BlockFunction | None = None,
 ) -> ForwardResult:
     """
     Run encoder and language model on kept tokens and all questions about each image.
 
     Parameters
     ----------
-    model, patches, kept, run_block
+    model, patches, kept, grid, counts, run_block
         As for ``encode_images``.
-    grid : tuple of int
-        Rows and columns of visual tokens.
     tokens : Tensor int64 (scenes, questions, length)
         Blocks of questions, as in ``Batch``.
 
     """
     num_scenes, num_questions, length = tokens.shape
-    visual = encode_images(model, patches, kept, grid[1], run_block)
+    visual = encode_images(model, patches, kept, grid, counts, run_block)
     embed = model.get_input_embeddings()
     prefix = torch.tensor(prefix_tokens(), device=tokens.device)
     embeddings = torch.cat([
@@ -188,8 +214,10 @@ def run_model(
     def of_questions(state: Tensor) -> Tensor:
         return state[:, num_seen:].reshape(num_scenes, num_questions, length, -1)
 
+    image = slice(len(prefix), num_seen)
     return ForwardResult(
-        visual, states[PLACE_LAYER][:, len(prefix):num_seen], of_questions(states[MENTION_LAYER]),
+        visual, states[PLACE_LAYER][:, image], states[CHANGE_LAYER][:, image],
+        of_questions(states[MENTION_LAYER]),
         of_questions(states[ORDER_LAYER]), of_questions(states[ANSWER_LAYER]),
         model.lm_head(of_questions(states[-1])))
 
@@ -213,8 +241,8 @@ def _positions(
     """Return M-RoPE positions (3, scenes, sequence): those of the dense run of each question."""
     num_scenes = len(kept)
     prefix = torch.arange(num_prefix, device=kept.device).expand(3, num_scenes, -1)
-    image = num_prefix + torch.stack([
-        torch.zeros_like(kept), kept // grid[1], kept % grid[1]])
+    moment, place = kept // (grid[0] * grid[1]), kept % (grid[0] * grid[1])
+    image = num_prefix + torch.stack([moment, place // grid[1], place % grid[1]])
     text = torch.arange(length, device=kept.device) + num_prefix + max(grid)
     text = text.repeat(num_questions).expand(3, num_scenes, -1)
     return torch.cat([prefix, image, text], dim=2)

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from training.batches import Batch, BatchDataset, make_loader
 from training.checkpoint import build_model, load_weights, save_checkpoint
 from training.config import TrainingConfig
-from training.losses import compute_losses, draw_kept_tokens
+from training.kept_tokens import draw_kept_tokens
+from training.losses import compute_losses
 from training.pictures import draw_pictures
 from training.sparse_forward import AuxiliaryHeads, BlockFunction, run_model, run_vision_block
 
@@ -35,9 +36,12 @@ _SAVE_EVERY_MINUTES = 2.0
 
 def move_batch(batch: Batch, device: torch.device) -> Batch:
     """Return a batch with its tensors on a device."""
-    scenes = {name: value.to(device, non_blocking=True) for name, value in batch.scenes.items()}
-    tensors = [item.to(device, non_blocking=True) for item in batch[2:]]
-    return Batch(batch.grid, scenes, *tensors)
+    def move(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {name: move(value) for name, value in item.items()}
+        return item.to(device, non_blocking=True)
+
+    return Batch(batch.grid, *(move(item) for item in batch[1:]))
 
 
 def build_optimizers(
@@ -133,10 +137,11 @@ class Trainer:
         batch = move_batch(batch, self.device)
         with torch.no_grad():
             pictures = draw_pictures(batch, self.generator)
-            kept = draw_kept_tokens(pictures, batch.grid, self.config, self.generator)
+            kept, counts = draw_kept_tokens(pictures, batch, self.config, self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, self.device.type == 'cuda'):
             result = run_model(
-                self.model, pictures.patches, kept, batch.grid, batch.tokens, self._run_block)
+                self.model, pictures.patches, kept, batch.grid, batch.tokens, counts,
+                self._run_block)
             losses = compute_losses(result, self.heads, batch, pictures, kept, self.config)
         loss = torch.stack([value for name, value in losses.items() if name != 'right']).sum()
         share = self._rate_share()
@@ -180,7 +185,8 @@ class Trainer:
                 bar.update()
                 if self.num_steps % _REPORT_EVERY == 0 or self.num_steps == 1:
                     numbers = {name: round(value.item(), 4) for name, value in losses.items()}
-                    self.course.append({'step': self.num_steps, **numbers})
+                    self.course.append({
+                        'step': self.num_steps, 'moments': batch.num_moments, **numbers})
                     bar.set_postfix(numbers, refresh=False)
                 if self.share_over() >= 1.0:
                     return
@@ -251,7 +257,7 @@ def train(
         raise ValueError('steps and minutes are both 0: give one of them')
     dataset = BatchDataset(
         'train', config.steps or 10_000_000, config.batch_size, config.questions_per_image,
-        config.first_batch + saved_steps(resume), free_tint_share=config.free_tint_share)
+        config.first_batch + saved_steps(resume), mixture=config.mixture)
     # Workers start before the device is touched, so that nothing of it is inherited.
     batches = iter(make_loader(dataset, config.num_workers))
     trainer = Trainer(config, torch.device(device))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 import torch.nn.functional as functional
 
+THRESHOLD = 0.2  # of an event, a change of the logarithm
 LOG_OFFSET = 0.02  # keeps the logarithm of black finite; the event simulator uses it as well
 
 
@@ -13,7 +14,7 @@ def token_activity(
     brightness: Tensor,
     token_size_px: int,
     *,
-    contrast_threshold: float = 0.2,
+    contrast_threshold: float = THRESHOLD,
     noise_events_per_px: Tensor | float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:

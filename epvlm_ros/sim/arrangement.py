@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from epvlm_ros.sim.questions import SceneSnapshot, snapshot_scene
 from epvlm_ros.sim.scene import Scene
 import numpy as np
 
 _GAP = 0.02  # between objects, in units
 _PLACES = 64  # that are tried for an object
-_COVER = 1.15  # half the side of a cover, in radii of what it covers
-_COVER_CORNER = _COVER * 2.0 ** 0.5
+COVER = 1.15  # half the side of a cover, in radii of what it covers
+_COVER_CORNER = COVER * 2.0 ** 0.5
 _COVER_GREY = (0.2, 0.6)  # neither as dark as a black object nor as bright as a white one
 _TAKEN_AWAY, _COVERED = 0.2, 0.55  # of changes of what is there; the rest is moved
 
@@ -56,6 +57,16 @@ class Arrangement:
             scene.radius.copy(), colour.astype(np.float32), scene.extent,
             float(scene.camera[0]) + 0.01)
 
+    @property
+    def seen_items(self) -> np.ndarray:
+        """Return the numbers, int64, of the objects that are there and not covered."""
+        return np.flatnonzero((self.radius > 0.0) & ~self.is_covered)
+
+    def view(self, scene: Scene) -> SceneSnapshot:
+        """Return what is to be seen of a scene, of which nothing moves, if it lies like this."""
+        radius = np.where(self.is_covered, np.float32(0.0), self.radius)
+        return snapshot_scene(replace(scene, anchor=self.anchor, radius=radius), 0.0)
+
     def towards(self, end: Arrangement, share: float) -> Arrangement:
         """Return what lies between this and another arrangement; what appears does so halfway."""
         if share >= 1.0:
@@ -86,7 +97,7 @@ class Arrangement:
         """
         unit_px = min(image.shape[:2])
         for item in np.flatnonzero(self.is_covered):
-            reach = _COVER * self.full_radius[item]
+            reach = COVER * self.full_radius[item]
             low, high = (np.round((self.anchor[item] - camera + side) * unit_px).astype(int)
                          for side in (-reach, reach))
             low = np.maximum(low, 0)

@@ -10,25 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from epvlm_ros.sim.questions import (
-    list_objects, Name, name_direction, NUMBERS, Question)
-from epvlm_ros.sim.rearrangement import StreamFrame
-from epvlm_ros.sim.wording import phrase_question
+    APPEARED, DISAPPEARED, list_objects, MOVED, Name, name_direction, NUMBERS, Question,
+    SceneSnapshot, STILL)
+from epvlm_ros.sim.wording import CHANGE_TEMPLATES, phrase_question
 import numpy as np
 
 CHANGE_FAMILIES = (
     'moved', 'moved_count', 'moved_direction', 'stood_still', 'appeared', 'disappeared', 'did')
-STILL, MOVED, APPEARED, DISAPPEARED = 'stood still', 'moved', 'appeared', 'disappeared'
 LEAST_WAY = 0.08  # units
-# Words that are asked in the present elsewhere; the others are new to the vocabulary.
+# Asked in the words of what moves in one picture.
 _PRESENT = {'moved': 'moving', 'moved_count': 'moving_count', 'moved_direction': 'direction',
             'stood_still': 'still'}
-_TEMPLATES = {
-    'appeared': ('what appeared', 'which objects appeared', 'what is new', 'what came into view'),
-    'disappeared': ('what disappeared', 'which objects disappeared', 'what is gone',
-                    'what went out of sight'),
-    'did': ('what did {subject} do', 'what happened to {subject}')}
+
+
+class Moment(Protocol):
+    """
+    What is to be seen at a moment, a ``StreamFrame`` for one.
+
+    ``items``, int64, tells which object of the scene each one in ``view`` is.
+    """
+
+    @property
+    def view(self) -> SceneSnapshot:
+        """Return the truth."""
+
+    @property
+    def items(self) -> np.ndarray:
+        """Return the numbers of the objects in it."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +51,14 @@ class Change:
     way: np.ndarray
 
 
-def find_changes(frames: Sequence[StreamFrame]) -> dict[int, Change]:
+def find_changes(frames: Sequence[Moment]) -> dict[int, Change]:
     """Return what each object that is seen in any of at least two frames did, by its number."""
     items = sorted({int(item) for frame in frames for item in frame.items})
     return {item: _find_change(item, frames) for item in items}
 
 
 def ask_about_changes(
-    frames: Sequence[StreamFrame], random: np.random.Generator,
+    frames: Sequence[Moment], random: np.random.Generator,
 ) -> Iterator[tuple[Question, str]]:
     """Yield at most one question of each of ``CHANGE_FAMILIES``, with its answer."""
     changes = find_changes(frames)
@@ -61,7 +72,7 @@ def ask_about_changes(
             yield made
 
 
-def _find_change(item: int, frames: Sequence[StreamFrame]) -> Change:
+def _find_change(item: int, frames: Sequence[Moment]) -> Change:
     seen = [item in frame.items for frame in frames]
     views = [(frame.view, int(np.flatnonzero(frame.items == item)[0]))
              for frame, is_seen in zip(frames, seen) if is_seen]
@@ -82,7 +93,7 @@ def _find_change(item: int, frames: Sequence[StreamFrame]) -> Change:
 
 
 def _ask_about_all(
-    family: str, frames: Sequence[StreamFrame], changes: dict[int, Change],
+    family: str, frames: Sequence[Moment], changes: dict[int, Change],
     random: np.random.Generator,
 ) -> tuple[Question, str] | None:
     kind = {'moved': MOVED, 'moved_count': MOVED, 'stood_still': STILL, 'appeared': APPEARED,
@@ -121,6 +132,6 @@ def _phrase(family: str, name: Name, random: np.random.Generator) -> Question:
     if family in _PRESENT:
         text = phrase_question(_PRESENT[family], name, random).text
     else:
-        templates = _TEMPLATES[family]
+        templates = CHANGE_TEMPLATES[family]
         text = templates[random.integers(len(templates))].format(subject='the ' + name.text())
     return Question(family, family, text, name)

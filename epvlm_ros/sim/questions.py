@@ -25,6 +25,8 @@ SEVERAL_OBJECTS = 'there is more than one'
 UNKNOWN = 'i do not know'
 MOTION = 'i can not tell from one image'
 NOTHING = 'nothing'
+TOO_DARK, TOO_BRIGHT = 'it is too dark to see', 'it is too bright to see'  # whatever is asked
+STILL, MOVED, APPEARED, DISAPPEARED = 'stood still', 'moved', 'appeared', 'disappeared'
 
 RELATIONS = ('left', 'right', 'above', 'below')
 DIRECTIONS = ('up', 'down', 'left', 'right')

@@ -17,7 +17,7 @@ from epvlm_ros.sim.arrangement import Arrangement, rearrange, same_arrangement
 from epvlm_ros.sim.cameras import CameraConfig, event_camera_step_s, FrameCamera
 from epvlm_ros.sim.event_camera import EventCameraConfig
 from epvlm_ros.sim.event_simulator import EventSimulator
-from epvlm_ros.sim.questions import SceneSnapshot, snapshot_scene
+from epvlm_ros.sim.questions import SceneSnapshot
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
 from epvlm_ros.sim.scene import MAX_CAMERA_ORBIT, MAX_OBJECTS, Scene
@@ -122,7 +122,10 @@ def simulate_stream(split: str, index: int, config: StreamConfig) -> Iterator[St
         The rest.
 
     """
-    stream = _Stream(_sample(split, index, config), config, index)
+    scene = sample_still_scene(
+        split, index, config.image_width / config.image_height,
+        beside_middle=bool(config.frames_between_bursts))
+    stream = _Stream(scene, config, index)
     yield stream.take_frame(0)
     for number in range(1, config.num_updates + 1):
         if config.is_burst(number):
@@ -132,14 +135,15 @@ def simulate_stream(split: str, index: int, config: StreamConfig) -> Iterator[St
         yield stream.take_frame(number)
 
 
-def _sample(split: str, index: int, config: StreamConfig) -> Scene:
+def sample_still_scene(
+    split: str, index: int, aspect_ratio: float, *, beside_middle: bool = False,
+) -> Scene:
     """Return a scene in which nothing moves by itself; the camera may stand beside its middle."""
     scene = sample_scene(
-        split, index, aspect_ratio=config.image_width / config.image_height,
-        camera_moves=bool(config.frames_between_bursts),
+        split, index, aspect_ratio=aspect_ratio, camera_moves=beside_middle,
         num_objects=_MIN_OBJECTS + index % (MAX_OBJECTS - _MIN_OBJECTS + 1))
     zero = np.zeros_like
-    orbit = MAX_CAMERA_ORBIT if config.frames_between_bursts else 0.0
+    orbit = MAX_CAMERA_ORBIT if beside_middle else 0.0
     return replace(
         scene, orbit_radius=zero(scene.orbit_radius), spin=zero(scene.spin),
         appears_s=zero(scene.appears_s), light=zero(scene.light), zoom=zero(scene.zoom),
@@ -203,18 +207,12 @@ class _Stream:
         self._parts = []
         return StreamFrame(
             self._camera.take(picture[None], self._time_s), _to_bytes(picture), events,
-            round(self._time_s * 1e9), self._snapshot(), self._seen_items(),
+            round(self._time_s * 1e9), self._snapshot(), self._now.seen_items,
             config.is_burst(number))
 
-    def _seen_items(self) -> np.ndarray:
-        return np.flatnonzero((self._now.radius > 0.0) & ~self._now.is_covered)
-
     def _snapshot(self) -> SceneSnapshot:
-        now = self._now
-        radius = np.where(now.is_covered, np.float32(0.0), now.radius)
         camera = np.array([self._scene.camera[0], 0.0, self._camera_phase], np.float32)
-        return snapshot_scene(
-            replace(self._scene, anchor=now.anchor, radius=radius, camera=camera), 0.0)
+        return self._now.view(replace(self._scene, camera=camera))
 
     def _shares(self, way: float) -> np.ndarray:
         """Return how far motion has come at each picture, for a way in units."""

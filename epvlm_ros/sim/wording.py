@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from epvlm_ros.sim.questions import (
-    DIRECTIONS, MOTION, Name, NO_SUCH_OBJECT, NOTHING, NUMBERS, Question, RELATIONS,
-    SEVERAL_OBJECTS, UNKNOWN)
+    APPEARED, DIRECTIONS, DISAPPEARED, MOTION, MOVED, Name, NO_SUCH_OBJECT, NOTHING, NUMBERS,
+    Question, RELATIONS, SEVERAL_OBJECTS, STILL, TOO_BRIGHT, TOO_DARK, UNKNOWN)
 from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
 import numpy as np
 
@@ -58,6 +58,12 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
         'what is written on the moving object', 'which letter or digit is on the moving object',
         'what does the moving object say', 'what can you read on the moving object'),
 }
+# What happened over several pictures.
+CHANGE_TEMPLATES: dict[str, tuple[str, ...]] = {
+    'appeared': ('what appeared', 'which objects appeared', 'what is new', 'what came into view'),
+    'disappeared': ('what disappeared', 'which objects disappeared', 'what is gone',
+                    'what went out of sight'),
+    'did': ('what did {subject} do', 'what happened to {subject}')}
 PREFIXES = ('please tell me', 'tell me', 'please', 'can you tell me', 'please say')
 _PREFIX_PROBABILITY = 0.06
 _STRANGE_WORDS = (
@@ -115,7 +121,12 @@ def _is_noun(word: str) -> bool:
 
 
 def vocabulary() -> list[str]:
-    """Return every word of questions and answers, sorted, a comma included."""
+    """
+    Return every word of questions and answers, a comma included.
+
+    Those about one picture come first, sorted, as an earlier vocabulary had only them: a new
+    training can start from weights of that one.
+    """
     texts = [template for family in _TEMPLATES.values() for template in family]
     texts += [words for wordings in _RELATION_WORDS.values() for words in wordings]
     texts += [*PREFIXES, *NUMBERS, *DIRECTIONS, *SYMBOLS, *COLOURS]
@@ -123,5 +134,12 @@ def vocabulary() -> list[str]:
     names = [Name(shape=shape) for shape in range(len(SHAPES))] + [Name()]
     texts += [name.text(plural) for name in names for plural in (False, True)]
     texts += ['yes no top bottom left right a an the and anything thing things picture ,']
-    words = {word for text in texts for word in text.split() if '{' not in word}
-    return sorted(words)
+    later = [template for family in CHANGE_TEMPLATES.values() for template in family]
+    later += [f'it {kind}' for kind in (STILL, MOVED, APPEARED, DISAPPEARED)]
+    later += [TOO_DARK, TOO_BRIGHT]
+    words = _words_of(texts)
+    return sorted(words) + sorted(_words_of(later) - words)
+
+
+def _words_of(texts: list[str]) -> set[str]:
+    return {word for text in texts for word in text.split() if '{' not in word}

@@ -45,7 +45,8 @@ def test_it_is_small_and_half_precision():
 
 def test_its_words_are_those_of_the_simulator():
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_MODEL, local_files_only=True)
-    assert tokenizer.get_vocab() == build_vocabulary()
+    # a later vocabulary has further words behind them
+    assert tokenizer.get_vocab().items() <= build_vocabulary().items()
     generation = GenerationConfig.from_pretrained(EMBEDDED_MODEL)
     assert generation.eos_token_id == tokenizer.eos_token_id
     assert generation.pad_token_id == tokenizer.pad_token_id

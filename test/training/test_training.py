@@ -15,19 +15,21 @@ from epvlm_ros.vlm.token_selection.saliency import combine, event_contrast, imag
 import numpy as np
 import pytest
 import torch
-from training.batches import (
-    BatchDataset, BLOCK_LENGTH, encode_block, encode_words, find_mentions, prefix_tokens)
+from training.batches import BatchDataset
+from training.blocks import (
+    BLOCK_LENGTH, encode_block, encode_words, find_mentions, prefix_tokens)
 from training.checkpoint import build_model, save_checkpoint
-from training.config import GRIDS, TrainingConfig
+from training.config import GRIDS, Mixture, TrainingConfig
 from training.evaluate import evaluate, format_table, library_inputs, sparse_scorer
 from training.free_tints import (
     LEAST_CONTRAST, LEAST_DISTANCE, names_a_colour, paint_freely)
-from training.losses import compute_losses, draw_kept_tokens
-from training.pictures import (
-    choose_tokens, combine_scores, draw_pictures, make_patches, NO_LABEL, score_tokens,
-    token_contrast, token_detail, token_saliency)
+from training.kept_tokens import choose_tokens, draw_kept_tokens, score_tokens
+from training.losses import compute_losses
+from training.pictures import draw_pictures, make_patches, NO_LABEL
 from training.recipe import main as make_checkpoints
 from training.sparse_forward import AuxiliaryHeads, encode_images, run_model
+from training.token_scores import (
+    combine_scores, token_contrast, token_detail, token_saliency)
 from training.tokenizer import build_tokenizer, build_vocabulary
 from training.train import build_optimizers, main
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2VLForConditionalGeneration
@@ -101,10 +103,11 @@ def test_encoder_does_not_see_dropped_tokens(model, batch, pictures):
     changed = pictures.patches.clone()
     changed[:, [0, 1, 2, 9, 23]] = 100.0
     torch.testing.assert_close(
-        encode_images(model, pictures.patches, kept, 6), encode_images(model, changed, kept, 6))
+        encode_images(model, pictures.patches, kept, (4, 6)),
+        encode_images(model, changed, kept, (4, 6)))
     changed[:, 8] = 100.0
-    assert (encode_images(model, changed, kept, 6)
-            - encode_images(model, pictures.patches, kept, 6)).abs().max() > 0.01
+    assert (encode_images(model, changed, kept, (4, 6))
+            - encode_images(model, pictures.patches, kept, (4, 6))).abs().max() > 0.01
 
 
 def test_patches_are_those_of_the_image_processor():
@@ -264,7 +267,7 @@ def test_labels_and_activity_of_tokens():
 
 @pytest.mark.slow
 def test_colours_without_a_name_are_not_asked_for():
-    batch = BatchDataset('train', 10, 60, 4, grid=(9, 12), free_tint_share=0.5)[0]
+    batch = BatchDataset('train', 10, 60, 4, grid=(9, 12), mixture=Mixture(free_tints=0.5))[0]
     assert 15 < batch.has_names.sum() < 45
     pictures = draw_pictures(batch, torch.Generator().manual_seed(0))
     assert pictures.shape.shape == pictures.colour.shape
@@ -355,8 +358,8 @@ def test_the_default_selection_is_that_of_the_package():
     activity = random.uniform(0.0, 400.0, (6, 8)).astype(np.float32)
     floor = noise_floor(grid, 0.04, VlmConfig().static_scene_rate)
     np.testing.assert_allclose(
-        token_contrast(torch.from_numpy(activity)[None])[0], event_contrast(activity, floor),
-        atol=1e-5)
+        token_contrast(torch.from_numpy(activity / floor)[None])[0],
+        event_contrast(activity, floor), atol=1e-5)
     saliency, contrast = random.uniform(0.0, 1.0, (2, 6, 8)).astype(np.float32)
     np.testing.assert_allclose(
         combine_scores(*(torch.from_numpy(item)[None] for item in (saliency, contrast)))[0],
@@ -393,12 +396,14 @@ def test_choose_tokens_by_hand():
     assert choose_tokens(scores, 2).tolist() == [[1, 3], [0, 2]]
 
 
-def test_kept_tokens_are_ascending_and_as_many_as_the_configuration_allows(pictures):
+def test_kept_tokens_are_ascending_and_as_many_as_the_configuration_allows(
+        batch, pictures):
     generator = torch.Generator().manual_seed(0)
     config = TrainingConfig(dense_share=0.2, min_keep_ratio=0.3, max_keep_ratio=0.7)
     numbers = []
     for _ in range(60):
-        kept = draw_kept_tokens(pictures, (4, 6), config, generator)
+        kept, counts = draw_kept_tokens(pictures, batch, config, generator)
+        assert counts == (kept.shape[1],)
         assert (kept.diff(dim=1) > 0).all() and kept.max() < 24
         numbers.append(kept.shape[1])
     assert set(numbers) == {8, 16, 24}
@@ -442,9 +447,10 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_recipe_makes_both_checkpoints_and_does_nothing_twice(tmp_path):
-    arguments = ['--out', str(tmp_path), '--device', 'cpu', '--num-workers', '0', '--steps', '1',
-                 '--batch-size', '2']
+def test_the_recipe_makes_all_checkpoints_and_does_nothing_twice(tmp_path):
+    arguments = ['--out', str(tmp_path), '--device', 'cpu', '--num-workers', '0',
+                 '--start', str(EMBEDDED_MODEL), '--stages', 'dense_only', 'patch_dropout',
+                 '--steps', '1', '--batch-size', '2']
     make_checkpoints(arguments)
     written = {}
     for name, dense_share in (('dense_only', 1.0), ('patch_dropout', 0.25)):

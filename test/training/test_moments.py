@@ -1,0 +1,229 @@
+"""Training on several moments: its forward is the library's and the package's, its truth sound."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from epvlm_ros.sim.arrangement import Arrangement
+from epvlm_ros.sim.questions import TOO_BRIGHT, TOO_DARK
+from epvlm_ros.sim.rearrangement import sample_still_scene
+from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
+from epvlm_ros.sim.scene import SHAPES
+from epvlm_ros.vlm.checkpoint import EMBEDDED_MODEL
+from epvlm_ros.vlm.sparse_qwen import SparseQwenVl
+from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput
+import numpy as np
+import pytest
+import torch
+from training.arranged_scenes import ArrangedScenes
+from training.batches import BatchDataset
+from training.blocks import BLOCK_LENGTH
+from training.checkpoint import build_model, load_weights, save_checkpoint
+from training.config import Mixture, TrainingConfig
+from training.evaluate import library_inputs
+from training.kept_tokens import draw_kept_tokens
+from training.pictures import draw_pictures, NO_LABEL
+from training.sparse_forward import run_model
+from training.tokenizer import build_tokenizer
+from training.train import Trainer
+from transformers import Qwen2VLForConditionalGeneration
+
+NUM_TORCH_THREADS = 1
+MOMENTS = Mixture(motion=1.0)
+
+
+@pytest.fixture(scope='module')
+def model():
+    """Return a model with random weights, norms and biases included."""
+    torch.manual_seed(0)
+    model = build_model().eval()
+    for name, value in model.named_parameters():
+        if value.ndim == 1:
+            torch.nn.init.normal_(value, 0.0 if 'bias' in name else 1.0, 0.1)
+    return model
+
+
+@pytest.fixture(scope='module')
+def batch():
+    return BatchDataset('train', 10, 2, 3, grid=(4, 6), mixture=MOMENTS)[0]
+
+
+@pytest.fixture(scope='module')
+def pictures(batch):
+    return draw_pictures(batch, torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_all_tokens_of_three_moments_are_the_dense_forward_of_the_library(model, batch, pictures):
+    assert batch.num_moments == 3 and pictures.patches.shape[:2] == (2, 72)
+    kept = torch.arange(72).expand(2, -1)
+    logits = run_model(
+        model, pictures.patches, kept, batch.grid, batch.tokens, (24, 24, 24)).logits
+    for question in range(3):
+        inputs = library_inputs(
+            model, pictures.patches, batch.grid, batch.tokens[:, question], num_moments=3)
+        expected = model(**inputs).logits[:, -BLOCK_LENGTH:]
+        torch.testing.assert_close(logits[:, question], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('counts', [(4, 4, 4), (2, 2, 7), (3, 5, 1)])
+def test_kept_tokens_of_three_moments_are_those_of_the_package(model, batch, pictures, counts):
+    random = np.random.default_rng(0)
+    kept = torch.tensor(np.stack([np.concatenate([
+        24 * moment + np.sort(random.permutation(24)[:count])
+        for moment, count in enumerate(counts)]) for _ in range(2)]))
+    result = run_model(model, pictures.patches, kept, batch.grid, batch.tokens, counts)
+    package = SparseQwenVl(model)
+    for scene in range(2):
+        prompt_ids = library_inputs(
+            model, pictures.patches[scene:scene + 1], batch.grid, batch.tokens[scene:scene + 1, 1],
+            num_moments=3)
+        vision = VisionInput(
+            prompt_ids['pixel_values_videos'], 4, 6, kept[scene].numpy(), 3, 0.4)
+        expected = package.prompt_logits(
+            prompt_ids['input_ids'][0], vision, package.encode(vision))[-BLOCK_LENGTH:]
+        torch.testing.assert_close(result.logits[scene, 1], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_moments_are_drawn_as_streams_show_them():
+    """The GPU's drawing against ``Arrangement``, which paints one picture of one scene."""
+    batch = BatchDataset('train', 10, 6, 1, grid=(4, 6), mixture=MOMENTS)[0]
+    assert batch.moments['is_covered'].any()
+    drawn = ArrangedScenes(batch, 112, 168)
+    for start, end, share in ((2, 2, 1.0), (0, 1, 0.25), (1, 2, 0.75)):
+        rgb, owner = drawn.draw(start, end, share)
+        for number in range(6):
+            scene = sample_still_scene('train', number, 1.5)
+            at = [Arrangement(
+                *(batch.moments[name][number, moment].numpy()
+                  for name in ('anchor', 'radius', 'is_covered')), scene.radius,
+                batch.moments['cover_colour'][number].numpy(), scene.extent, 0.01)
+                for moment in (start, end)]
+            now = at[0].towards(at[1], share)
+            fields = stack_scenes([replace(scene, anchor=now.anchor, radius=now.radius)])
+            picture = SceneRenderer(fields, 112, 168).render(torch.zeros(1, 1)).rgb[0, 0]
+            expected = picture.permute(1, 2, 0).numpy().copy()
+            now.paint_covers(expected, np.zeros(2))
+            difference = np.abs(rgb[number].permute(1, 2, 0).numpy() - expected).max(axis=2)
+            assert (difference > 0.01).mean() < 0.012  # borders of covers are rounded
+            covers = (now.is_covered & (now.radius > 0)).any()
+            assert covers or difference.max() < 1e-4
+
+
+def test_changes_of_tokens_by_hand():
+    """On 4 x 6 tokens object 0 moves right by 2 tokens, 1 appears, 2 is taken away, 3 stands."""
+    batch = BatchDataset('train', 10, 1, 1, grid=(4, 6), mixture=MOMENTS)[0]
+    scenes = {name: value.clone() for name, value in batch.scenes.items()}
+    scenes['radius'][:] = torch.tensor([[0.15, 0.15, 0.15, 0.15, 0.0, 0.0]])
+    scenes['shape'][:] = SHAPES.index('square')
+    scenes['angle'][:] = 0.0
+    places = torch.tensor([[0.125, 0.125], [0.125, 1.375], [0.875, 0.125], [0.875, 1.375]])
+    anchor = torch.zeros(1, 3, 6, 2)
+    anchor[:, :, :4] = places
+    anchor[:, 2, 0] = torch.tensor([0.125, 0.625])
+    radius = scenes['radius'][:, None].repeat(1, 3, 1)
+    radius[:, 0, 1], radius[:, 2, 2] = 0.0, 0.0
+    moments = dict(batch.moments, anchor=anchor, radius=radius,
+                   is_covered=torch.zeros(1, 3, 6, dtype=torch.bool))
+    batch = batch._replace(
+        scenes=scenes, moments=moments, is_readable=torch.ones(1, dtype=torch.bool))
+    pictures = draw_pictures(batch, torch.Generator().manual_seed(0))
+    change = pictures.change.reshape(3, 4, 6)
+    assert (change[0] == NO_LABEL).all()
+    assert change[1].tolist() == [
+        [0, 4, 4, 4, 4, 2], [4] * 6, [4] * 6, [0, 4, 4, 4, 4, 0]]
+    assert change[2].tolist() == [
+        [3, 4, 1, 4, 4, 2], [4] * 6, [4] * 6, [3, 4, 4, 4, 4, 0]]
+    way_y, way_x = pictures.way_y.reshape(3, 4, 6), pictures.way_x.reshape(3, 4, 6)
+    assert way_y[2, 0, 2] == 1 and way_x[2, 0, 2] == 2
+    assert (way_x != NO_LABEL).sum() == 1
+    activity = pictures.activity.reshape(3, 4, 6)
+    assert activity[0].max() < 2.0  # all is at rest before
+    assert activity[1, 0, 5] > 5 * activity[1, :, 1].max()
+    assert activity[2, 0, :3].min() > 3 * activity[2, 1:3].max()  # the whole way
+    assert activity[2, 3, 0] > 5 * activity[2, 3, 5]
+
+
+def test_moments_share_the_tokens_of_one_picture(batch, pictures):
+    generator = torch.Generator().manual_seed(0)
+    config = TrainingConfig(dense_share=0.3, all_moments_share=0.2)
+    seen = set()
+    for _ in range(60):
+        kept, counts = draw_kept_tokens(pictures, batch, config, generator)
+        assert kept.shape == (2, sum(counts)) and (kept.diff(dim=1) > 0).all()
+        moments, numbers = np.unique(kept[0].numpy() // 24, return_counts=True)
+        assert moments.tolist() == [0, 1, 2] and tuple(numbers) == counts
+        seen.add(counts)
+    assert seen == {(8, 8, 8), (24, 24, 24)}
+
+
+def test_unreadable_frames_are_black_or_white_and_answered_so():
+    tokenizer = build_tokenizer()
+    batch = BatchDataset(
+        'train', 10, 12, 2, grid=(4, 6), mixture=Mixture(motion=1.0, unreadable=1.0))[0]
+    assert not batch.is_readable.any()
+    pictures = draw_pictures(batch, torch.Generator().manual_seed(0), augment=False)
+    assert (pictures.shape == NO_LABEL).all() and (pictures.change == NO_LABEL).all()
+    mean = pictures.patches.flatten(1).mean(dim=1)
+    said = {}
+    for scene in range(12):
+        words = {tokenizer.decode(batch.tokens[scene, number][batch.is_answer[scene, number]][:-1])
+                 for number in range(2)}
+        said.setdefault(words.pop(), []).append(float(mean[scene]))
+        assert not words
+    assert set(said) == {TOO_DARK, TOO_BRIGHT}
+    assert max(said[TOO_DARK]) < -1.3 and min(said[TOO_BRIGHT]) > 1.7
+
+
+def test_batches_of_moments_are_equal_for_equal_numbers():
+    mixture = Mixture(motion=0.5, randomised=0.5, unreadable=0.2)
+    first, again = (BatchDataset('train', 6, 3, 2, mixture=mixture) for _ in range(2))
+    kinds = set()
+    for number in range(6):
+        one, other = first[number], again[number]
+        kinds.add((one.num_moments, bool(one.scenes['ground_range'][0, 1] > 0.9)))
+        for name in ('scenes', 'moments', 'camera'):
+            pairs = zip(getattr(one, name).items(), getattr(other, name).items())
+            assert all(key == same and torch.equal(value, twin)
+                       for (key, value), (same, twin) in pairs)
+        assert torch.equal(one.tokens, other.tokens)
+    assert kinds == {(3, False), (1, False), (1, True)}
+
+
+@pytest.mark.slow
+def test_a_batch_shown_again_and_again_is_learned():
+    batch = BatchDataset('train', 1, 2, 3, grid=(4, 6), mixture=MOMENTS)[0]
+    config = TrainingConfig(
+        steps=100, warmup_steps=5, dense_share=0.0, min_keep_ratio=0.9, all_moments_share=1.0)
+    trainer = Trainer(config, torch.device('cpu'))
+    # Muon takes seconds a step on a CPU
+    trainer.optimizers = [torch.optim.AdamW(
+        [*trainer.model.parameters(), *trainer.heads.parameters()])]
+    losses = [trainer.step(batch) for _ in range(40)]
+    assert losses[0]['answer'] > 3.0 and losses[-1]['answer'] < 0.3
+    assert losses[-1]['changes'] < 0.5 * losses[0]['changes']
+    assert losses[-1]['right'] > 0.8
+
+
+def test_weights_of_a_smaller_vocabulary_are_taken_over(model):
+    torch.manual_seed(3)
+    fresh = build_model()
+    drawn = fresh.get_input_embeddings().weight.detach().clone()
+    load_weights(fresh, Path(EMBEDDED_MODEL))
+    saved = Qwen2VLForConditionalGeneration.from_pretrained(
+        EMBEDDED_MODEL, dtype=torch.float32, local_files_only=True)
+    known = saved.get_input_embeddings().weight
+    weight = fresh.get_input_embeddings().weight
+    assert torch.equal(weight[:len(known)], known)
+    assert torch.equal(weight[len(known):], drawn[len(known):])
+    assert fresh.lm_head.weight is weight
+    same = saved.state_dict()['model.visual.merger.ln_q.weight']
+    assert torch.equal(fresh.state_dict()['model.visual.merger.ln_q.weight'], same)
+
+
+def test_weights_with_other_words_are_refused(tmp_path, model):
+    save_checkpoint(model, tmp_path)
+    path = tmp_path / 'tokenizer.json'
+    path.write_text(path.read_text().replace('"circle"', '"disc"'))
+    with pytest.raises(ValueError, match='give a checkpoint of this vocabulary'):
+        load_weights(build_model(), tmp_path)
