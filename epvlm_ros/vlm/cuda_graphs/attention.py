@@ -99,7 +99,7 @@ class FastestAttention:
             try:
                 found = self._attend(choice, inputs, options)
                 if expected is None or _agree(found, expected):
-                    times_ms[choice] = _shortest_ms(
+                    times_ms[choice] = shortest_ms(
                         lambda: self._attend(choice, inputs, options))
                 else:
                     _log.warning('attention by %s is wrong here and not used', choice)
@@ -165,7 +165,7 @@ def _agree(found: Tensor, expected: Tensor) -> bool:
     return bool(difference <= _TOLERANCE * expected.float().norm())
 
 
-def _shortest_ms(run: Callable[[], Any]) -> float:
+def shortest_ms(run: Callable[[], Any]) -> float:
     """Return the time on the device, as in a CUDA graph: without waiting for the host."""
     times_ms = []
     for _ in range(_NUM_RUNS):

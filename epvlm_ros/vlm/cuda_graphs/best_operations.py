@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 def find_operations(weights: DecoderWeights) -> Operations:
     """Return fused kernels after their self-check, or plain torch with a warning on a GPU."""
-    if not weights.embedding.is_cuda:
+    if not weights.like.is_cuda:
         return Operations()
     try:
         from epvlm_ros.vlm.cuda_graphs.kernels import self_checked

@@ -9,7 +9,6 @@ from epvlm_ros.vlm.cuda_graphs.attention import FastestAttention
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
 from epvlm_ros.vlm.cuda_graphs.weights import EncoderWeights, Mlp
 from torch import Tensor
-from torch.nn import functional
 
 Attention = Callable[[Tensor], Tensor]
 # takes queries, keys and values (patches, 3 * heads * head_dim) and the number of the layer
@@ -45,7 +44,7 @@ def encode(
         operations.apply_rope(qkv[:, :2].flatten(1, 2), cos, sin)
         return (window_attention if number in weights.windowed else attention)(qkv)
 
-    hidden = functional.linear(inputs.patches, *weights.patches)
+    hidden = operations.multiply(inputs.patches, weights.patches)
     if weights.learned_positions is not None:
         hidden += mix_positions(weights.learned_positions, inputs.entries, inputs.shares)
     return run_layers(weights, operations, hidden, attend)
@@ -69,11 +68,11 @@ def run_layers(
     delta, deepstack = None, []
     for number, layer in enumerate(weights.layers):
         normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
-        mixed = attend(functional.linear(normed, *layer.qkv), number)
-        delta = functional.linear(mixed, *layer.out)
+        mixed = attend(operations.multiply(normed, layer.qkv), number)
+        delta = operations.multiply(mixed, layer.out)
         normed = operations.add_norm(hidden, delta, layer.norm_before_mlp)
         activated = operations.activated_linear(normed, layer.mlp)
-        delta = functional.linear(activated, *layer.mlp.down)
+        delta = operations.multiply(activated, layer.mlp.down)
         if number in weights.deepstack:
             hidden, delta = hidden + delta, None
             merger = weights.deepstack[number]
@@ -87,7 +86,7 @@ def run_layers(
 def _merge(operations: Operations, mlp: Mlp, normed: Tensor) -> Tensor:
     side_by_side = normed.view(-1, mlp.up.weight.shape[1])
     activated = operations.activated_linear(side_by_side, mlp)
-    return functional.linear(activated, *mlp.down)
+    return operations.multiply(activated, mlp.down)
 
 
 def attend_to_all(qkv: Tensor, attend: FastestAttention) -> Tensor:

@@ -10,7 +10,6 @@ from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
 from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Layer
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 class Prompt:
@@ -50,8 +49,8 @@ class LanguageModel:
     ) -> None:
         self._weights, self._operations, self._cache = weights, operations, cache
         self._attention = FastestAttention()
-        device = weights.embedding.device
-        self.logits = torch.zeros(len(weights.head.weight), device=device)
+        device = weights.like.device
+        self.logits = torch.zeros(weights.head.weight.shape[0], device=device)
         self.token = torch.zeros(1, dtype=torch.int64, device=device)
         # place in the cache and M-RoPE position of the next token, and its number in the answer
         self.cursor = torch.zeros(3, dtype=torch.int64, device=device)
@@ -77,7 +76,7 @@ class LanguageModel:
         weights = self._weights
         is_visual = prompt.source[:, None] >= 0
         source = prompt.source.clamp(min=0)
-        hidden = weights.embedding.index_select(0, prompt.ids)
+        hidden = self._operations.embed(weights, prompt.ids)
         if features:
             hidden = torch.where(is_visual, features[0].index_select(0, source), hidden)
         places = prompt.offset + torch.arange(prompt.capacity, device=hidden.device)
@@ -107,7 +106,7 @@ class LanguageModel:
         All tokens in the cache, the new one included, lie before ``bound``.
         """
         weights, operations = self._weights, self._operations
-        hidden = weights.embedding.index_select(0, self.token)
+        hidden = operations.embed(weights, self.token)
         for number, layer in enumerate(weights.layers):
             qkv = operations.linear(hidden, layer.norm_before_attention, layer.qkv)
             operations.normalize_heads(qkv, layer, weights.num_heads, weights.head_dim)
@@ -181,7 +180,7 @@ def run_layers(
     delta = None
     for number, layer in enumerate(weights.layers):
         normed = operations.add_norm(hidden, delta, layer.norm_before_attention)
-        qkv = functional.linear(normed, *layer.qkv)
+        qkv = operations.multiply(normed, layer.qkv)
         operations.normalize_heads(qkv, layer, weights.num_heads, weights.head_dim)
         queries = operations.apply_rope_and_store(qkv, *rotation, cache, number, places)
         if number + 1 == len(weights.layers):

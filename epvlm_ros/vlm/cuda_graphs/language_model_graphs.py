@@ -31,7 +31,8 @@ class LanguageModelGraphs:
     ) -> None:
         self.cache = weights.make_cache(cache_tokens)
         self._least_bound, self._pool = operations.least_bound, pool
-        self._visual = [GrowingRows(weights.embedding) for _ in range(1 + num_deepstack)]
+        self._visual = [GrowingRows(weights.like, weights.embedding.shape[1])
+                        for _ in range(1 + num_deepstack)]
         self._model = LanguageModel(weights, operations, self.cache)
         # id, log-probability and margin of the last token
         self._sampled = self._model.logits.new_zeros(3, dtype=torch.float64)

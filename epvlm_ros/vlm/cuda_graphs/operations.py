@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from epvlm_ros.vlm.cuda_graphs.attention import PartAttention
 from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
-from epvlm_ros.vlm.cuda_graphs.weights import Layer, Linear, Mlp, Norm
+from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Layer, Linear, Mlp, Norm
+from epvlm_ros.vlm.packed_weights import multiply, PackedMatrix
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -29,6 +30,16 @@ class Operations:
     # Least bound of attention over the cache; larger ones double, and each is worth functions of
     # its own.
     least_bound = 256
+
+    def embed(self, weights: DecoderWeights, token_ids: Tensor) -> Tensor:
+        """Return the embeddings (tokens, dim) of int64 token ids (tokens,)."""
+        return weights.embed(token_ids)
+
+    def multiply(self, values: Tensor, linear: Linear) -> Tensor:
+        """Return the product of (tokens, inputs), (tokens, outputs)."""
+        if isinstance(linear.weight, PackedMatrix):
+            return multiply(values, linear.weight, linear.bias)
+        return functional.linear(values, linear.weight, linear.bias)
 
     def add_norm(self, hidden: Tensor, delta: Tensor | None, norm: Norm) -> Tensor:
         """
@@ -53,11 +64,11 @@ class Operations:
 
     def split_k_linear(self, values: Tensor, linear: Linear) -> Tensor:
         """Return a product for ``add_norm``: whole, or in parts that are to be summed up."""
-        return functional.linear(values, *linear)
+        return self.multiply(values, linear)
 
     def activated_linear(self, values: Tensor, mlp: Mlp) -> Tensor:
         """Return the activation of an MLP after its first product."""
-        return self.activate(functional.linear(values, *mlp.up), mlp.activation)
+        return self.activate(self.multiply(values, mlp.up), mlp.activation)
 
     def apply_rope(self, values: Tensor, cos: Tensor, sin: Tensor) -> None:
         """Rotate queries or keys (tokens, heads, head_dim) in place, in float32."""
@@ -144,11 +155,11 @@ class Operations:
         """Return a product after a norm."""
         if norm is not None:
             hidden = normalize(hidden, norm)
-        return functional.linear(hidden, linear.weight, linear.bias)
+        return self.multiply(hidden, linear)
 
     def linear_add(self, values: Tensor, linear: Linear, hidden: Tensor) -> None:
         """Add a product to the residual stream."""
-        hidden += functional.linear(values, linear.weight, linear.bias)
+        hidden += self.multiply(values, linear)
 
     def gated_linear(self, hidden: Tensor, norm: Norm, mlp: Mlp) -> Tensor:
         """Return the activation of an MLP after a norm and its first product."""

@@ -98,7 +98,8 @@ class CudaGraphSceneForward:
         self._attends_to_scene = attends_to_scene
         self._attention = FastestAttention(operations)
         self._kept_patches = KeptPatches(pool.device)
-        self._patches = GrowingRows(encoder.weights.patches.weight)
+        self._patches = GrowingRows(
+            encoder.weights.like, encoder.weights.patches.weight.shape[1])
         self._buffers: list[tuple[ref[CudaGraphScene], SceneBuffers]] = []
 
     @torch.inference_mode()

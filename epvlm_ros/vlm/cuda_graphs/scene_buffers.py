@@ -33,7 +33,7 @@ class EncoderBuffers:
     def __init__(
         self, weights: EncoderWeights, image: VisionInput, mixture: tuple[Tensor, ...],
     ) -> None:
-        per_token, device = weights.patches_per_token, weights.patches.weight.device
+        per_token, device = weights.patches_per_token, weights.like.device
         self.cache = weights.make_cache((image.num_tokens + 1) * per_token)
         places = image.patch_positions(round(per_token ** 0.5))
         self.cos, self.sin = encoder.rotation_of(
@@ -87,9 +87,10 @@ class LanguageBuffers:
     ) -> None:
         self._weights, self._num_tokens = weights, num_tokens
         self.most_text = padded_size(num_text + 1, 64, 4)
-        like, capacity = weights.embedding, self.most_text + num_tokens + 1
+        like, capacity = weights.like, self.most_text + num_tokens + 1
         self.cache = weights.make_cache(capacity)
-        self.inputs = [like.new_zeros(capacity, like.shape[1]) for _ in range(1 + num_deepstack)]
+        self.inputs = [like.new_zeros(capacity, weights.embedding.shape[1])
+                       for _ in range(1 + num_deepstack)]
         self.cos, self.sin = (table.new_zeros(capacity, table.shape[1])
                               for table in (weights.cos, weights.sin))
         self.visible = torch.zeros(capacity, dtype=torch.bool, device=like.device)
@@ -112,7 +113,7 @@ class LanguageBuffers:
             table[:length] = values
         text = layout.prompt_ids[:num_text].to(device)
         start = self._num_tokens + 1
-        self.inputs[0][start:start + num_text] = self._weights.embedding.index_select(0, text)
+        self.inputs[0][start:start + num_text] = self._weights.embed(text)
 
     def take_features(self, other: LanguageBuffers) -> None:
         """Take over the features of the visual tokens."""

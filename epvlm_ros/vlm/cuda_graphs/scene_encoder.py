@@ -43,7 +43,7 @@ def refresh_encoder(
     buffers.known.index_fill_(0, tokens, True)
     buffers.known[-1:].fill_(False)
     cos, sin = buffers.cos.index_select(0, slots), buffers.sin.index_select(0, slots)
-    hidden = functional.linear(patches, *weights.patches)
+    hidden = operations.multiply(patches, weights.patches)
     if buffers.learned is not None:
         hidden += buffers.learned.index_select(0, slots)
     mask = None if is_whole else _repeat(buffers.known[:-1], per_token)[None, None, None]

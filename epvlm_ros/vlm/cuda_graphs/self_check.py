@@ -24,7 +24,7 @@ def check_operations(weights: DecoderWeights, operations: Operations) -> None:
 
     Raises a RuntimeError if they differ by more than rounding.
     """
-    tolerance = _TOLERANCES.get(weights.embedding.dtype, _TOLERANCES[torch.bfloat16])
+    tolerance = _TOLERANCES.get(weights.like.dtype, _TOLERANCES[torch.bfloat16])
     for what, run in (
             ('language model', run_language_model), ('encoder', run_encoder_parts),
             ('scene', run_scene_parts), ('long cache', run_long_cache),
@@ -40,7 +40,7 @@ def check_operations(weights: DecoderWeights, operations: Operations) -> None:
 @torch.inference_mode()
 def run_language_model(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return the logits, float32 (calls, vocabulary), of a prefill, a question and some steps."""
-    device, vocabulary = weights.embedding.device, len(weights.embedding)
+    device, vocabulary = weights.like.device, weights.embedding.shape[0]
     model = LanguageModel(weights, operations, weights.make_cache(_CAPACITY))
     random = torch.Generator().manual_seed(0)
     logits = []
@@ -63,7 +63,7 @@ def run_language_model(weights: DecoderWeights, operations: Operations) -> Tenso
 @torch.inference_mode()
 def run_encoder_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return what only an encoder uses, float32 (functions, any): norm, activation, rotation."""
-    draw = _draw_like(weights.embedding, torch.Generator().manual_seed(1))
+    draw = _draw_like(weights.like, torch.Generator().manual_seed(1))
     tokens, heads, head_dim = 24, 4, 80
     dim = heads * head_dim
     hidden, delta = draw(tokens, dim), draw(tokens, dim)
@@ -79,13 +79,13 @@ def run_encoder_parts(weights: DecoderWeights, operations: Operations) -> Tensor
 def run_scene_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return what tokens here and there see of a cache with gaps, float32 (tokens, any)."""
     random = torch.Generator().manual_seed(2)
-    draw = _draw_like(weights.embedding, random)
+    draw = _draw_like(weights.like, random)
     cache = weights.make_cache(_CAPACITY)
     cache.both.copy_(draw(*cache.both.shape))
     places = torch.randperm(_CAPACITY, generator=random)[:_NUM_FIRST + 8].sort().values
     visible = torch.rand(_CAPACITY, generator=random) < 0.5
     visible[places] = True
-    device = weights.embedding.device
+    device = weights.like.device
     places, visible = places.to(device), visible.to(device)
     num_heads = weights.num_heads + 2 * weights.num_key_value_heads
     queries = operations.apply_rope_and_store(
@@ -97,7 +97,7 @@ def run_scene_parts(weights: DecoderWeights, operations: Operations) -> Tensor:
 @torch.inference_mode()
 def run_long_cache(weights: DecoderWeights, operations: Operations) -> Tensor:
     """Return what a question and a step see of a long cache, float32 (tokens, any)."""
-    like = weights.embedding
+    like = weights.like
     draw = _draw_like(like, torch.Generator().manual_seed(4))
     heads, dim = weights.num_heads, weights.head_dim
     cache = StaticCache(1, weights.num_key_value_heads, dim, _LONG_CAPACITY, like)
@@ -120,8 +120,8 @@ def run_merge(weights: DecoderWeights, operations: Operations) -> Tensor:
     mixed = torch.randn(parts, tokens, heads, head_dim, generator=random)
     sums = 3.0 * torch.randn(parts, heads, tokens, generator=random)
     return operations.merge_parts(
-        mixed.to(weights.embedding.device, weights.embedding.dtype).transpose(1, 2),
-        sums.to(weights.embedding.device)).float().flatten(1)
+        mixed.to(weights.like.device, weights.like.dtype).transpose(1, 2),
+        sums.to(weights.like.device)).float().flatten(1)
 
 
 def _draw_like(like: Tensor, random: torch.Generator) -> Callable[..., Tensor]:

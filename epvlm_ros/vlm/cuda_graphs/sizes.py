@@ -12,8 +12,8 @@ class GrowingRows:
     Those that were made before keep the memory that they know.
     """
 
-    def __init__(self, like: Tensor) -> None:
-        self._rows = like.new_zeros(0, like.shape[1])
+    def __init__(self, like: Tensor, width: int) -> None:
+        self._rows = like.new_zeros(0, width)
 
     def first(self, num_rows: int) -> Tensor:
         """Return so many rows, filled with numbers."""

@@ -43,9 +43,10 @@ class CudaGraphEncoder:
         self._usual_ratios = frozenset(usual_ratios) | {1.0}
         self._attention = FastestAttention()
         self._attention_within = VarlenAttention()
-        self._patches = GrowingRows(weights.patches.weight)
+        self._patches = GrowingRows(weights.like, weights.patches.weight.shape[1])
         mergers = [weights.merger, *weights.deepstack.values()]
-        self._features = [GrowingRows(merger.mlp.down.weight.T) for merger in mergers]
+        self._features = [
+            GrowingRows(weights.like, merger.mlp.down.weight.shape[0]) for merger in mergers]
         self._kept_patches = KeptPatches(pool.device)
 
     def size_for(self, vision: VisionInput) -> int:

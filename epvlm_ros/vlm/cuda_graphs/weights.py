@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
+from epvlm_ros.vlm.packed_weights import PackedEmbedding, PackedLinear, PackedMatrix, stack
 import torch
 from torch import Tensor
 
 MAX_POSITIONS = 32768  # rows of the table of rotary embeddings
 # Where the classes are whose computation is known.
+_PACKED_MODULES = (PackedEmbedding, PackedLinear)
 _LIBRARY_MODULES = ('torch.nn.modules.', 'transformers.models.', 'transformers.activations')
 STATIC_ROPE_TYPES = ('default', 'mrope', 'linear', 'llama3', 'yarn')
+
+Matrix = Union[Tensor, PackedMatrix]
 
 
 class Unsupported(Exception):
@@ -22,7 +26,7 @@ class Unsupported(Exception):
 class Linear(NamedTuple):
     """A matrix (outputs, inputs) and what is added after it."""
 
-    weight: Tensor
+    weight: Matrix
     bias: Tensor | None = None
 
 
@@ -65,7 +69,7 @@ class Merger(NamedTuple):
 class EncoderWeights:
     """The encoder and the patch merger."""
 
-    patches: Linear  # from the values of a patch to the width of the encoder
+    patches: Linear  # from the values of a patch to the width of the encoder, never packed
     layers: tuple[Layer, ...]
     windowed: frozenset[int]  # the layers that attend within windows
     window_size: int  # side of a window in visual tokens; 0 without windows
@@ -80,7 +84,12 @@ class EncoderWeights:
     def make_cache(self, capacity: int) -> StaticCache:
         """Return an empty cache for so many patches."""
         return StaticCache(
-            len(self.layers), self.num_heads, self.head_dim, capacity, self.patches.weight)
+            len(self.layers), self.num_heads, self.head_dim, capacity, self.like)
+
+    @property
+    def like(self) -> Tensor:
+        """Return a tensor of the number type and on the device that is computed with."""
+        return self.merger.norm.weight
 
     @classmethod
     def of(cls, encoder: Any) -> EncoderWeights:
@@ -122,7 +131,7 @@ class EncoderWeights:
 class DecoderWeights:
     """The language model."""
 
-    embedding: Tensor  # (vocabulary, dim)
+    embedding: Matrix  # (vocabulary, dim)
     layers: tuple[Layer, ...]
     norm: Norm  # before the output layer
     head: Linear
@@ -136,7 +145,18 @@ class DecoderWeights:
     def make_cache(self, capacity: int) -> StaticCache:
         """Return an empty cache for so many tokens."""
         return StaticCache(
-            len(self.layers), self.num_key_value_heads, self.head_dim, capacity, self.embedding)
+            len(self.layers), self.num_key_value_heads, self.head_dim, capacity, self.like)
+
+    @property
+    def like(self) -> Tensor:
+        """Return a tensor of the number type and on the device that is computed with."""
+        return self.norm.weight
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Return the embeddings (tokens, dim) of int64 token ids (tokens,)."""
+        if isinstance(self.embedding, PackedMatrix):
+            return self.embedding.rows(token_ids).unpack(self.like.dtype)
+        return self.embedding.index_select(0, token_ids)
 
     @property
     def group_size(self) -> int:
@@ -169,15 +189,15 @@ class DecoderWeights:
             for block in language_model.layers)
         rotary = language_model.rotary_emb
         inverse = rotary.inv_freq.float()
-        embedding = language_model.embed_tokens.weight.detach()
+        embedding, norm = _weight(language_model.embed_tokens), _norm(language_model.norm)
         angles = torch.arange(MAX_POSITIONS, device=inverse.device).float()[:, None] * inverse
         return cls(
-            embedding=embedding, layers=layers, norm=_norm(language_model.norm),
+            embedding=embedding, layers=layers, norm=norm,
             head=_linear(head), num_heads=config.num_attention_heads,
             num_key_value_heads=config.num_key_value_heads,
             head_dim=language_model.layers[0].self_attn.head_dim,
-            cos=(angles.cos() * rotary.attention_scaling).to(embedding.dtype),
-            sin=(angles.sin() * rotary.attention_scaling).to(embedding.dtype),
+            cos=(angles.cos() * rotary.attention_scaling).to(norm.weight.dtype),
+            sin=(angles.sin() * rotary.attention_scaling).to(norm.weight.dtype),
             axes=_axes(rope, len(inverse)).to(inverse.device))
 
 
@@ -196,10 +216,12 @@ def _check_modules(what: str, *models: Any) -> None:
     """
     Raise ``Unsupported`` if a module computes something else than its weights say.
 
-    Packed weights and adapters do: as modules of their own, with a ``forward`` of their own, or
-    with weights that are a tensor class of their own.
+    Adapters and weights that others pack do: as modules of their own, with a ``forward`` of their
+    own, or with weights that are a tensor class of their own.
     """
     for module in (module for model in models for module in model.modules()):
+        if type(module) in _PACKED_MODULES:
+            continue
         kind = type(module)
         weight: Any = getattr(module, 'weight', None)
         of_library = kind.__module__.startswith(_LIBRARY_MODULES)
@@ -207,8 +229,8 @@ def _check_modules(what: str, *models: Any) -> None:
         if not of_library or not is_plain or 'forward' in vars(module):
             found = kind.__name__ if is_plain else f'{type(weight.data).__name__} weights'
             raise Unsupported(
-                f'{what} is made of {found} too: packed weights and adapters have no '
-                'CUDA graphs')
+                f'{what} is made of {found} too: adapters and weights packed by other '
+                'libraries have no CUDA graphs')
 
 
 def _detached(parameter: Any) -> Tensor | None:
@@ -216,7 +238,14 @@ def _detached(parameter: Any) -> Tensor | None:
 
 
 def _linear(module: Any) -> Linear:
-    return Linear(module.weight.detach(), _detached(module.bias))
+    return Linear(_weight(module), _detached(module.bias))
+
+
+def _weight(module: Any) -> Matrix:
+    if isinstance(module, _PACKED_MODULES):
+        return module.matrix
+    weight: Tensor = module.weight.detach()
+    return weight
 
 
 def _norm(module: Any) -> Norm:
@@ -253,7 +282,14 @@ def _gated_mlp(module: Any) -> Mlp:
 
 def _merge(*modules: Any) -> Linear:
     """Put matrices on top of each other and let the modules keep their parts of it."""
-    weight = _share([module.weight for module in modules])
+    weight: Matrix
+    if any(isinstance(module, PackedLinear) for module in modules):
+        try:
+            weight = stack(modules)
+        except (AttributeError, ValueError) as error:
+            raise Unsupported(f'matrices that are read together are not alike: {error}') from error
+    else:
+        weight = _share([module.weight for module in modules])
     if modules[0].bias is None:
         return Linear(weight)
     return Linear(weight, _share([module.bias for module in modules]))

@@ -6,7 +6,9 @@ Weights of 4 and 8 bits: one layout, a reader for each published format, and pla
 for each product.
 """
 
-from epvlm_ros.vlm.packed_weights.modules import count_weights, PackedEmbedding, PackedLinear
+from epvlm_ros.vlm.packed_weights.modules import (
+    count_weights, multiply, PackedEmbedding, PackedLinear, stack)
 from epvlm_ros.vlm.packed_weights.packed_matrix import PackedMatrix
 
-__all__ = ['count_weights', 'PackedEmbedding', 'PackedLinear', 'PackedMatrix']
+__all__ = [
+    'count_weights', 'multiply', 'PackedEmbedding', 'PackedLinear', 'PackedMatrix', 'stack']

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from epvlm_ros.vlm.packed_weights.packed_matrix import PackedMatrix
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
 MAX_UNPACKED = 2 ** 24  # weights at a time: an output layer is as large as ten others
+_PARTS = ('numbers', 'scales', 'zeros', 'order')
 
 
 class _Packed(nn.Module):
@@ -21,7 +24,7 @@ class _Packed(nn.Module):
     def __init__(self, matrix: PackedMatrix) -> None:
         super().__init__()
         self._num_columns = matrix.num_columns
-        for name in ('numbers', 'scales', 'zeros', 'order'):
+        for name in _PARTS:
             self.register_buffer(name, getattr(matrix, name))
 
     @property
@@ -29,6 +32,11 @@ class _Packed(nn.Module):
         """Return the weights."""
         return PackedMatrix(
             self.numbers, self.scales, self.zeros, self._num_columns, self.order)
+
+    @matrix.setter
+    def matrix(self, matrix: PackedMatrix) -> None:
+        for name in _PARTS:
+            setattr(self, name, getattr(matrix, name))
 
     def extra_repr(self) -> str:
         """Tell sizes and bits."""
@@ -44,17 +52,7 @@ class PackedLinear(_Packed):
 
     def forward(self, values: Tensor) -> Tensor:
         """Multiply, in the type of the values."""
-        matrix, (num_rows, columns) = self.matrix, self.matrix.shape
-        size = max(1, MAX_UNPACKED // columns)
-        if num_rows <= size:
-            return functional.linear(values, matrix.unpack(values.dtype), self.bias)
-        result = values.new_empty(*values.shape[:-1], num_rows)
-        for start in range(0, num_rows, size):
-            part = slice(start, start + size)
-            result[..., part] = functional.linear(
-                values, matrix.rows(part).unpack(values.dtype),
-                None if self.bias is None else self.bias[part])
-        return result
+        return multiply(values, self.matrix, self.bias)
 
 
 class PackedEmbedding(_Packed):
@@ -68,6 +66,34 @@ class PackedEmbedding(_Packed):
         """Return (..., columns) of int64 token ids (...)."""
         rows = self.matrix.rows(token_ids.flatten())
         return rows.unpack(self._dtype).unflatten(0, token_ids.shape)
+
+
+def multiply(values: Tensor, matrix: PackedMatrix, bias: Tensor | None) -> Tensor:
+    """Return (..., rows) of (..., columns); some rows of the matrix at a time are unpacked."""
+    num_rows, columns = matrix.shape
+    size = max(1, MAX_UNPACKED // columns)
+    if num_rows <= size:
+        return functional.linear(values, matrix.unpack(values.dtype), bias)
+    result = values.new_empty(*values.shape[:-1], num_rows)
+    for start in range(0, num_rows, size):
+        part = slice(start, start + size)
+        result[..., part] = functional.linear(
+            values, matrix.rows(part).unpack(values.dtype), None if bias is None else bias[part])
+    return result
+
+
+def stack(modules: Sequence[PackedLinear]) -> PackedMatrix:
+    """
+    Put the matrices of modules on top of each other; each keeps its part of the memory.
+
+    Raises a ValueError if they are packed in different ways.
+    """
+    stacked, start = PackedMatrix.stacked([module.matrix for module in modules]), 0
+    for module in modules:
+        num_rows = module.matrix.shape[0]
+        module.matrix = stacked.rows(slice(start, start + num_rows))
+        start += num_rows
+    return stacked
 
 
 def count_weights(model: nn.Module) -> int:

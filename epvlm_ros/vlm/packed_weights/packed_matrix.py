@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -77,6 +78,31 @@ class PackedMatrix:
             if not bool((zeros != (_MIDDLE if bits == 4 else 0)).any()):
                 zeros = None
         return cls(grouped, scales.contiguous(), zeros, columns, order)
+
+    @classmethod
+    def stacked(cls, matrices: Sequence[PackedMatrix]) -> PackedMatrix:
+        """
+        Put matrices of the same columns on top of each other.
+
+        Raises a ValueError if their groups, types or orders differ.
+        """
+        first, zeros = matrices[0], None
+        for other in matrices[1:]:
+            if (first.numbers.shape[1:], first.numbers.dtype, first.num_columns) != (
+                    other.numbers.shape[1:], other.numbers.dtype, other.num_columns):
+                raise ValueError('their weights are packed in different ways')
+            if (first.order is None) != (other.order is None) or (
+                    first.order is not None and not torch.equal(first.order, other.order)):
+                raise ValueError('their columns are in different orders')
+        if any(matrix.zeros is not None for matrix in matrices):
+            middle = _MIDDLE if first.bits == 4 else 0
+            zeros = torch.cat([
+                torch.full_like(matrix.scales, middle, dtype=torch.int16)
+                if matrix.zeros is None else matrix.zeros for matrix in matrices])
+        return cls(
+            torch.cat([matrix.numbers for matrix in matrices]),
+            torch.cat([matrix.scales for matrix in matrices]), zeros, first.num_columns,
+            first.order)
 
     @property
     def bits(self) -> int:

@@ -90,7 +90,7 @@ def test_the_fastest_kernel_that_is_right_is_taken(monkeypatch: pytest.MonkeyPat
     """Each way that is measured takes less time than the one before."""
     times_ms = iter(range(100, 0, -1))
     monkeypatch.setattr(
-        'epvlm_ros.vlm.cuda_graphs.attention._shortest_ms', lambda run: next(times_ms))
+        'epvlm_ros.vlm.cuda_graphs.attention.shortest_ms', lambda run: next(times_ms))
     inputs = draw_scene(16, 240, 3, 8, torch.float32)
     attention = FastestAttention(Kernels())
     choice = attention._choose(inputs, {})

@@ -8,7 +8,7 @@ from epvlm_ros.vlm.cuda_graphs.best_operations import find_operations
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
 import pytest
 
-ON_A_GPU = SimpleNamespace(embedding=SimpleNamespace(is_cuda=True))
+ON_A_GPU = SimpleNamespace(like=SimpleNamespace(is_cuda=True))
 
 
 def read_cut_off_json(weights):

@@ -8,13 +8,11 @@ from epvlm_ros.vlm.cuda_graphs.attention import PartAttention
 from epvlm_ros.vlm.cuda_graphs.kernels import (
     attention, gemv, part_attention, pointwise, skinny_gemm)
 from epvlm_ros.vlm.cuda_graphs.operations import Operations
-from epvlm_ros.vlm.cuda_graphs.self_check import check_operations
 from epvlm_ros.vlm.cuda_graphs.static_cache import StaticCache
-from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Linear, Mlp, Norm
+from epvlm_ros.vlm.cuda_graphs.weights import Linear, Mlp, Norm
 import torch
 from torch import Tensor
 import triton
-from triton.errors import TritonError
 
 _LOG2_E = math.log2(math.e)
 NUM_SPLITS = 8  # parts of the cache that are attended to side by side
@@ -25,8 +23,7 @@ _SHORT_CACHE, _NUM_LONG_SPLITS, _MAX_LONG_PROGRAMS = 2048, 16, 128
 MAX_SKINNY_TOKENS = 64  # up to so many a product is bound by reading its matrix
 _BLOCK_ROWS = 64  # of a product of a few tokens
 # Wider models keep the memory busy as they are; further programs that read only disturb them.
-_MAX_PROGRAMMATIC_LAUNCH_DIM = 2048
-_PROGRAMMATIC_LAUNCH_CAPABILITY = (9, 0)
+MAX_PROGRAMMATIC_LAUNCH_DIM = 2048
 
 
 class FusedOperations(Operations):
@@ -71,7 +68,7 @@ class FusedOperations(Operations):
         """Return a product, of a few tokens split over its columns."""
         if not _is_skinny(values):
             return super().split_k_linear(values, linear)
-        (tokens, columns), rows = values.shape, len(linear.weight)
+        (tokens, columns), rows = values.shape, linear.weight.shape[0]
         block_columns = 128 if columns > 4096 else 64
         row_blocks = triton.cdiv(rows, _BLOCK_ROWS)
         splits = _num_splits(row_blocks, triton.cdiv(columns, block_columns), values.device)
@@ -86,7 +83,7 @@ class FusedOperations(Operations):
         """Return the activation after a product."""
         if not _is_skinny(values) or mlp.up.bias is not None or mlp.activation != 'gated_silu':
             return super().activated_linear(values, mlp)
-        (tokens, columns), rows = values.shape, len(mlp.up.weight) // 2
+        (tokens, columns), rows = values.shape, mlp.up.weight.shape[0] // 2
         result = values.new_empty(tokens, rows)
         skinny_gemm.gated_linear_kernel[(triton.cdiv(rows, _BLOCK_ROWS),)](
             values, mlp.up.weight, result, tokens, rows, NUM_COLUMNS=columns,
@@ -159,7 +156,7 @@ class FusedOperations(Operations):
 
     def linear(self, hidden: Tensor, norm: Norm | None, linear: Linear) -> Tensor:
         """Return a product after a norm."""
-        result = hidden.new_empty(1, len(linear.weight))
+        result = hidden.new_empty(1, linear.weight.shape[0])
         self._gemv(hidden, norm, linear, result, adds=False)
         return result
 
@@ -169,11 +166,11 @@ class FusedOperations(Operations):
 
     def gated_linear(self, hidden: Tensor, norm: Norm, mlp: Mlp) -> Tensor:
         """Return the activation after a norm and a product."""
-        rows, columns = len(mlp.up.weight) // 2, hidden.shape[1]
+        rows, columns = mlp.up.weight.shape[0] // 2, hidden.shape[1]
         if mlp.up.bias is not None or mlp.activation != 'gated_silu' or norm.bias is not None:
             return super().gated_linear(hidden, norm, mlp)
         result = hidden.new_empty(1, rows)
-        most_columns = _MAX_PROGRAMMATIC_LAUNCH_DIM if self._programmatic_launch else 512
+        most_columns = MAX_PROGRAMMATIC_LAUNCH_DIM if self._programmatic_launch else 512
         gemv.gated_gemv_kernel[(rows,)](
             hidden, norm.weight, mlp.up.weight, result, rows, norm.eps, NUM_COLUMNS=columns,
             BLOCK_ROWS=1, BLOCK_COLUMNS=min(most_columns, triton.next_power_of_2(columns)),
@@ -220,7 +217,7 @@ class FusedOperations(Operations):
         rows, columns = linear.weight.shape
         if columns > 4096:
             block_rows, block_columns, num_warps = 4, 1024, 8
-        elif self._programmatic_launch and columns <= _MAX_PROGRAMMATIC_LAUNCH_DIM:
+        elif self._programmatic_launch and columns <= MAX_PROGRAMMATIC_LAUNCH_DIM:
             # rows are read whole
             block_rows, block_columns, num_warps = 8 if rows < 2 ** 15 else 4, columns, 4
         else:
@@ -239,8 +236,9 @@ def _is_skinny(values: Tensor) -> bool:
             and values.is_contiguous())
 
 
-def _device_properties(device: torch.device) -> dict[str, int]:
-    properties: dict[str, int] = triton.runtime.driver.active.utils.get_device_properties(
+def device_properties(device: torch.device) -> dict[str, int]:
+    """Return what the driver says of a GPU."""
+    properties: dict[str, int] = triton.runtime.driver.active.utils.getdevice_properties(
         device.index)
     return properties
 
@@ -251,7 +249,7 @@ def _skinny_sizes(
     """Return sizes of a kernel for a few tokens: those that were fastest, if the card has room."""
     block_tokens = max(16, triton.next_power_of_2(len(values)))
     stage_bytes = block_columns * (rows_read + block_tokens) * values.element_size()
-    room = _device_properties(values.device)['max_shared_mem']
+    room = device_properties(values.device)['max_shared_mem']
     return {'BLOCK_TOKENS': block_tokens, 'BLOCK_ROWS': _BLOCK_ROWS,
             'BLOCK_COLUMNS': block_columns, 'num_warps': 4,
             'STAGES': max(1, min(most_stages, room // stage_bytes))}
@@ -270,26 +268,7 @@ def _num_cache_splits(bound: int, num_programs: int) -> int:
 
 def _num_splits(row_blocks: int, column_blocks: int, device: torch.device) -> int:
     """Return how many equal parts of the columns give each processor at most one program."""
-    processors = _device_properties(device)['multiprocessor_count']
+    processors = device_properties(device)['multiprocessor_count']
     return max(splits for splits in range(1, column_blocks + 1)
                if column_blocks % splits == 0
                and (splits == 1 or row_blocks * splits <= processors))
-
-
-def self_checked(weights: DecoderWeights) -> FusedOperations:
-    """
-    Return the operations after a comparison with plain torch.
-
-    Raises a RuntimeError if a kernel does not compile for this card, does not fit on it or is
-    wrong there.
-    """
-    device, width = weights.embedding.device, weights.embedding.shape[1]
-    operations = FusedOperations(programmatic_launch=(
-        width <= _MAX_PROGRAMMATIC_LAUNCH_DIM and torch.version.cuda is not None
-        and torch.cuda.get_device_capability(device) >= _PROGRAMMATIC_LAUNCH_CAPABILITY))
-    try:
-        with torch.cuda.device(device):
-            check_operations(weights, operations)
-    except TritonError as error:
-        raise RuntimeError(f'a kernel does not run on this card: {error}') from error
-    return operations

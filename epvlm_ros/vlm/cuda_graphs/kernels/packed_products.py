@@ -1,120 +1,274 @@
-"""
-Triton kernels for products with weights of 4 and 8 bits, unpacked in registers.
-
-A group of columns of 4 bits lies in half as many bytes: their low halves are the first half of
-the group and their high halves the second, so both halves meet inputs that lie in a row.
-
-No operation uses them yet: sizes are to be found and the self-check to be passed on a card.
-"""
+"""Products with packed weights: which kernel, of which sizes, and whether it can be trusted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import logging
+from typing import Any
+
+from epvlm_ros.vlm.cuda_graphs.attention import shortest_ms
+from epvlm_ros.vlm.cuda_graphs.kernels.packed_gemm import packed_gemm_kernel
+from epvlm_ros.vlm.cuda_graphs.kernels.packed_gemv import packed_gemv_kernel
+from epvlm_ros.vlm.cuda_graphs.kernels.unpacking import INTERPRETED, unpack_kernel
+from epvlm_ros.vlm.cuda_graphs.weights import Linear, Norm
+from epvlm_ros.vlm.packed_weights import multiply, PackedMatrix
+import torch
+from torch import Tensor
+from torch.nn import functional
 import triton
-import triton.language as tl
+from triton.errors import TritonError
+
+_log = logging.getLogger(__name__)
+_MOST_CHUNK = 16  # bytes that a thread reads at a time
+_UNPACKED_AT_ONCE = 2 ** 24  # weights that stay in the cache of the device until they are met
+_TOLERANCE = 0.02  # largest ||difference|| / ||result||; of bfloat16 about 0.003, of a bug 1
+_NUM_TRIED = 24  # tokens of the trial of a kernel for a few
+# (tokens, rows, warps, stages) of a program of the kernel for many tokens.
+_GEMM_SIZES = ((64, 128, 4, 4), (128, 128, 8, 3), (256, 128, 8, 3))
+_Sizes = dict[str, int]
 
 
-@triton.jit
-def packed_gemv_kernel(
-    values, numbers, scales, zeros, bias, result, num_rows, num_columns,
-    NUM_GROUPS: tl.constexpr, GROUP: tl.constexpr, FOUR_BITS: tl.constexpr,
-    HAS_ZEROS: tl.constexpr, HAS_BIAS: tl.constexpr, ADDS: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):
+class PackedProducts:
     """
-    Multiply some rows a program with one token, in float32.
+    Products with packed weights on a GPU.
 
-    GROUP is how many bytes a group of columns takes, BLOCK how many of them are read at a time.
+    A kernel is compared with plain torch at its first use with a matrix of a shape and format,
+    and left out where it differs. ``launch`` are the options of kernels that may start early.
     """
-    rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    inside_rows = rows < num_rows
-    total = tl.zeros((BLOCK_ROWS, BLOCK), dtype=tl.float32)
-    parts: tl.constexpr = (GROUP + BLOCK - 1) // BLOCK
-    for step in tl.range(0, NUM_GROUPS * parts):
-        group = step // parts
-        inner = (step % parts) * BLOCK + tl.arange(0, BLOCK)
-        at = rows * NUM_GROUPS + group
-        packed = tl.load(
-            numbers + at[:, None] * GROUP + inner[None, :], other=0,
-            mask=inside_rows[:, None] & (inner < GROUP)[None, :], eviction_policy='evict_first')
-        scale = tl.load(scales + at, mask=inside_rows, other=0.0).to(tl.float32)[:, None]
-        zero = tl.zeros((BLOCK_ROWS, 1), dtype=tl.float32)
-        if HAS_ZEROS:
-            zero = tl.load(zeros + at, mask=inside_rows, other=0).to(tl.float32)[:, None]
-        elif FOUR_BITS:
-            zero += 8.0
-        if FOUR_BITS:
-            first = group * 2 * GROUP + inner
-            second = first + GROUP
-            low = tl.load(values + first, mask=(inner < GROUP) & (first < num_columns), other=0.0)
-            high = tl.load(
-                values + second, mask=(inner < GROUP) & (second < num_columns), other=0.0)
-            product = ((packed & 15).to(tl.float32) - zero) * low.to(tl.float32)[None, :]
-            product += ((packed >> 4).to(tl.float32) - zero) * high.to(tl.float32)[None, :]
-        else:
-            first = group * GROUP + inner
-            low = tl.load(values + first, mask=(inner < GROUP) & (first < num_columns), other=0.0)
-            product = (packed.to(tl.float32) - zero) * low.to(tl.float32)[None, :]
-        total += scale * product
-    summed = tl.sum(total, axis=1)
-    if HAS_BIAS:
-        summed += tl.load(bias + rows, mask=inside_rows, other=0.0).to(tl.float32)
-    product = summed.to(result.dtype.element_ty)
-    if ADDS:
-        product += tl.load(result + rows, mask=inside_rows, other=0.0)
-    tl.store(result + rows, product, mask=inside_rows)
+
+    def __init__(self, launch: dict[str, bool], num_processors: Callable[[Tensor], int]) -> None:
+        self._launch, self._num_processors = launch, num_processors
+        self._is_right: dict[Any, bool] = {}
+        self._choices: dict[Any, str] = {}
+
+    def can_run_token(self, values: Tensor, matrix: PackedMatrix) -> bool:
+        """Tell whether ``run_token`` can be used."""
+        groups, group = matrix.numbers.shape[1:]
+        fills_up = matrix.num_columns != groups * group * 8 // matrix.bits
+        return len(values) == 1 and not fills_up and self._trusts(
+            'one token', values, matrix, self._try_token)
+
+    def run_token(
+        self, values: Tensor, norm: Norm | None, linear: Linear, result: Tensor, *,
+        adds: bool = False, is_gated: bool = False, sizes: _Sizes | None = None,
+    ) -> None:
+        """Multiply with one token, see ``packed_gemv_kernel``."""
+        matrix = _packed(linear)
+        values, rows = _ordered(values, matrix), result.shape[1]
+        chunks = _chunks(matrix)
+        sizes = sizes or token_sizes(rows, chunks['NUM_CHUNKS'], is_gated)
+        packed_gemv_kernel[(triton.cdiv(rows, sizes['BLOCK_ROWS']),)](
+            values, None if norm is None else norm.weight, *_tensors(matrix), linear.bias, result,
+            rows, 0.0 if norm is None else norm.eps, **chunks, **_format(matrix),
+            HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,
+            GATED=is_gated, PTX=_uses_ptx(chunks), **sizes, **self._launch)
+
+    def can_run_few(self, values: Tensor, matrix: PackedMatrix) -> bool:
+        """Tell whether ``run_few`` can be used."""
+        return self._trusts('few tokens', values, matrix, self._try_few)
+
+    def run_few(self, values: Tensor, linear: Linear) -> Tensor:
+        """Multiply with a few tokens; returns parts (parts, tokens, rows) to be summed up."""
+        matrix = _packed(linear)
+        block = min(64, max(16, triton.next_power_of_2(matrix.numbers.shape[2])))
+        steps = matrix.numbers.shape[1] * triton.cdiv(matrix.numbers.shape[2], block)
+        row_blocks = triton.cdiv(matrix.shape[0], 64)
+        most = min(max(1, self._num_processors(values) // row_blocks), max(1, steps // 4))
+        parts = max(parts for parts in range(1, most + 1) if steps % parts == 0)
+        return _run_gemm(
+            values, linear, parts, BLOCK_TOKENS=max(16, triton.next_power_of_2(len(values))),
+            BLOCK_ROWS=64, BLOCK=block, num_warps=4, STAGES=4)
+
+    def run_many(self, values: Tensor, linear: Linear) -> Tensor:
+        """Multiply with any number of tokens, in the fastest way for them."""
+        matrix = _packed(linear)
+        if not self._trusts('unpacking', values, matrix, self._try_unpacking):
+            return multiply(values, matrix, linear.bias)
+        ways = {'unpacked': lambda: self._run_unpacked(values, linear)}
+        if values.is_cuda and values.dtype != torch.float32:
+            if matrix.shape[0] > 2 * _rows_at_once(matrix):
+                ways['unpacked in parts'] = lambda: self._run_in_parts(values, linear)
+            for sizes in _GEMM_SIZES:
+                ways[f'packed {sizes[0]} x {sizes[1]}'] = (
+                    lambda sizes=sizes: _run_many(values, linear, *sizes))
+        key = _key(values, matrix), len(values)
+        if key not in self._choices:
+            if len(ways) == 1 or torch.cuda.is_current_stream_capturing():
+                return ways['unpacked']()
+            self._choices[key] = _find_fastest(ways, key)
+        return ways[self._choices[key]]()
+
+    def embed(self, matrix: PackedMatrix, token_ids: Tensor, like: Tensor) -> Tensor:
+        """Return rows of a matrix (tokens, columns)."""
+        if matrix.order is None and self._trusts(
+                'unpacking', like, matrix, self._try_unpacking):
+            return unpack(matrix, like.dtype, token_ids)
+        return matrix.rows(token_ids).unpack(like.dtype)
+
+    def _run_unpacked(self, values: Tensor, linear: Linear) -> Tensor:
+        matrix = _packed(linear)
+        return functional.linear(
+            _ordered(values, matrix), unpack(matrix, values.dtype), linear.bias)
+
+    def _run_in_parts(self, values: Tensor, linear: Linear) -> Tensor:
+        """Unpack so many rows at a time that they stay in the cache of the device."""
+        matrix = _packed(linear)
+        values = _ordered(values, matrix)
+        result = values.new_empty(len(values), matrix.shape[0])
+        size = _rows_at_once(matrix)
+        for start in range(0, matrix.shape[0], size):
+            part = slice(start, start + size)
+            weights = unpack(matrix.rows(part), values.dtype)
+            if linear.bias is None:
+                torch.mm(values, weights.T, out=result[:, part])
+            else:
+                torch.addmm(linear.bias[part], values, weights.T, out=result[:, part])
+        return result
+
+    def _trusts(
+        self, name: str, like: Tensor, matrix: PackedMatrix,
+        run: Callable[[Tensor, PackedMatrix], tuple[Tensor, Tensor]],
+    ) -> bool:
+        key = (name, *_key(like, matrix))
+        if key not in self._is_right:
+            if like.is_cuda and torch.cuda.is_current_stream_capturing():
+                return False
+            self._is_right[key] = _agrees(name, matrix, lambda: run(like, matrix))
+        return self._is_right[key]
+
+    def _try_token(self, like: Tensor, matrix: PackedMatrix) -> tuple[Tensor, Tensor]:
+        values = _draw(1, matrix, like)
+        result = values.new_empty(1, matrix.shape[0])
+        self.run_token(values, None, Linear(matrix), result)
+        return result, multiply(values, matrix, None)
+
+    def _try_few(self, like: Tensor, matrix: PackedMatrix) -> tuple[Tensor, Tensor]:
+        values = _draw(_NUM_TRIED, matrix, like)
+        return self.run_few(values, Linear(matrix)).sum(0), multiply(values, matrix, None)
+
+    def _try_unpacking(self, like: Tensor, matrix: PackedMatrix) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(0, matrix.shape[0], max(1, matrix.shape[0] // 256))
+        part = matrix.rows(rows.to(matrix.numbers.device))
+        expected = part.unpack(like.dtype)
+        return unpack(part, like.dtype), (
+            expected if matrix.order is None else expected[:, matrix.order])
 
 
-@triton.jit
-def packed_linear_kernel(
-    values, numbers, scales, zeros, bias, result, num_tokens, num_rows, num_columns,
-    NUM_GROUPS: tl.constexpr, GROUP: tl.constexpr, FOUR_BITS: tl.constexpr,
-    HAS_ZEROS: tl.constexpr, HAS_BIAS: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):
-    """Multiply some rows a program with some tokens on the tensor cores; weights are rounded."""
-    rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    tokens = tl.program_id(1) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)
-    inside_rows, inside_tokens = rows < num_rows, tokens < num_tokens
-    place = tl.arange(0, BLOCK)
-    kind = values.dtype.element_ty
-    total = tl.zeros((BLOCK_ROWS, BLOCK_TOKENS), dtype=tl.float32)
-    row_values = values + tokens.to(tl.int64)[None, :] * num_columns
-    parts: tl.constexpr = (GROUP + BLOCK - 1) // BLOCK
-    for step in tl.range(0, NUM_GROUPS * parts):
-        group = step // parts
-        inner = (step % parts) * BLOCK + place
-        at = rows * NUM_GROUPS + group
-        packed = tl.load(
-            numbers + at[:, None] * GROUP + inner[None, :],
-            mask=inside_rows[:, None] & (inner < GROUP)[None, :], other=0)
-        scale = tl.load(scales + at, mask=inside_rows, other=0.0).to(tl.float32)[:, None]
-        zero = tl.zeros((BLOCK_ROWS, 1), dtype=tl.float32)
-        if HAS_ZEROS:
-            zero = tl.load(zeros + at, mask=inside_rows, other=0).to(tl.float32)[:, None]
-        elif FOUR_BITS:
-            zero += 8.0
-        if FOUR_BITS:
-            first = group * 2 * GROUP + inner
-            low = (((packed & 15).to(tl.float32) - zero) * scale).to(kind)
-            high = (((packed >> 4).to(tl.float32) - zero) * scale).to(kind)
-            second = first + GROUP
-            total = tl.dot(low, tl.load(
-                row_values + first[:, None], other=0.0,
-                mask=inside_tokens[None, :] & ((inner < GROUP) & (first < num_columns))[:, None]),
-                total)
-            total = tl.dot(high, tl.load(
-                row_values + second[:, None], other=0.0,
-                mask=inside_tokens[None, :] & ((inner < GROUP) & (second < num_columns))[:, None]),
-                total)
-        else:
-            first = group * GROUP + inner
-            weights = ((packed.to(tl.float32) - zero) * scale).to(kind)
-            total = tl.dot(weights, tl.load(
-                row_values + first[:, None], other=0.0,
-                mask=inside_tokens[None, :] & ((inner < GROUP) & (first < num_columns))[:, None]),
-                total)
-    if HAS_BIAS:
-        total += tl.load(bias + rows, mask=inside_rows, other=0.0).to(tl.float32)[:, None]
-    tl.store(
-        result + tokens.to(tl.int64)[None, :] * num_rows + rows[:, None],
-        total.to(result.dtype.element_ty), mask=inside_rows[:, None] & inside_tokens[None, :])
+def token_sizes(num_rows: int, num_chunks: int, is_gated: bool) -> _Sizes:
+    """Return the sizes of a program of the kernel for one token."""
+    block = min(64, triton.next_power_of_2(num_chunks))
+    return {'BLOCK_ROWS': 2 if is_gated else 4, 'BLOCK_CHUNKS': block, 'num_warps': 4}
+
+
+def _run_many(
+    values: Tensor, linear: Linear, tokens: int, rows: int, num_warps: int, stages: int,
+) -> Tensor:
+    return _run_gemm(values, linear, 1, BLOCK_TOKENS=tokens, BLOCK_ROWS=rows, BLOCK=64,
+                     num_warps=num_warps, STAGES=stages)[0]
+
+
+def _run_gemm(values: Tensor, linear: Linear, parts: int, **sizes: int) -> Tensor:
+    """Return (parts, tokens, rows); float32 if there is more than one."""
+    matrix, tokens = _packed(linear), len(values)
+    rows, columns = matrix.shape
+    values = _ordered(values, matrix).contiguous()
+    result = values.new_empty(
+        parts, tokens, rows, dtype=torch.float32 if parts > 1 else values.dtype)
+    grid = triton.cdiv(rows, sizes['BLOCK_ROWS']), triton.cdiv(tokens, sizes['BLOCK_TOKENS'])
+    packed_gemm_kernel[(*grid, parts)](
+        values, *_tensors(matrix), linear.bias, result, tokens, rows, columns,
+        *matrix.numbers.shape[1:], parts, **_format(matrix), HAS_BIAS=linear.bias is not None,
+        PTX=_uses_ptx(_chunks(matrix)), **sizes)
+    return result
+
+
+def unpack(matrix: PackedMatrix, dtype: torch.dtype, rows: Tensor | None = None) -> Tensor:
+    """Return all rows or some, their columns in the order in which they are packed."""
+    chunks, num_rows = _chunks(matrix), matrix.shape[0] if rows is None else len(rows)
+    block = min(256, triton.next_power_of_2(chunks['NUM_CHUNKS']))
+    result = torch.empty(
+        num_rows, matrix.num_columns, dtype=dtype, device=matrix.numbers.device)
+    unpack_kernel[(num_rows, triton.cdiv(chunks['NUM_CHUNKS'], block))](
+        *_tensors(matrix), rows, result, matrix.num_columns, chunks['NUM_CHUNKS'],
+        chunks['GROUP_CHUNKS'], CHUNK=chunks['CHUNK'], **_format(matrix),
+        HAS_ROWS=rows is not None, BLOCK_CHUNKS=block, PTX=_uses_ptx(chunks))
+    return result
+
+
+def _find_fastest(ways: dict[str, Callable[[], Tensor]], key: Any) -> str:
+    expected = ways['unpacked']()
+    times_ms: dict[str, float] = {}
+    for name, run in ways.items():
+        if name == 'unpacked' or _agrees(f'product {name}', None, lambda: (run(), expected)):
+            times_ms[name] = shortest_ms(run)
+    fastest = min(times_ms, key=lambda name: times_ms[name])
+    _log.info('product of %s tokens with packed weights %s: %s of %s ms', key[1], key[0], fastest,
+              {name: round(time_ms, 4) for name, time_ms in times_ms.items()})
+    return fastest
+
+
+def _agrees(
+    name: str, matrix: PackedMatrix | None, run: Callable[[], tuple[Tensor, Tensor]],
+) -> bool:
+    """Tell whether two results are equal up to rounding; a warning says so if they are not."""
+    try:
+        found, expected = (part.float() for part in run())
+        error = float((found - expected).norm() / expected.norm())
+        if error <= _TOLERANCE:
+            return True
+        reason = f'it differs from plain torch by {error:.3g} of the norm'
+    except (RuntimeError, TritonError) as caught:
+        if isinstance(caught, torch.OutOfMemoryError):
+            raise
+        reason = str(caught)
+    _log.warning('the kernel for packed weights, %s, is left out%s: %s', name,
+                 '' if matrix is None else f' with {matrix.bits} bits', reason)
+    return False
+
+
+def _packed(linear: Linear) -> PackedMatrix:
+    assert isinstance(linear.weight, PackedMatrix)
+    return linear.weight
+
+
+def _ordered(values: Tensor, matrix: PackedMatrix) -> Tensor:
+    return values if matrix.order is None else values.index_select(1, matrix.order)
+
+
+def _rows_at_once(matrix: PackedMatrix) -> int:
+    return max(1, _UNPACKED_AT_ONCE // matrix.num_columns)
+
+
+def _draw(num_tokens: int, matrix: PackedMatrix, like: Tensor) -> Tensor:
+    random = torch.Generator().manual_seed(0)
+    values = torch.randn(num_tokens, matrix.num_columns, generator=random)
+    return values.to(like.device, like.dtype)
+
+
+def _key(like: Tensor, matrix: PackedMatrix) -> tuple[Any, ...]:
+    zeros = None if matrix.zeros is None else matrix.zeros.dtype
+    return (tuple(matrix.numbers.shape), matrix.num_columns, matrix.numbers.dtype,
+            matrix.scales.dtype, zeros, like.dtype, like.device)
+
+
+def _tensors(matrix: PackedMatrix) -> tuple[Tensor, Tensor, Tensor | None]:
+    numbers = matrix.numbers
+    return (numbers.view(torch.uint8) if numbers.dtype.is_floating_point else numbers,
+            matrix.scales, matrix.zeros)
+
+
+def _format(matrix: PackedMatrix) -> dict[str, bool]:
+    return {'FOUR_BITS': matrix.bits == 4, 'FLOAT8': matrix.numbers.dtype.is_floating_point,
+            'HAS_ZEROS': matrix.zeros is not None}
+
+
+def _chunks(matrix: PackedMatrix) -> _Sizes:
+    """Return how many chunks of a row and of a group are read at once, and their bytes."""
+    groups, group = matrix.numbers.shape[1:]
+    chunk = min(_MOST_CHUNK, group & -group)  # the largest power of two that divides a group
+    return {'NUM_CHUNKS': groups * group // chunk, 'GROUP_CHUNKS': group // chunk,
+            'CHUNK': chunk}
+
+
+def _uses_ptx(chunks: _Sizes) -> bool:
+    return not INTERPRETED and chunks['CHUNK'] >= 4  # as many as one instruction takes

@@ -1,0 +1,126 @@
+"""
+Numbers of 4 and 8 bits made float32 in registers, and whole rows of them made plain.
+
+A conversion of integers takes as long as eight other instructions on a GPU, so a byte is put among
+the bits of a float32 instead: as the lowest of the mantissa that are left at 2 ^ 7 or 2 ^ 15, one
+instruction each (PTX prmt). Triton's interpreter knows no PTX and converts.
+"""
+
+from __future__ import annotations
+
+import os
+
+import triton
+import triton.language as tl
+
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+
+
+@triton.jit
+def unpack_halves(packed, PTX: tl.constexpr):
+    """Return the low and the high four bits of bytes, and 128 more, in float32."""
+    if PTX:
+        low, high = tl.inline_asm_elementwise(
+            '''
+            {
+            .reg .b32 low, high;
+            and.b32 low, $8, 0x0F0F0F0F;
+            shr.u32 high, $8, 4;
+            and.b32 high, high, 0x0F0F0F0F;
+            prmt.b32 $0, low, 0x43000000, 0x7044;
+            prmt.b32 $1, low, 0x43000000, 0x7144;
+            prmt.b32 $2, low, 0x43000000, 0x7244;
+            prmt.b32 $3, low, 0x43000000, 0x7344;
+            prmt.b32 $4, high, 0x43000000, 0x7044;
+            prmt.b32 $5, high, 0x43000000, 0x7144;
+            prmt.b32 $6, high, 0x43000000, 0x7244;
+            prmt.b32 $7, high, 0x43000000, 0x7344;
+            }
+            ''', '=r,=r,=r,=r,=r,=r,=r,=r,r', args=[packed], dtype=(tl.float32, tl.float32),
+            is_pure=True, pack=4)
+    else:
+        low = (packed & 15).to(tl.float32) + 128.0
+        high = (packed >> 4).to(tl.float32) + 128.0
+    return low, high
+
+
+@triton.jit
+def unpack_bytes(packed, FLOAT8: tl.constexpr, PTX: tl.constexpr):
+    """Return int8, or the bytes of float8_e4m3fn, in float32."""
+    if FLOAT8:
+        bits = packed.to(tl.uint32)
+        shifted = ((bits & 0x80) << 24) | ((bits & 0x7F) << 20)
+        # exponents count from 7 there, from 127 here
+        value = shifted.to(tl.float32, bitcast=True) * 1329227995784915872903807060280344576.0
+    elif PTX:
+        value = tl.inline_asm_elementwise(
+            '''
+            {
+            .reg .b32 unsigned;
+            xor.b32 unsigned, $4, 0x80808080;
+            prmt.b32 $0, unsigned, 0x47000000, 0x7404;
+            prmt.b32 $1, unsigned, 0x47000000, 0x7414;
+            prmt.b32 $2, unsigned, 0x47000000, 0x7424;
+            prmt.b32 $3, unsigned, 0x47000000, 0x7434;
+            }
+            ''', '=r,=r,=r,=r,r', args=[packed], dtype=tl.float32, is_pure=True, pack=4)
+        value -= 32768.0 + 128.0
+    else:
+        value = packed.to(tl.float32)
+    return value
+
+
+@triton.jit
+def load_groups(
+    scales, zeros, places, inside, FOUR_BITS: tl.constexpr, HAS_ZEROS: tl.constexpr,
+):
+    """Return scales of groups, and what to subtract from their unpacked numbers, in float32."""
+    scale = tl.load(scales + places, mask=inside, other=0.0).to(tl.float32)
+    zero = tl.zeros_like(scale)
+    if HAS_ZEROS:
+        zero = tl.load(zeros + places, mask=inside, other=0).to(tl.float32)
+    elif FOUR_BITS:
+        zero += 8.0
+    if FOUR_BITS:
+        zero += 128.0
+    return scale, zero
+
+
+@triton.jit
+def unpack_kernel(
+    numbers, scales, zeros, rows, result, num_columns, num_chunks, group_chunks,
+    CHUNK: tl.constexpr, FOUR_BITS: tl.constexpr, FLOAT8: tl.constexpr, HAS_ZEROS: tl.constexpr,
+    HAS_ROWS: tl.constexpr, BLOCK_CHUNKS: tl.constexpr, PTX: tl.constexpr,
+):
+    """
+    Unpack a part of one row a program; of ``rows`` if there are such, int64.
+
+    A row is ``num_chunks`` of CHUNK bytes, ``group_chunks`` of them a group.
+    """
+    to = tl.program_id(0).to(tl.int64)
+    row = to
+    if HAS_ROWS:
+        row = tl.load(rows + to)
+    chunks = tl.program_id(1) * BLOCK_CHUNKS + tl.arange(0, BLOCK_CHUNKS)
+    inside = chunks < num_chunks
+    places = chunks[:, None] * CHUNK + tl.arange(0, CHUNK)[None, :]
+    packed = tl.load(
+        numbers + row * (num_chunks * CHUNK) + places, mask=inside[:, None], other=0)
+    groups = chunks // group_chunks
+    scale, zero = load_groups(
+        scales, zeros, row * (num_chunks // group_chunks) + groups, inside, FOUR_BITS, HAS_ZEROS)
+    kind = result.dtype.element_ty
+    result += to * num_columns
+    if FOUR_BITS:
+        half = group_chunks * CHUNK
+        low, high = unpack_halves(packed, PTX)
+        columns = places + (groups * half)[:, None]
+        inside_columns = inside[:, None] & (columns < num_columns)
+        tl.store(result + columns, ((low - zero[:, None]) * scale[:, None]).to(kind),
+                 mask=inside_columns)
+        inside_columns = inside[:, None] & (columns + half < num_columns)
+        tl.store(result + columns + half, ((high - zero[:, None]) * scale[:, None]).to(kind),
+                 mask=inside_columns)
+    else:
+        value = (unpack_bytes(packed, FLOAT8, PTX) - zero[:, None]) * scale[:, None]
+        tl.store(result + places, value.to(kind), mask=inside[:, None] & (places < num_columns))
