@@ -3,6 +3,7 @@
 The vision-language model in one run: the library, and the engine dense and at several keep ratios.
 
 ``--shape 2b`` and ``7b`` are random weights of the shapes of Qwen2-VL in bfloat16 on a GPU,
+or packed in 4 and 8 bits beside it with ``--weights as_stored int4 int8``,
 ``embedded`` the checkpoint that ships with the package, through ``VlmEngine`` on a CPU. Times on
 a GPU are between CUDA events, of the host's work as well, with patches on the device. Prints a
 table and writes JSON and, if asked to, a plot. ``--parts`` and ``--images`` choose what runs.
@@ -27,6 +28,8 @@ from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.cuda_graphs import CudaGraphQwenVl
 from epvlm_ros.vlm.engine import VlmEngine
 from epvlm_ros.vlm.flops import ModelShape, prefill_flops
+from epvlm_ros.vlm.memory_plan import plan_memory, WEIGHTS
+from epvlm_ros.vlm.packed_weights import PackedEmbedding
 from epvlm_ros.vlm.patch_grid import PatchGeometry
 from epvlm_ros.vlm.sparse_qwen import SparseBackend, SparseQwenVl, VisionInput
 from epvlm_ros.vlm.token_selection import select_for_frame
@@ -114,8 +117,15 @@ def measure_engine(
     return results
 
 
-def measure_memory(library: Any, images: list[str], device: str) -> dict[str, Any]:
-    """Return the most memory that dense and sparse runs take, weights included, in megabytes."""
+def measure_memory(
+    library: Any, images: list[str], device: str, weights: str,
+) -> dict[str, Any]:
+    """
+    Return the most memory that dense and sparse runs take, weights included, in megabytes.
+
+    ``loaded`` is what is taken before the first run, ``planned`` what ``epvlm plan`` expects of
+    the engine's dense run.
+    """
     results: dict[str, Any] = {}
     for image in images:
         results[image] = {}
@@ -127,15 +137,20 @@ def measure_memory(library: Any, images: list[str], device: str) -> dict[str, An
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             model = make_backend(SparseQwenVl(library))
+            loaded = torch.cuda.memory_allocated() / 1e6
             vision = make_vision(library.config, *GRIDS[image], keep_ratio, device)
             for _ in range(3):
                 prompt_ids = make_prompt(library.config, vision.rows * vision.cols)
                 state = model.prefill(prompt_ids, vision, model.encode(vision))
                 list(model.decode(state, (), 8))
             results[image][name] = {
+                'loaded': loaded,
                 'allocated': torch.cuda.max_memory_allocated() / 1e6,
                 'reserved': torch.cuda.max_memory_reserved() / 1e6}
             del model, state
+        rows, cols = GRIDS[image]
+        results[image]['planned'] = plan_memory(
+            library.config, VlmConfig(weights=weights), rows * cols, on_gpu=True).total / 1e6
     return results
 
 
@@ -150,7 +165,7 @@ def measure_agreement(
     as a share of the norm of its logits, the mean.
     """
     torch.backends.cudnn.allow_tf32 = False  # the float32 model begins with a convolution
-    exact = SparseQwenVl(deepcopy(library).float())
+    exact = SparseQwenVl(in_float32(library))
     engine = CudaGraphQwenVl(SparseQwenVl(library), usual_ratios=keep_ratios)
     results: dict[str, Any] = {}
     for image in images:
@@ -166,6 +181,15 @@ def measure_agreement(
                 'error': {name: float(np.mean([prompt[name] for prompt in error]))
                           for name in error[0]}}
     return results
+
+
+def in_float32(library: Any) -> Any:
+    """Return a copy with the same weights, which computes in float32."""
+    exact = deepcopy(library).float()
+    for module in exact.modules():
+        if isinstance(module, PackedEmbedding):
+            module._dtype = torch.float32
+    return exact
 
 
 def compare_logits(
@@ -260,11 +284,12 @@ def add_ratios(report: dict[str, Any], shape: ModelShape) -> None:
 def run_parts(options: argparse.Namespace, report: dict[str, Any]) -> None:
     """Run the parts that were asked for on one model."""
     clock = Clock(options.device, options.repeats)
-    library = load_model(options.shape, options.device)
+    library = load_model(options.shape, options.device, report['weights'])
     report['matrix_rate'] = matrix_rate(clock, options.device) if options.device == 'cuda' else 1e9
     steps: dict[str, Callable[[], Any]] = {
         'library': lambda: measure_library(library, options.images, options.device, clock),
-        'memory': lambda: measure_memory(library, options.images, options.device),
+        'memory': lambda: measure_memory(
+            library, options.images, options.device, report['weights']),
         'engine': lambda: measure_engine(
             library, options.images, options.keep_ratios, options.device, clock),
         'agreement': lambda: measure_agreement(
@@ -280,14 +305,23 @@ def run_parts(options: argparse.Namespace, report: dict[str, Any]) -> None:
             print(f'{name}: {time.perf_counter() - start_s:.1f} s', flush=True)
         if name == 'engine' and name in report:
             add_ratios(report, ModelShape.from_config(library.config))
-        if options.json:  # after every part: a later one may fail
-            options.json.write_text(json.dumps(report, indent=1), encoding='utf-8')
+        write_json(options, report)  # after every part: a later one may fail
+
+
+def write_json(options: argparse.Namespace, report: dict[str, Any]) -> None:
+    """Write the numbers, of further weights into further files."""
+    if options.json:
+        suffix = '' if report['weights'] == options.weights[0] else f'_{report["weights"]}'
+        options.json.with_stem(options.json.stem + suffix).write_text(
+            json.dumps(report, indent=1), encoding='utf-8')
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[1])
     parser.add_argument('--shape', choices=SHAPES, default='embedded')
+    parser.add_argument('--weights', nargs='+', choices=WEIGHTS, default=['as_stored'],
+                        help='of the random models, one after the other')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
     parser.add_argument('--images', nargs='+', choices=list(GRIDS), default=list(GRIDS))
@@ -307,18 +341,19 @@ def main() -> None:
     is_gpu = options.device.startswith('cuda')
     machine = torch.cuda.get_device_name() if is_gpu else \
         f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
-    report: dict[str, Any] = {
-        'shape': options.shape, 'machine': machine, 'torch': torch.__version__,
-        'transformers': transformers.__version__, 'repeats': options.repeats}
-    if options.shape == 'embedded':
-        report['embedded'] = measure_embedded(options.keep_ratios, options.repeats)
-        if options.json:
-            options.json.write_text(json.dumps(report, indent=1), encoding='utf-8')
-    else:
-        run_parts(options, report)
-    if options.plot and 'engine' in report:
-        draw_plot(report, options.plot)
-    print_table(report)
+    for weights in options.weights:
+        report: dict[str, Any] = {
+            'shape': options.shape, 'weights': weights, 'machine': machine,
+            'torch': torch.__version__, 'transformers': transformers.__version__,
+            'repeats': options.repeats}
+        if options.shape == 'embedded':
+            report['embedded'] = measure_embedded(options.keep_ratios, options.repeats)
+            write_json(options, report)
+        else:
+            run_parts(options, report)
+        if options.plot and 'engine' in report and weights == options.weights[0]:
+            draw_plot(report, options.plot)
+        print_table(report)
 
 
 if __name__ == '__main__':

@@ -6,11 +6,13 @@ from typing import Any
 
 from epvlm_ros.vlm.checkpoint import EMBEDDED_MODEL
 from epvlm_ros.vlm.flops import ModelShape
+from epvlm_ros.vlm.packed_weights import PackedEmbedding, PackedLinear, PackedMatrix
+from epvlm_ros.vlm.packed_weights.rounding import GROUP_SIZE
 from epvlm_ros.vlm.sparse_qwen import SparseBackend, SparseQwenVl, VisionInput
 from epvlm_ros.vlm.token_selection import token_budget
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 from transformers import (
     AutoModelForImageTextToText, Qwen2VLConfig, Qwen2VLForConditionalGeneration)
 
@@ -32,8 +34,12 @@ ATTENTIONS = ('eager', 'sdpa')  # back ends of the library, the one that it choo
 SHAPES = ('2b', '7b', 'small', 'embedded')
 
 
-def load_model(shape: str, device: str) -> Any:
-    """Return the library's model: random weights in bfloat16, or the embedded checkpoint."""
+def load_model(shape: str, device: str, weights: str = 'as_stored') -> Any:
+    """
+    Return the library's model: random weights, or the embedded checkpoint.
+
+    Random ones are in bfloat16, or packed as the parameter ``weights`` says.
+    """
     if shape == 'embedded':
         dtype = torch.float32 if device == 'cpu' else torch.bfloat16
         model: Any = AutoModelForImageTextToText.from_pretrained(
@@ -55,10 +61,49 @@ def load_model(shape: str, device: str) -> Any:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float32 if is_small and device == 'cpu' else torch.bfloat16)
     try:
-        with torch.device(device):
-            return Qwen2VLForConditionalGeneration(config).eval()
+        with torch.device(device if weights == 'as_stored' else 'meta'):
+            model = Qwen2VLForConditionalGeneration(config).eval()
+        if weights != 'as_stored':
+            fill_with_packed_weights(model, weights, device)
     finally:
         torch.set_default_dtype(default)
+    return model
+
+
+def fill_with_packed_weights(model: Any, weights: str, device: str) -> None:
+    """Give a model on no device random weights, packed as ``rounding`` would do it."""
+    dtype = torch.get_default_dtype()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            is_layer = name.startswith('model.language_model.layers.')
+            matrix = random_matrix(
+                *module.weight.shape, 4 if weights == 'int4' and is_layer else 8, device)
+            packed: nn.Module = PackedEmbedding(matrix, dtype)
+            if isinstance(module, nn.Linear):
+                bias = None if module.bias is None else torch.zeros(matrix.shape[0], device=device)
+                packed = PackedLinear(matrix, bias)
+            model.set_submodule(name, packed)
+        elif any(tensor.is_meta for tensor in (
+                *module.parameters(recurse=False), *module.buffers(recurse=False))):
+            module.to_empty(device='cpu', recurse=False)
+            model._init_weights(module)
+            module.to(device)
+    if model.config.tie_word_embeddings:
+        model.set_output_embeddings(PackedLinear(model.get_input_embeddings().matrix, None))
+
+
+def random_matrix(rows: int, columns: int, bits: int, device: str) -> PackedMatrix:
+    """Return random numbers with a standard deviation of 0.02, groups as in ``rounding``."""
+    if bits == 8:
+        numbers = torch.randint(-127, 128, (rows, 1, columns), dtype=torch.int8, device=device)
+        scales = torch.full((rows, 1), 0.02 / 73.3, dtype=torch.float32, device=device)
+        return PackedMatrix(numbers, scales, None, columns)
+    groups = -(-columns // GROUP_SIZE)
+    numbers = torch.randint(
+        0, 256, (rows, groups, GROUP_SIZE // 2), dtype=torch.uint8, device=device)
+    scales = torch.full((rows, groups), 0.02 / 4.6, dtype=torch.float16, device=device)
+    zeros = torch.randint(7, 9, (rows, groups), dtype=torch.uint8, device=device)
+    return PackedMatrix(numbers, scales, zeros, columns)
 
 
 def make_prompt(config: Any, num_visual_tokens: int, seed: int = 0) -> Tensor:

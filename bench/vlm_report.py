@@ -12,7 +12,7 @@ _BARS = (('encoder', '#0072B2'), ('prefill', '#E69F00'))
 
 def print_table(report: dict[str, Any]) -> None:
     """Print everything as lines of a Markdown table."""
-    print(f'{report["shape"]} on {report["machine"]}, torch {report["torch"]}, transformers '
+    print(f'{report["shape"]} {report["weights"]} on {report["machine"]}, torch {report["torch"]}, transformers '
           f'{report["transformers"]}')
     if 'embedded' in report:
         print(f'loaded in {report["embedded"]["load_s"]:.2f} s')

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from epvlm_ros.vlm.cuda_graphs.kernels.programmatic_launch import wait_for_others
 from epvlm_ros.vlm.cuda_graphs.kernels.unpacking import (
-    load_groups, unpack_bytes, unpack_halves)
+    load_groups, unpack_bytes_of_words, unpack_halves_of_words)
 import triton
 import triton.language as tl
 
@@ -21,11 +21,11 @@ def _load_weights(
     NUM_CHUNKS: tl.constexpr, GROUP_CHUNKS: tl.constexpr, CHUNK: tl.constexpr,
     FOUR_BITS: tl.constexpr, HAS_ZEROS: tl.constexpr,
 ):
-    """Return bytes (rows, chunks, CHUNK), and scale and zero point (rows, chunks) of each."""
+    """Return words (rows, chunks, CHUNK / 4), and scale and zero point (rows, chunks) of each."""
     inside = inside_rows[:, None] & (chunks < NUM_CHUNKS)[None, :]
     at = rows[:, None] * NUM_CHUNKS + chunks[None, :]
     packed = tl.load(
-        numbers + at[:, :, None] * CHUNK + tl.arange(0, CHUNK)[None, None, :],
+        numbers + at[:, :, None] * (CHUNK // 4) + tl.arange(0, CHUNK // 4)[None, None, :],
         mask=inside[:, :, None], other=0, eviction_policy='evict_first')
     groups = rows[:, None] * (NUM_CHUNKS // GROUP_CHUNKS) + (chunks // GROUP_CHUNKS)[None, :]
     scale, zero = load_groups(scales, zeros, groups, inside, FOUR_BITS, HAS_ZEROS)
@@ -49,12 +49,12 @@ def _multiply(
 ):
     """Return the products (rows, chunks) with values (chunks, CHUNK) of both halves."""
     if FOUR_BITS:
-        low, high = unpack_halves(packed, PTX)
+        low, high = unpack_halves_of_words(packed, PTX)
         product = tl.sum(low * first[None, :, :], axis=2)
         product += tl.sum(high * second[None, :, :], axis=2)
         product -= zero * sums[None, :]
     else:
-        product = tl.sum(unpack_bytes(packed, FLOAT8, PTX) * first[None, :, :], axis=2)
+        product = tl.sum(unpack_bytes_of_words(packed, FLOAT8, PTX) * first[None, :, :], axis=2)
         if HAS_ZEROS:
             product -= zero * sums[None, :]
     return product * scale

@@ -45,7 +45,8 @@ class PackedProducts:
         """Tell whether ``run_token`` can be used."""
         groups, group = matrix.numbers.shape[1:]
         fills_up = matrix.num_columns != groups * group * 8 // matrix.bits
-        return len(values) == 1 and not fills_up and self._trusts(
+        in_words = _chunks(matrix)['CHUNK'] % 4 == 0
+        return len(values) == 1 and not fills_up and in_words and self._trusts(
             'one token', values, matrix, self._try_token)
 
     def run_token(
@@ -58,8 +59,8 @@ class PackedProducts:
         chunks = _chunks(matrix)
         sizes = sizes or token_sizes(rows, chunks['NUM_CHUNKS'], is_gated)
         packed_gemv_kernel[(triton.cdiv(rows, sizes['BLOCK_ROWS']),)](
-            values, None if norm is None else norm.weight, *_tensors(matrix), linear.bias, result,
-            rows, 0.0 if norm is None else norm.eps, **chunks, **_format(matrix),
+            values, None if norm is None else norm.weight, matrix.numbers.view(torch.int32),
+            matrix.scales, matrix.zeros, linear.bias, result, rows, 0.0 if norm is None else norm.eps, **chunks, **_format(matrix),
             HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,
             GATED=is_gated, PTX=_uses_ptx(chunks), **sizes, **self._launch)
 

@@ -71,6 +71,70 @@ def unpack_bytes(packed, FLOAT8: tl.constexpr, PTX: tl.constexpr):
 
 
 @triton.jit
+def _join(first, second, third, fourth):
+    """Return (rows, chunks, 4 * words) of the bytes of words (rows, chunks, words), in order."""
+    joined = tl.join(tl.join(first, third), tl.join(second, fourth))
+    return tl.reshape(joined, (first.shape[0], first.shape[1], 4 * first.shape[2]))
+
+
+@triton.jit
+def unpack_halves_of_words(words, PTX: tl.constexpr):
+    """Do what ``unpack_halves`` does with words (rows, chunks, words) of four bytes each."""
+    if PTX:
+        l0, l1, l2, l3, h0, h1, h2, h3 = tl.inline_asm_elementwise(
+            '''
+            {
+            .reg .b32 low, high;
+            and.b32 low, $8, 0x0F0F0F0F;
+            shr.u32 high, $8, 4;
+            and.b32 high, high, 0x0F0F0F0F;
+            prmt.b32 $0, low, 0x43000000, 0x7044;
+            prmt.b32 $1, low, 0x43000000, 0x7144;
+            prmt.b32 $2, low, 0x43000000, 0x7244;
+            prmt.b32 $3, low, 0x43000000, 0x7344;
+            prmt.b32 $4, high, 0x43000000, 0x7044;
+            prmt.b32 $5, high, 0x43000000, 0x7144;
+            prmt.b32 $6, high, 0x43000000, 0x7244;
+            prmt.b32 $7, high, 0x43000000, 0x7344;
+            }
+            ''', '=r,=r,=r,=r,=r,=r,=r,=r,r', args=[words],
+            dtype=(tl.float32, tl.float32, tl.float32, tl.float32, tl.float32, tl.float32,
+                   tl.float32, tl.float32), is_pure=True, pack=1)
+        low, high = _join(l0, l1, l2, l3), _join(h0, h1, h2, h3)
+    else:
+        low = _join(words & 15, words >> 8 & 15, words >> 16 & 15, words >> 24 & 15)
+        high = _join(words >> 4 & 15, words >> 12 & 15, words >> 20 & 15, words >> 28 & 15)
+        low, high = low.to(tl.float32) + 128.0, high.to(tl.float32) + 128.0
+    return low, high
+
+
+@triton.jit
+def unpack_bytes_of_words(words, FLOAT8: tl.constexpr, PTX: tl.constexpr):
+    """Do what ``unpack_bytes`` does with words (rows, chunks, words) of four bytes each."""
+    if PTX and not FLOAT8:
+        b0, b1, b2, b3 = tl.inline_asm_elementwise(
+            '''
+            {
+            .reg .b32 unsigned;
+            xor.b32 unsigned, $4, 0x80808080;
+            prmt.b32 $0, unsigned, 0x47000000, 0x7404;
+            prmt.b32 $1, unsigned, 0x47000000, 0x7414;
+            prmt.b32 $2, unsigned, 0x47000000, 0x7424;
+            prmt.b32 $3, unsigned, 0x47000000, 0x7434;
+            }
+            ''', '=r,=r,=r,=r,r', args=[words],
+            dtype=(tl.float32, tl.float32, tl.float32, tl.float32), is_pure=True, pack=1)
+        value = _join(b0, b1, b2, b3) - (32768.0 + 128.0)
+    else:
+        bytes = _join(words & 255, words >> 8 & 255, words >> 16 & 255, words >> 24 & 255)
+        if FLOAT8:
+            value = unpack_bytes(bytes, FLOAT8, False)
+        else:
+            value = (bytes ^ 128).to(tl.float32) - 128.0
+    return value
+
+
+@triton.jit
 def load_groups(
     scales, zeros, places, inside, FOUR_BITS: tl.constexpr, HAS_ZEROS: tl.constexpr,
 ):
