@@ -76,8 +76,9 @@ def fill_with_packed_weights(model: Any, weights: str, device: str) -> None:
     for name, module in list(model.named_modules()):
         if isinstance(module, (nn.Linear, nn.Embedding)):
             is_layer = name.startswith('model.language_model.layers.')
+            rows, columns = module.weight.shape
             matrix = random_matrix(
-                *module.weight.shape, 4 if weights == 'int4' and is_layer else 8, device)
+                rows, columns, 4 if weights == 'int4' and is_layer else 8, device)
             packed: nn.Module = PackedEmbedding(matrix, dtype)
             if isinstance(module, nn.Linear):
                 bias = None if module.bias is None else torch.zeros(matrix.shape[0], device=device)

@@ -12,8 +12,8 @@ _BARS = (('encoder', '#0072B2'), ('prefill', '#E69F00'))
 
 def print_table(report: dict[str, Any]) -> None:
     """Print everything as lines of a Markdown table."""
-    print(f'{report["shape"]} {report["weights"]} on {report["machine"]}, torch {report["torch"]}, transformers '
-          f'{report["transformers"]}')
+    print(f'{report["shape"]} {report["weights"]} on {report["machine"]}, torch '
+          f'{report["torch"]}, transformers {report["transformers"]}')
     if 'embedded' in report:
         print(f'loaded in {report["embedded"]["load_s"]:.2f} s')
         for keep_ratio, result in report['embedded']['ratios'].items():

@@ -21,7 +21,7 @@ WEIGHTS = ('as_stored', 'int8', 'int4')
 GIGABYTE = 1e9
 _FIXED_BYTES = 100_000_000  # tables of rotary embeddings, scratch of the libraries, logits
 _TEXT_TOKENS = 128  # of a prompt beside its image
-_UNPACKING_BYTES = 8 * MAX_UNPACKED  # what unpacks some rows of a matrix
+_UNPACKING_BYTES = 8 * MAX_UNPACKED  # what unpacks some rows of a matrix in plain torch
 _GROUP_BITS = 24  # of scale and zero point of a group
 
 
@@ -69,8 +69,9 @@ def plan_memory(
     shape, size = ModelShape.from_config(model_config), dtype.itemsize
     is_packed = config.weights != 'as_stored' or bool(_quantization(model_config))
     states = 2 * shape.depth * shape.key_value_dim * size  # of a token in the language model
-    cache_tokens = config.cache_tokens
-    if is_packed or not on_gpu or config.acceleration == 'eager':
+    cache_tokens, unpacking = config.cache_tokens, largest_matrix(shape) * size
+    if not on_gpu or config.acceleration == 'eager':
+        unpacking = _UNPACKING_BYTES
         # grows with the prompt, and is copied as it does
         cache_tokens = 2 * (num_tokens + _TEXT_TOKENS + config.max_new_tokens)
     per_token = _activations(shape, size) + 2 * states
@@ -84,7 +85,7 @@ def plan_memory(
     return MemoryPlan(
         weights=weight_bytes(model_config, config.weights, size), cache=cache_tokens * states,
         activations=_FIXED_BYTES + num_tokens * per_token + (
-            _UNPACKING_BYTES if is_packed else 0), scene=scene)
+            unpacking if is_packed else 0), scene=scene)
 
 
 def weight_bytes(model_config: Any, weights: str, size: int) -> int:
@@ -111,6 +112,12 @@ def count_weights(shape: ModelShape, ties_embeddings: bool) -> tuple[int, int, i
         + shape.patch_values * shape.encoder_dim
         + shape.num_mergers * merged * (merged + shape.dim))
     return layers, encoder, shape.vocabulary_size * shape.dim * (1 if ties_embeddings else 2)
+
+
+def largest_matrix(shape: ModelShape) -> int:
+    """Return how many weights are unpacked at once for a prompt: those of gate and values."""
+    return max(2 * shape.mlp_dim * shape.dim,
+               shape.encoder_mlp_matrices * shape.encoder_mlp_dim * shape.encoder_dim)
 
 
 def is_tied(model_config: Any) -> bool:

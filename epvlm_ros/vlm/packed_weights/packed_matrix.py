@@ -91,8 +91,8 @@ class PackedMatrix:
             if (first.numbers.shape[1:], first.numbers.dtype, first.num_columns) != (
                     other.numbers.shape[1:], other.numbers.dtype, other.num_columns):
                 raise ValueError('their weights are packed in different ways')
-            if (first.order is None) != (other.order is None) or (
-                    first.order is not None and not torch.equal(first.order, other.order)):
+            orders = [matrix.order for matrix in (first, other) if matrix.order is not None]
+            if len(orders) == 1 or len(orders) == 2 and not torch.equal(*orders):
                 raise ValueError('their columns are in different orders')
         if any(matrix.zeros is not None for matrix in matrices):
             middle = _MIDDLE if first.bits == 4 else 0

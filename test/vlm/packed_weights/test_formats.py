@@ -8,8 +8,10 @@ from typing import Any
 
 from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.cuda_graphs import CudaGraphQwenVl, with_cuda_graphs
 from epvlm_ros.vlm.packed_weights import PackedLinear
-from epvlm_ros.vlm.sparse_qwen import Sampling, SparseQwenVl
+from epvlm_ros.vlm.packed_weights.rounding import round_to_eight_bits
+from epvlm_ros.vlm.sparse_qwen import Sampling, SparseBackend, SparseQwenVl
 from packed_checkpoints import FORMATS, save_packed_checkpoint
 import pytest
 from qwen_checkpoints import library_inputs, make_prompt, make_vision, write_json
@@ -36,7 +38,7 @@ def logits_of(model: SparseQwenVl, vision: Any) -> Tensor:
     return model.prompt_logits(PROMPT, vision, model.encode(vision)).float()
 
 
-def tokens_of(model: SparseQwenVl) -> list[int]:
+def tokens_of(model: SparseBackend) -> list[int]:
     """Return 64 tokens about a part of the visual tokens; a penalty makes them differ."""
     vision = make_vision(3, 5, keep_ratio=0.5, shape=FAMILY_OF[model.info.config.model_type])
     state = model.prefill(PROMPT, vision, model.encode(vision))
@@ -79,6 +81,34 @@ def test_in_bfloat16_only_the_weights_are_rounded(name: str, tmp_path: Path) -> 
     model = load(tmp_path, 'bfloat16')
     expected = logits_of(SparseQwenVl(unpacked), vision)
     assert (logits_of(model, vision) - expected).norm() <= 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize('shape, name', [
+    ('narrow', 'gptq'), ('qwen2.5 narrow', 'fp8 in blocks'), ('qwen3 narrow', 'awq')])
+def test_recorded_functions_compute_what_the_eager_model_does(
+    shape: str, name: str, tmp_path: Path,
+) -> None:
+    save_packed_checkpoint(tmp_path, shape, name, seed=2)
+    eager = load(tmp_path)
+    vision = make_vision(3, 5, keep_ratio=0.5, shape=shape)
+    expected, tokens = logits_of(eager, vision), tokens_of(eager)
+    graphs = CudaGraphQwenVl(eager, cache_tokens=256)
+    found = graphs.prefill(PROMPT, vision, graphs.encode(vision)).logits
+    assert (found - expected[-1]).abs().max() <= 1e-4
+    assert tokens_of(graphs) == tokens and len(set(tokens)) > 10
+    assert torch.equal(logits_of(eager, vision), expected)  # its weights were moved, not changed
+
+
+def test_matrices_in_different_formats_run_eagerly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    save_packed_checkpoint(tmp_path, 'narrow', 'awq')
+    eager = load(tmp_path)
+    attention = eager.library_model.model.language_model.layers[1].self_attn
+    matrix = attention.k_proj.matrix
+    attention.k_proj.matrix = round_to_eight_bits(matrix.unpack(torch.float32))
+    assert with_cuda_graphs(eager, (1.0,), 256) is eager
+    assert 'not alike: their weights are packed in different ways' in caplog.text
 
 
 def change_config(folder: Path, **changes: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.cuda_graphs import with_cuda_graphs
+from epvlm_ros.vlm.cuda_graphs import CudaGraphQwenVl, with_cuda_graphs
 from epvlm_ros.vlm.packed_weights import modules, PackedEmbedding, PackedLinear
 from epvlm_ros.vlm.packed_weights.rounding import round_to_eight_bits, round_to_four_bits
 from epvlm_ros.vlm.sparse_qwen import Sampling, SparseQwenVl
@@ -152,9 +152,14 @@ def test_weights_of_another_library_are_not_packed_twice(tmp_path: Path) -> None
         load(folder, weights='int8')
 
 
-def test_they_run_eagerly_with_one_warning(plain: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model = load(plain, weights='int4')
-    caplog.clear()
-    assert with_cuda_graphs(model, (0.5,), 256) is model
-    assert [record.levelname for record in caplog.records] == ['WARNING']
-    assert 'packed weights and adapters have no CUDA graphs' in caplog.text
+@pytest.mark.parametrize('weights', ['int8', 'int4'])
+def test_they_run_in_the_recorded_functions(plain: Path, weights: str) -> None:
+    eager = load(plain, weights=weights)
+    vision = make_vision(3, 5, keep_ratio=0.5)
+    expected = eager.prefill(PROMPT, vision, eager.encode(vision))
+    graphs = with_cuda_graphs(eager, (0.5,), 256)
+    assert isinstance(graphs, CudaGraphQwenVl)
+    found = graphs.prefill(PROMPT, vision, graphs.encode(vision))
+    assert (found.logits - expected.logits).abs().max() <= 1e-4
+    tokens = list(eager.decode(expected, (), 24, Sampling(repetition_penalty=1.2)))
+    assert list(graphs.decode(found, (), 24, Sampling(repetition_penalty=1.2))) == tokens

@@ -238,7 +238,7 @@ def _is_skinny(values: Tensor) -> bool:
 
 def device_properties(device: torch.device) -> dict[str, int]:
     """Return what the driver says of a GPU."""
-    properties: dict[str, int] = triton.runtime.driver.active.utils.getdevice_properties(
+    properties: dict[str, int] = triton.runtime.driver.active.utils.get_device_properties(
         device.index)
     return properties
 

@@ -58,8 +58,8 @@ def packed_gemm_kernel(
                 total, (low - zero[:, None]) * scale[:, None], token_values, columns, inside,
                 inside_tokens, num_columns)
             total = _add_product(
-                total, (high - zero[:, None]) * scale[:, None], token_values, columns + group_bytes,
-                inside, inside_tokens, num_columns)
+                total, (high - zero[:, None]) * scale[:, None], token_values,
+                columns + group_bytes, inside, inside_tokens, num_columns)
         else:
             weights = (unpack_bytes(packed, FLOAT8, PTX) - zero[:, None]) * scale[:, None]
             total = _add_product(

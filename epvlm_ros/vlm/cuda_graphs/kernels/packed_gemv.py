@@ -64,10 +64,9 @@ def _multiply(
 def packed_gemv_kernel(
     hidden, norm, numbers, scales, zeros, bias, result, num_rows, eps,
     NUM_CHUNKS: tl.constexpr, GROUP_CHUNKS: tl.constexpr, CHUNK: tl.constexpr,
-    FOUR_BITS: tl.constexpr, FLOAT8: tl.constexpr, HAS_ZEROS: tl.constexpr,
+    FOUR_BITS: tl.constexpr, FLOAT8: tl.constexpr, HAS_ZEROS: tl.constexpr, PTX: tl.constexpr,
     HAS_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, ADDS: tl.constexpr, GATED: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK_CHUNKS: tl.constexpr, PTX: tl.constexpr,
-    PROGRAMMATIC_LAUNCH: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_CHUNKS: tl.constexpr, PROGRAMMATIC_LAUNCH: tl.constexpr,
 ):
     """
     Multiply some rows a program, after a norm or none, and add what ``result`` holds.
@@ -90,8 +89,7 @@ def packed_gemv_kernel(
     half: tl.constexpr = GROUP_CHUNKS * CHUNK
     total = tl.zeros((BLOCK_ROWS, BLOCK_CHUNKS), dtype=tl.float32)
     squares = tl.zeros((BLOCK_CHUNKS,), dtype=tl.float32)
-    if GATED:
-        up_total = tl.zeros((BLOCK_ROWS, BLOCK_CHUNKS), dtype=tl.float32)
+    up_total = total
     for start in tl.range(0, NUM_CHUNKS, BLOCK_CHUNKS):
         chunks = start + block
         part, part_scale, part_zero = packed, scale, zero

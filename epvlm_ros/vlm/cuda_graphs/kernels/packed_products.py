@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 import logging
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 import triton
 from triton.errors import TritonError
+from triton.runtime.errors import OutOfResources
 
 _log = logging.getLogger(__name__)
 _MOST_CHUNK = 16  # bytes that a thread reads at a time
@@ -60,7 +62,8 @@ class PackedProducts:
         sizes = sizes or token_sizes(rows, chunks['NUM_CHUNKS'], is_gated)
         packed_gemv_kernel[(triton.cdiv(rows, sizes['BLOCK_ROWS']),)](
             values, None if norm is None else norm.weight, matrix.numbers.view(torch.int32),
-            matrix.scales, matrix.zeros, linear.bias, result, rows, 0.0 if norm is None else norm.eps, **chunks, **_format(matrix),
+            matrix.scales, matrix.zeros, linear.bias, result, rows,
+            0.0 if norm is None else norm.eps, **chunks, **_format(matrix),
             HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,
             GATED=is_gated, PTX=_uses_ptx(chunks), **sizes, **self._launch)
 
@@ -85,13 +88,14 @@ class PackedProducts:
         matrix = _packed(linear)
         if not self._trusts('unpacking', values, matrix, self._try_unpacking):
             return multiply(values, matrix, linear.bias)
-        ways = {'unpacked': lambda: self._run_unpacked(values, linear)}
+        ways: dict[str, Callable[[], Tensor]] = {
+            'unpacked': partial(self._run_unpacked, values, linear)}
         if values.is_cuda and values.dtype != torch.float32:
             if matrix.shape[0] > 2 * _rows_at_once(matrix):
-                ways['unpacked in parts'] = lambda: self._run_in_parts(values, linear)
+                ways['unpacked in parts'] = partial(self._run_in_parts, values, linear)
             for sizes in _GEMM_SIZES:
-                ways[f'packed {sizes[0]} x {sizes[1]}'] = (
-                    lambda sizes=sizes: _run_many(values, linear, *sizes))
+                ways[f'packed {sizes[0]} x {sizes[1]}'] = partial(
+                    _run_many, values, linear, *sizes)
         key = _key(values, matrix), len(values)
         if key not in self._choices:
             if len(ways) == 1 or torch.cuda.is_current_stream_capturing():
@@ -200,8 +204,11 @@ def _find_fastest(ways: dict[str, Callable[[], Tensor]], key: Any) -> str:
     expected = ways['unpacked']()
     times_ms: dict[str, float] = {}
     for name, run in ways.items():
-        if name == 'unpacked' or _agrees(f'product {name}', None, lambda: (run(), expected)):
-            times_ms[name] = shortest_ms(run)
+        try:
+            if name == 'unpacked' or _agrees(name, None, lambda: (run(), expected)):
+                times_ms[name] = shortest_ms(run)
+        except OutOfResources as error:
+            _log.debug('no product %s: it does not fit on this card: %s', name, error)
     fastest = min(times_ms, key=lambda name: times_ms[name])
     _log.info('product of %s tokens with packed weights %s: %s of %s ms', key[1], key[0], fastest,
               {name: round(time_ms, 4) for name, time_ms in times_ms.items()})
@@ -219,7 +226,8 @@ def _agrees(
             return True
         reason = f'it differs from plain torch by {error:.3g} of the norm'
     except (RuntimeError, TritonError) as caught:
-        if isinstance(caught, torch.OutOfMemoryError):
+        if isinstance(caught, torch.OutOfMemoryError) or (
+                matrix is None and isinstance(caught, OutOfResources)):
             raise
         reason = str(caught)
     _log.warning('the kernel for packed weights, %s, is left out%s: %s', name,

@@ -14,6 +14,34 @@ import triton
 import triton.language as tl
 
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+# From a word of four bytes to their low halves, then the high ones, and 128 more.
+_HALVES = tl.constexpr("""
+{
+.reg .b32 low, high;
+and.b32 low, $8, 0x0F0F0F0F;
+shr.u32 high, $8, 4;
+and.b32 high, high, 0x0F0F0F0F;
+prmt.b32 $0, low, 0x43000000, 0x7044;
+prmt.b32 $1, low, 0x43000000, 0x7144;
+prmt.b32 $2, low, 0x43000000, 0x7244;
+prmt.b32 $3, low, 0x43000000, 0x7344;
+prmt.b32 $4, high, 0x43000000, 0x7044;
+prmt.b32 $5, high, 0x43000000, 0x7144;
+prmt.b32 $6, high, 0x43000000, 0x7244;
+prmt.b32 $7, high, 0x43000000, 0x7344;
+}
+""")
+# From a word of four signed bytes to each of them and 2 ^ 15 + 128 more.
+_BYTES = tl.constexpr("""
+{
+.reg .b32 unsigned;
+xor.b32 unsigned, $4, 0x80808080;
+prmt.b32 $0, unsigned, 0x47000000, 0x7404;
+prmt.b32 $1, unsigned, 0x47000000, 0x7414;
+prmt.b32 $2, unsigned, 0x47000000, 0x7424;
+prmt.b32 $3, unsigned, 0x47000000, 0x7434;
+}
+""")
 
 
 @triton.jit
@@ -21,22 +49,7 @@ def unpack_halves(packed, PTX: tl.constexpr):
     """Return the low and the high four bits of bytes, and 128 more, in float32."""
     if PTX:
         low, high = tl.inline_asm_elementwise(
-            '''
-            {
-            .reg .b32 low, high;
-            and.b32 low, $8, 0x0F0F0F0F;
-            shr.u32 high, $8, 4;
-            and.b32 high, high, 0x0F0F0F0F;
-            prmt.b32 $0, low, 0x43000000, 0x7044;
-            prmt.b32 $1, low, 0x43000000, 0x7144;
-            prmt.b32 $2, low, 0x43000000, 0x7244;
-            prmt.b32 $3, low, 0x43000000, 0x7344;
-            prmt.b32 $4, high, 0x43000000, 0x7044;
-            prmt.b32 $5, high, 0x43000000, 0x7144;
-            prmt.b32 $6, high, 0x43000000, 0x7244;
-            prmt.b32 $7, high, 0x43000000, 0x7344;
-            }
-            ''', '=r,=r,=r,=r,=r,=r,=r,=r,r', args=[packed], dtype=(tl.float32, tl.float32),
+            _HALVES, '=r,=r,=r,=r,=r,=r,=r,=r,r', args=[packed], dtype=(tl.float32, tl.float32),
             is_pure=True, pack=4)
     else:
         low = (packed & 15).to(tl.float32) + 128.0
@@ -54,16 +67,7 @@ def unpack_bytes(packed, FLOAT8: tl.constexpr, PTX: tl.constexpr):
         value = shifted.to(tl.float32, bitcast=True) * 1329227995784915872903807060280344576.0
     elif PTX:
         value = tl.inline_asm_elementwise(
-            '''
-            {
-            .reg .b32 unsigned;
-            xor.b32 unsigned, $4, 0x80808080;
-            prmt.b32 $0, unsigned, 0x47000000, 0x7404;
-            prmt.b32 $1, unsigned, 0x47000000, 0x7414;
-            prmt.b32 $2, unsigned, 0x47000000, 0x7424;
-            prmt.b32 $3, unsigned, 0x47000000, 0x7434;
-            }
-            ''', '=r,=r,=r,=r,r', args=[packed], dtype=tl.float32, is_pure=True, pack=4)
+            _BYTES, '=r,=r,=r,=r,r', args=[packed], dtype=tl.float32, is_pure=True, pack=4)
         value -= 32768.0 + 128.0
     else:
         value = packed.to(tl.float32)
@@ -82,22 +86,7 @@ def unpack_halves_of_words(words, PTX: tl.constexpr):
     """Do what ``unpack_halves`` does with words (rows, chunks, words) of four bytes each."""
     if PTX:
         l0, l1, l2, l3, h0, h1, h2, h3 = tl.inline_asm_elementwise(
-            '''
-            {
-            .reg .b32 low, high;
-            and.b32 low, $8, 0x0F0F0F0F;
-            shr.u32 high, $8, 4;
-            and.b32 high, high, 0x0F0F0F0F;
-            prmt.b32 $0, low, 0x43000000, 0x7044;
-            prmt.b32 $1, low, 0x43000000, 0x7144;
-            prmt.b32 $2, low, 0x43000000, 0x7244;
-            prmt.b32 $3, low, 0x43000000, 0x7344;
-            prmt.b32 $4, high, 0x43000000, 0x7044;
-            prmt.b32 $5, high, 0x43000000, 0x7144;
-            prmt.b32 $6, high, 0x43000000, 0x7244;
-            prmt.b32 $7, high, 0x43000000, 0x7344;
-            }
-            ''', '=r,=r,=r,=r,=r,=r,=r,=r,r', args=[words],
+            _HALVES, '=r,=r,=r,=r,=r,=r,=r,=r,r', args=[words],
             dtype=(tl.float32, tl.float32, tl.float32, tl.float32, tl.float32, tl.float32,
                    tl.float32, tl.float32), is_pure=True, pack=1)
         low, high = _join(l0, l1, l2, l3), _join(h0, h1, h2, h3)
@@ -113,24 +102,15 @@ def unpack_bytes_of_words(words, FLOAT8: tl.constexpr, PTX: tl.constexpr):
     """Do what ``unpack_bytes`` does with words (rows, chunks, words) of four bytes each."""
     if PTX and not FLOAT8:
         b0, b1, b2, b3 = tl.inline_asm_elementwise(
-            '''
-            {
-            .reg .b32 unsigned;
-            xor.b32 unsigned, $4, 0x80808080;
-            prmt.b32 $0, unsigned, 0x47000000, 0x7404;
-            prmt.b32 $1, unsigned, 0x47000000, 0x7414;
-            prmt.b32 $2, unsigned, 0x47000000, 0x7424;
-            prmt.b32 $3, unsigned, 0x47000000, 0x7434;
-            }
-            ''', '=r,=r,=r,=r,r', args=[words],
+            _BYTES, '=r,=r,=r,=r,r', args=[words],
             dtype=(tl.float32, tl.float32, tl.float32, tl.float32), is_pure=True, pack=1)
         value = _join(b0, b1, b2, b3) - (32768.0 + 128.0)
     else:
-        bytes = _join(words & 255, words >> 8 & 255, words >> 16 & 255, words >> 24 & 255)
+        joined = _join(words & 255, words >> 8 & 255, words >> 16 & 255, words >> 24 & 255)
         if FLOAT8:
-            value = unpack_bytes(bytes, FLOAT8, False)
+            value = unpack_bytes(joined, FLOAT8, False)
         else:
-            value = (bytes ^ 128).to(tl.float32) - 128.0
+            value = (joined ^ 128).to(tl.float32) - 128.0
     return value
 
 
