@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from epvlm_ros.sim.motion_questions import phrase_change
 from epvlm_ros.sim.photographs import Photographs
 from epvlm_ros.sim.question_maker import draw_questions
 from epvlm_ros.sim.questions import (
@@ -20,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from training import cameras
 from training.blocks import Blocks, encode_block
 from training.config import (
-    CHANGE_SHARE, FAMILY_WEIGHTS, GRIDS, Mixture, MOMENT_WEIGHTS, RANDOMISED_WEIGHTS)
+    CHANGE_SHARE, FAMILY_WEIGHTS, GRIDS, Mixture, MOMENT_WEIGHTS, PAST_SHARE, RANDOMISED_WEIGHTS)
 from training.free_tints import names_a_colour, paint_freely
 from training.moments import ask_evenly, draw_arrangements, SeenMoment, stack_arrangements
 from training.tokenizer import build_vocabulary
@@ -108,6 +110,14 @@ class _Asked(NamedTuple):
     has_names: bool
 
 
+def _ask_about_the_past(asked: _Asked, random: np.random.Generator) -> Question:
+    """Ask what changed, of which one picture shows nothing."""
+    kinds = ('appeared', 'disappeared', *(['did'] if asked.has_names else []))
+    name = asked.snapshot.name(int(random.integers(len(asked.snapshot.shape))))
+    question = phrase_change(kinds[random.integers(len(kinds))], name, random)
+    return replace(question, family='motion', about='motion')
+
+
 class BatchDataset(Dataset[Batch]):
     """Numbered batches of a split; equal numbers give equal batches, in any process."""
 
@@ -191,6 +201,8 @@ class BatchDataset(Dataset[Batch]):
                            if encode_block(made[0].text, made[1], self._numbers)]
             if wants_change and changes:
                 yield changes.pop()
+            elif not asked.moments and random.random() < PAST_SHARE:
+                yield _ask_about_the_past(asked, random), MOTION
             else:
                 yield self._ask_about_picture(asked, random)
 

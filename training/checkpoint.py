@@ -61,10 +61,10 @@ def load_weights(model: Qwen2VLForConditionalGeneration, folder: Path) -> None:
     numbers = AutoTokenizer.from_pretrained(folder, local_files_only=True).get_vocab()
     if not numbers.items() <= build_vocabulary().items():
         raise ValueError(f'{folder} has other words: give a checkpoint of this vocabulary')
-    for name in ('model.language_model.embed_tokens.weight', 'lm_head.weight'):
+    for name, drawn in model.state_dict().items():
         known = weights[name]
-        weights[name] = model.state_dict()[name].clone()
-        weights[name][:len(known)] = known
+        if drawn.ndim and len(known) < len(drawn):  # rows of words
+            weights[name] = torch.cat([known, drawn[len(known):].to(known.device)])
     model.load_state_dict(weights)
 
 

@@ -29,6 +29,7 @@ RANDOMISED_WEIGHTS = FAMILY_WEIGHTS | {
 # Of three moments, where questions about one picture are about the last.
 MOMENT_WEIGHTS = FAMILY_WEIGHTS | dict.fromkeys((*MOTION_FAMILIES, 'motion'), 0.0)
 CHANGE_SHARE = 0.75  # of the questions about three moments ask what changed
+PAST_SHARE = 0.02  # of those about one picture ask so too: that it does not tell is the answer
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,11 @@ class TrainingConfig:
     ``minutes`` and ``steps`` both end a run, whichever comes first; 0 sets no limit. The learning
     rates follow the share of the run that is over, down to ``final_rate_share`` of what they are
     at first; ``matrix_learning_rate`` is that of the layers' matrices, which Muon trains.
+    In the first ``heads_only_steps`` the auxiliary heads alone learn: fresh ones would spoil
+    weights that were trained before. The learning rates rise for ``warmup_steps`` then.
     ``dense_share`` of the steps see all tokens, 1 trains without patch dropout. Three moments
-    share the tokens of one picture; in ``all_moments_share`` of their steps all tokens of each are
+    share the tokens of one picture, at least ``min_moments_keep_ratio`` of them, since both ends
+    of a way have to be seen; in ``all_moments_share`` of their steps all tokens of each are
     seen. What is shown is described in ``Mixture``, of which the other shares are.
     """
 
@@ -70,12 +74,14 @@ class TrainingConfig:
     learning_rate: float = 1.0e-3
     matrix_learning_rate: float = 1.5e-3
     final_rate_share: float = 0.01
+    heads_only_steps: int = 0
     warmup_steps: int = 200
     weight_decay: float = 0.05
     max_gradient_norm: float = 1.0
     dense_share: float = 0.25
     min_keep_ratio: float = 0.12
     max_keep_ratio: float = 1.0
+    min_moments_keep_ratio: float = 0.25
     all_moments_share: float = 0.08
     motion_share: float = 0.4
     randomised_share: float = 0.55
@@ -108,4 +114,5 @@ STAGES = {
     'patch_dropout': TrainingConfig(
         minutes=10.0, first_batch=1_000_000, warmup_steps=50, **_ONE_PICTURE),
     'several_moments': TrainingConfig(
-        steps=0, minutes=13.0, batch_size=224, first_batch=2_000_000, warmup_steps=100)}
+        steps=0, minutes=13.0, batch_size=224, first_batch=2_000_000,
+        heads_only_steps=100, warmup_steps=100)}

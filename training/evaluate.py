@@ -1,6 +1,8 @@
 """
 Held-out accuracy of a checkpoint: ``python -m training.evaluate FOLDER --device cuda``.
 
+``--show`` takes scenes whose looks say little (``randomised``) or three moments (``moments``).
+
 An answer is right when greedy decoding says every word of it and then stops. Every next word is
 scored behind the true ones, which decides the same: the first wrong word ends it either way.
 """
@@ -12,13 +14,13 @@ from collections.abc import Callable
 import json
 from pathlib import Path
 
-from epvlm_ros.sim.questions import FAMILIES
 import numpy as np
 import torch
 from torch import Tensor
 from training.batches import Batch, BatchDataset, make_loader
-from training.blocks import prefix_tokens
-from training.kept_tokens import choose_tokens, score_tokens
+from training.blocks import ASKED_FAMILIES, prefix_tokens
+from training.config import Mixture
+from training.kept_tokens import at_moment, choose_tokens, score_tokens
 from training.pictures import draw_pictures, Pictures
 from training.sparse_forward import run_model
 from training.train import move_batch
@@ -28,6 +30,7 @@ CONDITIONS = (
     ('dense', 1.0), ('events_and_saliency', 0.5), ('events_and_saliency', 0.3),
     ('events_and_saliency', 0.2), ('events', 0.5), ('events', 0.3), ('random', 0.5),
     ('random', 0.3), ('objects', 0.2))
+SHOWN = {'plain': Mixture(), 'randomised': Mixture(randomised=1.0), 'moments': Mixture(motion=1.0)}
 _LIBRARY_ROWS = 32  # questions in one call of the library's forward
 
 Scorer = Callable[[Batch, Pictures], Tensor]
@@ -39,13 +42,20 @@ def sparse_scorer(
 ) -> Scorer:
     """Return what tells right answers when only some tokens are computed on."""
     def score(batch: Batch, pictures: Pictures) -> Tensor:
-        num_tokens = pictures.activity.shape[1]
-        noise = torch.rand(
-            pictures.activity.shape, generator=generator, device=pictures.activity.device)
-        kind = 'random' if selection == 'dense' else selection
-        scores = score_tokens(pictures, batch.grid, noise)[kind]
-        kept = choose_tokens(scores, max(1, round(keep_ratio * num_tokens)))
-        result = run_model(model, pictures.patches, kept, batch.grid, batch.tokens)
+        num_tokens = batch.grid[0] * batch.grid[1]
+        # Several moments share the budget of one picture.
+        share = 1.0 if selection == 'dense' else keep_ratio / batch.num_moments
+        count, kept = max(1, round(share * num_tokens)), []
+        for moment in range(batch.num_moments):
+            seen = at_moment(pictures, moment, num_tokens)
+            noise = torch.rand(
+                seen.activity.shape, generator=generator, device=seen.activity.device)
+            scores = score_tokens(seen, batch.grid, noise)[
+                'random' if selection == 'dense' else selection]
+            kept.append(moment * num_tokens + choose_tokens(scores, count))
+        result = run_model(
+            model, pictures.patches, torch.cat(kept, dim=1), batch.grid, batch.tokens,
+            (count,) * batch.num_moments)
         return _right(result.logits, batch)
     return score
 
@@ -60,7 +70,8 @@ def library_scorer(model: Qwen2VLForConditionalGeneration) -> Scorer:
         for start in range(0, len(rows), _LIBRARY_ROWS):
             scene, question = torch.tensor(rows[start:start + _LIBRARY_ROWS]).unbind(dim=1)
             inputs = library_inputs(
-                model, pictures.patches[scene], batch.grid, batch.tokens[scene, question])
+                model, pictures.patches[scene], batch.grid, batch.tokens[scene, question],
+                batch.num_moments)
             logits.append(model(**inputs).logits[:, -length:])
         return _right(torch.cat(logits).reshape(num_scenes, num_questions, length, -1), batch)
     return score
@@ -114,6 +125,7 @@ def _right(logits: Tensor, batch: Batch) -> Tensor:
 def evaluate(
     model: Qwen2VLForConditionalGeneration, scorers: dict[str, Scorer], split: str,
     num_images: int, device: torch.device, batch_size: int = 64, num_workers: int = 0,
+    mixture: Mixture = Mixture(),
 ) -> dict[str, dict[str, float]]:
     """
     Return the accuracy, 0 to 1, of each scorer by family, over all ('all') and the counts.
@@ -121,7 +133,8 @@ def evaluate(
     Images come on all grids of training, unaltered by augmentation, at least one batch.
     """
     model.eval()
-    dataset = BatchDataset(split, max(1, num_images // batch_size), batch_size, 8)
+    dataset = BatchDataset(
+        split, max(1, num_images // batch_size), batch_size, 8, mixture=mixture)
     generator = torch.Generator(device).manual_seed(0)
     right: dict[str, list[np.ndarray]] = {name: [] for name in scorers}
     families = []
@@ -140,7 +153,7 @@ def evaluate(
 def _by_family(right: np.ndarray | None, family: np.ndarray) -> dict[str, float]:
     """Return mean accuracies, or numbers of questions where there are no flags."""
     chosen = {'all': np.ones(len(family), dtype=bool)}
-    chosen |= {name: family == number for number, name in enumerate(FAMILIES)}
+    chosen |= {name: family == number for number, name in enumerate(ASKED_FAMILIES)}
     if right is None:
         return {name: int(mask.sum()) for name, mask in chosen.items()}
     return {
@@ -156,6 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--library-images', type=int, default=256)
     parser.add_argument('--num-workers', type=int, default=0)
     parser.add_argument('--split', default='test')
+    parser.add_argument('--show', choices=SHOWN, default='plain')
     parser.add_argument('--out', type=Path, help='JSON file; evaluation.json in the folder')
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
@@ -167,11 +181,12 @@ def main(arguments: list[str] | None = None) -> None:
         for selection, keep_ratio in CONDITIONS}
     table = evaluate(
         model, scorers, options.split, options.images, device, min(64, options.images),
-        options.num_workers)
+        options.num_workers, SHOWN[options.show])
     if options.library_images:
         by_library = evaluate(
             model, {'dense, library': library_scorer(model), 'dense, same': scorers['dense 1.0']},
-            options.split, options.library_images, device, min(64, options.library_images))
+            options.split, options.library_images, device, min(64, options.library_images),
+            mixture=SHOWN[options.show])
         table |= {name: by_library[name] for name in ('dense, library', 'dense, same')}
     out = options.out or options.folder / 'evaluation.json'
     out.write_text(json.dumps(table, indent=1) + '\n')
@@ -180,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def format_table(table: dict[str, dict[str, float]]) -> str:
     """Return the accuracies in per cent as a Markdown table, a column for each family."""
-    names = ['all', *FAMILIES]
+    names = ['all', *(name for name in ASKED_FAMILIES if table['questions'].get(name))]
     lines = ['| | ' + ' | '.join(names) + ' |', '| --- ' * (len(names) + 1) + '|']
     for row, values in table.items():
         cells = [

@@ -40,8 +40,8 @@ def draw_kept_tokens(
     device = pictures.shape.device
     draws = torch.rand(2, generator=generator, device=device).tolist()
     # few tokens more often than many: that is where most is to be learned
-    share = config.min_keep_ratio + draws[1] ** 1.5 * (
-        config.max_keep_ratio - config.min_keep_ratio)
+    least = config.min_keep_ratio if batch.num_moments == 1 else config.min_moments_keep_ratio
+    share = least + draws[1] ** 1.5 * (config.max_keep_ratio - least)
     num_kept = num_tokens if draws[0] < config.dense_share else _round(share * num_tokens)
     counts: tuple[int, ...] = (max(_STEP, num_kept),)
     if batch.num_moments > 1:

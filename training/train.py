@@ -150,6 +150,8 @@ class Trainer:
             for group, rate in zip(optimizer.param_groups, rates):
                 group['lr'] = share * rate
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.num_steps < self.config.heads_only_steps:
+            self.model.zero_grad(set_to_none=True)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -171,7 +173,8 @@ class Trainer:
     def _rate_share(self) -> float:
         """Return the learning rates as a share of what they are at first: up, then a cosine."""
         config = self.config
-        warmth = min(1.0, (self.num_steps + 1) / max(1, config.warmup_steps))
+        warm_steps = self.num_steps + 1 - config.heads_only_steps
+        warmth = min(1.0, warm_steps / max(1, config.warmup_steps)) if warm_steps > 0 else 1.0
         fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, self.share_over())))
         return warmth * (config.final_rate_share + (1.0 - config.final_rate_share) * fall)
 

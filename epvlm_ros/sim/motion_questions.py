@@ -131,7 +131,12 @@ def _ask_about_one(
 def _phrase(family: str, name: Name, random: np.random.Generator) -> Question:
     if family in _PRESENT:
         text = phrase_question(_PRESENT[family], name, random).text
-    else:
-        templates = CHANGE_TEMPLATES[family]
-        text = templates[random.integers(len(templates))].format(subject='the ' + name.text())
+        return Question(family, family, text, name)
+    return phrase_change(family, name, random)
+
+
+def phrase_change(family: str, name: Name, random: np.random.Generator) -> Question:
+    """Put a question of a family of ``CHANGE_TEMPLATES`` into words, drawn at random."""
+    templates = CHANGE_TEMPLATES[family]
+    text = templates[random.integers(len(templates))].format(subject='the ' + name.text())
     return Question(family, family, text, name)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from epvlm_ros.sim.arrangement import Arrangement
-from epvlm_ros.sim.questions import TOO_BRIGHT, TOO_DARK
+from epvlm_ros.sim.questions import MOTION, TOO_BRIGHT, TOO_DARK
 from epvlm_ros.sim.rearrangement import sample_still_scene
 from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
 from epvlm_ros.sim.scene import SHAPES
@@ -227,3 +227,28 @@ def test_weights_with_other_words_are_refused(tmp_path, model):
     path.write_text(path.read_text().replace('"circle"', '"disc"'))
     with pytest.raises(ValueError, match='give a checkpoint of this vocabulary'):
         load_weights(build_model(), tmp_path)
+
+
+def test_fresh_heads_learn_first_and_alone():
+    batch = BatchDataset('train', 1, 2, 2, grid=(4, 6), mixture=MOMENTS)[0]
+    config = TrainingConfig(steps=3, heads_only_steps=1, warmup_steps=1, all_moments_share=1.0)
+    trainer = Trainer(config, torch.device('cpu'))
+    trainer.optimizers = trainer.optimizers[:1]  # Muon takes seconds a step on a CPU
+    weight, head = trainer.model.lm_head.weight, trainer.heads.change.weight
+    first = weight.detach().clone(), head.detach().clone()
+    trainer.step(batch)
+    assert torch.equal(weight, first[0]) and not torch.equal(head, first[1])
+    trainer.step(batch)
+    assert not torch.equal(weight, first[0])
+
+
+@pytest.mark.slow
+def test_one_picture_is_asked_about_changes_that_it_does_not_show():
+    tokenizer = build_tokenizer()
+    batch = BatchDataset('train', 1, 60, 8, grid=(9, 12))[0]
+    told = {'appeared', 'disappeared', 'gone', 'new', 'view', 'sight', 'happened', 'did'}
+    answers = set()
+    for tokens, is_answer in zip(batch.tokens.flatten(0, 1), batch.is_answer.flatten(0, 1)):
+        if told & set(tokenizer.convert_ids_to_tokens(tokens.tolist())):
+            answers.add(tokenizer.decode(tokens[is_answer][:-1]))
+    assert answers == {MOTION}
