@@ -22,16 +22,20 @@ from torch.utils.data import DataLoader, Dataset
 from training import cameras
 from training.blocks import Blocks, encode_block
 from training.config import (
-    CHANGE_SHARE, FAMILY_WEIGHTS, GRIDS, Mixture, MOMENT_WEIGHTS, PAST_SHARE, RANDOMISED_WEIGHTS)
+    CHANGE_SHARE, FAMILY_WEIGHTS, GOING_WEIGHTS, GRIDS, Mixture, MOMENT_WEIGHTS, PAST_SHARE,
+    RANDOMISED_WEIGHTS)
 from training.free_tints import names_a_colour, paint_freely
-from training.moments import ask_evenly, draw_arrangements, SeenMoment, stack_arrangements
+from training.moments import (
+    ask_evenly, draw_arrangements, NUM_MOMENTS, SeenMoment, stack_arrangements)
 from training.tokenizer import build_vocabulary
 
 TOKEN_SIZE_PX = 28
 _ATTEMPTS = 6
+_BETWEEN_S = (0.3, 0.65)  # two moments of what moves on and on
 _NOT_TO_BE_SEEN = 'direction'  # no picture shows it: the model learns to say so
-MOMENTS, RANDOMISED, PLAIN = 'moments', 'randomised', 'plain'  # kinds of batches
-_WEIGHTS = {MOMENTS: MOMENT_WEIGHTS, RANDOMISED: RANDOMISED_WEIGHTS, PLAIN: FAMILY_WEIGHTS}
+# Kinds of batches.
+MOMENTS, GOING, RANDOMISED, PLAIN = 'moments', 'going', 'randomised', 'plain'
+_WEIGHTS = {MOMENTS: MOMENT_WEIGHTS, GOING: GOING_WEIGHTS, RANDOMISED: RANDOMISED_WEIGHTS, PLAIN: FAMILY_WEIGHTS}
 _RANDOMISED_SPLITS = {'train': 'randomised_train', 'validation': 'randomised_validation',
                       'test': 'randomised'}
 _UNREADABLE_ANSWERS = {cameras.TOO_DARK: TOO_DARK, cameras.TOO_BRIGHT: TOO_BRIGHT}
@@ -48,11 +52,12 @@ class Batch(NamedTuple):
     scenes : dict of str to Tensor
         Stacked scenes.
     moments : dict of str to Tensor
-        How they lie at each moment, see ``stack_arrangements``; empty for one picture.
+        How they lie at each moment, see ``stack_arrangements``; empty where they move by
+        themselves.
     camera : dict of str to Tensor
         What they are seen by, see ``draw_camera``, each of shape (scenes,).
-    times_s : Tensor float32 (scenes,)
-        When the picture is taken; several moments are all in the arrangements.
+    times_s : Tensor float32 (scenes, moments)
+        When the pictures are taken, the oldest first.
     is_readable : Tensor bool (scenes,)
         Whether frames show anything.
     has_names : Tensor bool (scenes,)
@@ -90,7 +95,7 @@ class Batch(NamedTuple):
     @property
     def num_moments(self) -> int:
         """Return how many pictures are shown of each scene."""
-        return self.moments['radius'].shape[1] if self.moments else 1
+        return self.times_s.shape[1]
 
 
 def _normalise(weights: dict[str, float]) -> np.ndarray:
@@ -108,6 +113,14 @@ class _Asked(NamedTuple):
     snapshot: SceneSnapshot
     moments: list[SeenMoment]
     has_names: bool
+
+
+def _draw_times(kind: str, num_scenes: int, random: np.random.Generator) -> np.ndarray:
+    """Return when pictures are taken, float32 (scenes, moments)."""
+    if kind not in (MOMENTS, GOING):
+        return random.uniform(0.1, 3.0, (num_scenes, 1)).astype(np.float32)
+    between_s = random.uniform(*_BETWEEN_S, (num_scenes, 1)) * np.arange(1 - NUM_MOMENTS, 1)
+    return (random.uniform(1.4, 3.0, (num_scenes, 1)) + between_s).astype(np.float32)
 
 
 def _ask_about_the_past(asked: _Asked, random: np.random.Generator) -> Question:
@@ -148,7 +161,7 @@ class BatchDataset(Dataset[Batch]):
         grid = self._grid or GRIDS[random.choice(len(GRIDS), p=shares)][0]
         kind = self._draw_kind(random)
         size, num_questions = self._batch_size, self._questions_per_image
-        times_s = random.uniform(0.1, 3.0, size).astype(np.float32)
+        times_s = _draw_times(kind, size, random)
         has_names = (random.random(size) >= self._mixture.free_tints) | (kind != PLAIN)
         fault = random.integers(1, 3, size) * (random.random(size) < self._mixture.unreadable)
         blocks = Blocks(size, num_questions, self._numbers)
@@ -161,7 +174,7 @@ class BatchDataset(Dataset[Batch]):
             if kind == MOMENTS:
                 arranged.append(draw_arrangements(scene, random))
                 moments = [SeenMoment(now.view(scene), now.seen_items) for now in arranged[-1]]
-            snapshot = moments[-1].view if moments else snapshot_scene(scene, float(times_s[row]))
+            snapshot = moments[-1].view if moments else snapshot_scene(scene, float(times_s[row, -1]))
             made = self._ask(_Asked(kind, snapshot, moments, bool(has_names[row])), random)
             for column in range(num_questions):
                 while not blocks.write(
@@ -178,14 +191,14 @@ class BatchDataset(Dataset[Batch]):
 
     def _draw_kind(self, random: np.random.Generator) -> str:
         if random.random() < self._mixture.motion:
-            return MOMENTS
+            return GOING if random.random() < self._mixture.going else MOMENTS
         return RANDOMISED if random.random() < self._mixture.randomised else PLAIN
 
     def _sample(self, kind: str, index: int, aspect_ratio: float) -> tuple[Scene, str]:
         """Return a scene and its split."""
         if kind == MOMENTS:
             return sample_still_scene(self._split, index, aspect_ratio), self._split
-        split = self._split if kind == PLAIN else _RANDOMISED_SPLITS[self._split]
+        split = _RANDOMISED_SPLITS[self._split] if kind == RANDOMISED else self._split
         return sample_scene(
             split, index, aspect_ratio=aspect_ratio, photographs=self._photographs), split
 
@@ -201,7 +214,7 @@ class BatchDataset(Dataset[Batch]):
                            if encode_block(made[0].text, made[1], self._numbers)]
             if wants_change and changes:
                 yield changes.pop()
-            elif not asked.moments and random.random() < PAST_SHARE:
+            elif asked.kind in (PLAIN, RANDOMISED) and random.random() < PAST_SHARE:
                 yield _ask_about_the_past(asked, random), MOTION
             else:
                 yield self._ask_about_picture(asked, random)

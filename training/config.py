@@ -28,6 +28,10 @@ RANDOMISED_WEIGHTS = FAMILY_WEIGHTS | {
     'existence': 0.3, 'relation': 0.8, 'count': 0.9, 'absent': 0.35, 'several': 0.3}
 # Of three moments, where questions about one picture are about the last.
 MOMENT_WEIGHTS = FAMILY_WEIGHTS | dict.fromkeys((*MOTION_FAMILIES, 'motion'), 0.0)
+# Of three moments of scenes in which things move on and on: whether they do is to be seen.
+GOING_WEIGHTS = FAMILY_WEIGHTS | {
+    'motion': 0.0, 'direction': 0.0, 'moving': 3.0, 'moving_count': 2.0, 'still': 3.0,
+    'moving_symbol': 1.5}
 CHANGE_SHARE = 0.75  # of the questions about three moments ask what changed
 PAST_SHARE = 0.02  # of those about one picture ask so too: that it does not tell is the answer
 
@@ -37,13 +41,15 @@ class Mixture:
     """
     What is shown, as shares of the steps (``motion``, and of the rest ``randomised``) or scenes.
 
-    ``motion`` shows three moments, ``randomised`` scenes of the randomised splits, with the
+    ``motion`` shows three moments, between which things move, come and go, or in the share
+    ``going`` of them move on and on; ``randomised`` scenes of the randomised splits, with the
     photographs of a folder if there is one. ``free_tints`` is the share of the other scenes whose
     colours have no names, see ``free_tints``; ``unreadable`` that of scenes whose frames are
     black or white.
     """
 
     motion: float = 0.0
+    going: float = 0.0
     randomised: float = 0.0
     free_tints: float = 0.0
     unreadable: float = 0.0
@@ -84,6 +90,7 @@ class TrainingConfig:
     min_moments_keep_ratio: float = 0.25
     all_moments_share: float = 0.08
     motion_share: float = 0.4
+    going_share: float = 0.3
     randomised_share: float = 0.55
     free_tint_share: float = 0.35
     unreadable_share: float = 0.03
@@ -101,7 +108,7 @@ class TrainingConfig:
     def mixture(self) -> Mixture:
         """Return what is shown."""
         return Mixture(
-            self.motion_share, self.randomised_share, self.free_tint_share,
+            self.motion_share, self.going_share, self.randomised_share, self.free_tint_share,
             self.unreadable_share, self.photographs)
 
 

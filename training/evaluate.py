@@ -30,7 +30,9 @@ CONDITIONS = (
     ('dense', 1.0), ('events_and_saliency', 0.5), ('events_and_saliency', 0.3),
     ('events_and_saliency', 0.2), ('events', 0.5), ('events', 0.3), ('random', 0.5),
     ('random', 0.3), ('objects', 0.2))
-SHOWN = {'plain': Mixture(), 'randomised': Mixture(randomised=1.0), 'moments': Mixture(motion=1.0)}
+SHOWN = {'plain': Mixture(), 'randomised': Mixture(randomised=1.0),
+         'moments': Mixture(motion=1.0),
+         'going': Mixture(motion=1.0, going=1.0)}
 _LIBRARY_ROWS = 32  # questions in one call of the library's forward
 
 Scorer = Callable[[Batch, Pictures], Tensor]

@@ -80,7 +80,7 @@ def draw_pictures(
 
     Without ``augment`` they are as the cameras of the scenes take them.
     """
-    seen = _see_moments(batch, generator) if batch.moments else _see_once(batch, generator)
+    seen = _see_arranged(batch, generator) if batch.moments else _see_going(batch, generator)
     rgb = take_frames(seen.rgb, batch.camera, generator)
     rgb = _augment(rgb, batch.num_moments, generator) if augment else rgb
     labels = _label_tokens(batch, seen.owner)
@@ -104,22 +104,26 @@ class _Seen(NamedTuple):
     activity: Tensor
 
 
-def _see_once(batch: Batch, generator: torch.Generator) -> _Seen:
-    """Look at one picture of each scene while objects and the camera move."""
+def _see_going(batch: Batch, generator: torch.Generator) -> _Seen:
+    """Look at pictures of each scene while objects and the camera move."""
     rows, cols = batch.grid
     view, eye = (SceneRenderer(batch.scenes, rows * size, cols * size)
                  for size in (TOKEN_SIZE_PX, _EYE_TOKEN_PX))
-    times_s = batch.times_s[:, None]
-    exposure = torch.tensor(_EXPOSURE_SAMPLES, device=times_s.device)
-    frames = view.render(times_s + batch.camera['exposure_s'][:, None] * exposure)
-    window = torch.tensor([-_HALF_WINDOW_S, 0.0, _HALF_WINDOW_S], device=times_s.device)
-    activity = _count_events(
-        batch, luminance(eye.render(times_s + window).rgb), 2.0 * _HALF_WINDOW_S, generator)
-    return _Seen(
-        frames.rgb.mean(dim=1), frames.owner[:, len(_EXPOSURE_SAMPLES) // 2], activity)
+    device = batch.times_s.device
+    exposure = batch.camera['exposure_s'][:, None] * torch.tensor(
+        _EXPOSURE_SAMPLES, device=device)
+    window = torch.tensor([-_HALF_WINDOW_S, 0.0, _HALF_WINDOW_S], device=device)
+    seen = []
+    for times_s in batch.times_s.split(1, dim=1):
+        frames = view.render(times_s + exposure)
+        activity = _count_events(
+            batch, luminance(eye.render(times_s + window).rgb), 2.0 * _HALF_WINDOW_S, generator)
+        seen.append((
+            frames.rgb.mean(dim=1), frames.owner[:, len(_EXPOSURE_SAMPLES) // 2], activity))
+    return _Seen(*(torch.stack(item, dim=1).flatten(0, 1) for item in zip(*seen)))
 
 
-def _see_moments(batch: Batch, generator: torch.Generator) -> _Seen:
+def _see_arranged(batch: Batch, generator: torch.Generator) -> _Seen:
     """
     Look at each scene at several moments, the event camera in between as well.
 
@@ -221,9 +225,9 @@ def _label_tokens(batch: Batch, owner: Tensor) -> list[Tensor]:
 
 def _label_changes(batch: Batch, item: Tensor, covered: Tensor) -> list[Tensor]:
     """Return change, way_y and way_x, from which object covers a token if one does."""
-    if not batch.moments:
-        return [torch.full_like(item, NO_LABEL)] * 3
     item, covered = (values.unflatten(0, (-1, batch.num_moments)) for values in (item, covered))
+    if not batch.moments:
+        return _label_going(batch, item, covered)
     is_seen = (batch.moments['radius'] > 0) & ~batch.moments['is_covered']
     was_seen = is_seen[:, :1].expand_as(is_seen).gather(2, item)
     ways = batch.moments['anchor'] - batch.moments['anchor'][:, :1]
@@ -231,9 +235,31 @@ def _label_changes(batch: Batch, item: Tensor, covered: Tensor) -> list[Tensor]:
     length = way.norm(dim=-1)
     change = torch.where(length < 1e-6, _STOOD, torch.where(
         length >= LEAST_WAY, _MOVED, NO_LABEL)).masked_fill(~was_seen, _CAME)
-    is_gone = covered[:, :1].expand_as(covered)
-    change = torch.where(covered, change, torch.where(is_gone, _GONE, NUM_CHANGES))
-    change[:, 0] = NO_LABEL
+    change = _add_ground(change, covered)
     parts = 1 + (way > _LEAST_PART).long() - (way < -_LEAST_PART).long()
     parts = parts.masked_fill((change != _MOVED)[..., None], NO_LABEL)
     return [values.flatten(0, 1) for values in (change, parts[..., 0], parts[..., 1])]
+
+
+def _label_going(batch: Batch, item: Tensor, covered: Tensor) -> list[Tensor]:
+    """Return change, way_y and way_x where things move by themselves, before a still camera."""
+    scenes = batch.scenes
+
+    def label(values: Tensor) -> Tensor:
+        return values[:, None].expand(-1, item.shape[1], -1).gather(2, item)
+
+    moves = label((scenes['orbit_radius'] > 0) | (scenes['spin'] != 0))
+    is_new = label(scenes['appears_s'] > batch.times_s[:, :1])
+    change = torch.where(moves, _MOVED, _STOOD).masked_fill(is_new, _CAME)
+    camera_moves = (scenes['camera'][:, 0] > 0) | (scenes['zoom'][:, 0] > 0)
+    change = _add_ground(change, covered).masked_fill(camera_moves[:, None, None], NO_LABEL)
+    nowhere = torch.full_like(change, NO_LABEL).flatten(0, 1)
+    return [change.flatten(0, 1), nowhere, nowhere]
+
+
+def _add_ground(change: Tensor, covered: Tensor) -> Tensor:
+    """Return the change (scenes, moments, tokens) with what nothing covers; none at first."""
+    was_covered = covered[:, :1].expand_as(covered)
+    change = torch.where(covered, change, torch.where(was_covered, _GONE, NUM_CHANGES))
+    change[:, 0] = NO_LABEL
+    return change

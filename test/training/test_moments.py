@@ -16,7 +16,7 @@ import pytest
 import torch
 from training.arranged_scenes import ArrangedScenes
 from training.batches import BatchDataset
-from training.blocks import BLOCK_LENGTH
+from training.blocks import ASKED_FAMILIES, BLOCK_LENGTH
 from training.checkpoint import build_model, load_weights, save_checkpoint
 from training.config import Mixture, TrainingConfig
 from training.evaluate import library_inputs
@@ -142,6 +142,32 @@ def test_changes_of_tokens_by_hand():
     assert activity[1, 0, 5] > 5 * activity[1, :, 1].max()
     assert activity[2, 0, :3].min() > 3 * activity[2, 1:3].max()  # the whole way
     assert activity[2, 3, 0] > 5 * activity[2, 3, 5]
+
+
+def test_what_moves_on_and_on_is_asked_about_and_labelled():
+    """Three moments of a scene in which one object turns on the spot and another stands."""
+    mixture = Mixture(motion=1.0, going=1.0)
+    batch = BatchDataset('train', 10, 40, 8, grid=(4, 6), mixture=mixture)[0]
+    assert not batch.moments and batch.num_moments == 3
+    assert (batch.times_s.diff(dim=1) > 0.29).all() and batch.times_s.min() > 0.05
+    asked = [ASKED_FAMILIES[number] for number in batch.family.flatten()]
+    assert {'moving', 'still', 'moving_count', 'colour'} < set(asked)
+    assert not {'direction', 'motion', 'moved'} & set(asked)
+    scenes = {name: value[:1].clone() for name, value in batch.scenes.items()}
+    for name in ('radius', 'camera', 'zoom', 'light', 'shadow', 'spin', 'appears_s',
+                 'orbit_radius'):
+        scenes[name][:] = 0.0
+    scenes['radius'][:, :2] = 0.15
+    scenes['anchor'][0, :2] = torch.tensor([[0.125, 0.125], [0.875, 1.375]])
+    scenes['shape'][:], scenes['spin'][:, 0] = SHAPES.index('square'), 2.0
+    one = batch._replace(
+        scenes=scenes, camera={name: value[:1] for name, value in batch.camera.items()},
+        **{name: getattr(batch, name)[:1] for name in ('times_s', 'is_readable', 'has_names')})
+    change = draw_pictures(one, torch.Generator().manual_seed(0)).change.reshape(3, 4, 6)
+    assert (change[0] == NO_LABEL).all()
+    for moment in (1, 2):
+        assert change[moment, 0, 0] == 1 and change[moment, 3, 5] == 0
+        assert (change[moment] == 4).sum() > 16
 
 
 def test_moments_share_the_tokens_of_one_picture(batch, pictures):

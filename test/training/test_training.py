@@ -242,7 +242,7 @@ def test_labels_and_activity_of_tokens():
     # The second one moves to the right by about 7 px in 20 ms.
     scenes['orbit_radius'][1, 0], scenes['orbit_rate'][1, 0] = 0.02, 50.0
     scenes['orbit_phase'][1, 0] = -50.0 * 0.5 + 1.5 * np.pi - 0.5
-    still = batch._replace(scenes=scenes, times_s=torch.full((2,), 0.5))
+    still = batch._replace(scenes=scenes, times_s=torch.full((2, 1), 0.5))
     pictures = draw_pictures(still, torch.Generator().manual_seed(0), augment=False)
     expected = torch.full((12, 12), len(SHAPES))
     expected[3:9, 3:9] = SHAPES.index('square')
