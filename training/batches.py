@@ -35,7 +35,8 @@ _BETWEEN_S = (0.3, 0.65)  # two moments of what moves on and on
 _NOT_TO_BE_SEEN = 'direction'  # no picture shows it: the model learns to say so
 # Kinds of batches.
 MOMENTS, GOING, RANDOMISED, PLAIN = 'moments', 'going', 'randomised', 'plain'
-_WEIGHTS = {MOMENTS: MOMENT_WEIGHTS, GOING: GOING_WEIGHTS, RANDOMISED: RANDOMISED_WEIGHTS, PLAIN: FAMILY_WEIGHTS}
+_WEIGHTS = {MOMENTS: MOMENT_WEIGHTS, GOING: GOING_WEIGHTS, RANDOMISED: RANDOMISED_WEIGHTS,
+            PLAIN: FAMILY_WEIGHTS}
 _RANDOMISED_SPLITS = {'train': 'randomised_train', 'validation': 'randomised_validation',
                       'test': 'randomised'}
 _UNREADABLE_ANSWERS = {cameras.TOO_DARK: TOO_DARK, cameras.TOO_BRIGHT: TOO_BRIGHT}
@@ -174,7 +175,8 @@ class BatchDataset(Dataset[Batch]):
             if kind == MOMENTS:
                 arranged.append(draw_arrangements(scene, random))
                 moments = [SeenMoment(now.view(scene), now.seen_items) for now in arranged[-1]]
-            snapshot = moments[-1].view if moments else snapshot_scene(scene, float(times_s[row, -1]))
+            snapshot = moments[-1].view if moments else snapshot_scene(
+                scene, float(times_s[row, -1]))
             made = self._ask(_Asked(kind, snapshot, moments, bool(has_names[row])), random)
             for column in range(num_questions):
                 while not blocks.write(
