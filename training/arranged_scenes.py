@@ -47,12 +47,15 @@ class ArrangedScenes:
     def _cover(self, rgb: Tensor, owner: Tensor, moment: int) -> tuple[Tensor, Tensor]:
         """Paint boxes over what is covered."""
         is_covered = self._moments['is_covered'][:, moment]
+        cover = torch.full_like(owner, -1)  # the number of what is covered
         for item in range(is_covered.shape[1]):
             centre = self._fields['anchor'][:, item, :, None, None]
             reach = self._reach[:, item, None, None]
             box = ((self._y - centre[:, 0]).abs() < reach) & (
                 (self._x - centre[:, 1]).abs() < reach) & is_covered[:, item, None, None]
-            colour = self._moments['cover_colour'][:, item, :, None, None]
-            rgb = torch.where(box[:, None], colour, rgb)
-            owner = owner.masked_fill(box, -1)
-        return rgb, owner
+            cover = cover.masked_fill(box, item)
+        row = torch.arange(len(cover), device=cover.device)[:, None, None]
+        colour = self._moments['cover_colour'][row, cover.clamp_min(0).long()]
+        is_box = cover >= 0
+        rgb = torch.where(is_box[:, None], colour.permute(0, 3, 1, 2), rgb)
+        return rgb, owner.masked_fill(is_box, -1)
