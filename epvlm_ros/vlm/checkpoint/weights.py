@@ -161,6 +161,10 @@ def _check_report(report: dict[str, Any]) -> None:
 def check_finite(model: nn.Module, dtype: torch.dtype) -> None:
     """Raise a CheckpointError that names the first weight which holds NaN or infinity."""
     for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        if weight.dtype == torch.float8_e4m3fn:
+            if bool(((weight.view(torch.uint8) & 0x7F) == 0x7F).any()):  # it has no infinity
+                raise CheckpointError(
+                    f'{name} holds NaN: the checkpoint is damaged: get it again')
         if weight.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
             continue  # packed
         # one pass without a copy; both are NaN if any number is

@@ -170,3 +170,11 @@ def test_groups_that_are_not_whole_are_refused(tmp_path: Path) -> None:
     save_packed_checkpoint(tmp_path, 'narrow', 'gptq')
     change_weights(tmp_path, lambda weights: weights[f'{FIRST}.g_idx'].zero_())
     assert 'g_idx makes groups that have not 16 columns each' in load_error(tmp_path)
+
+
+@pytest.mark.parametrize('number', [0x7F, 0xFF])
+def test_float8_that_is_no_number_is_refused(number: int, tmp_path: Path) -> None:
+    save_packed_checkpoint(tmp_path, 'narrow', 'fp8 in blocks')
+    change_weights(tmp_path, lambda weights: weights[f'{FIRST}.weight'].view(
+        torch.uint8)[3, 5].fill_(number))
+    assert 'holds NaN: the checkpoint is damaged' in load_error(tmp_path)
