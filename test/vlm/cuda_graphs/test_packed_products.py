@@ -19,6 +19,7 @@ if not torch.cuda.is_available() and os.environ.get('TRITON_INTERPRET') != '1':
     pytest.skip('no GPU: set TRITON_INTERPRET=1 to interpret kernels', allow_module_level=True)
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+HALF = torch.bfloat16 if DEVICE == 'cuda' else torch.float16  # which is interpreted
 RANDOM = torch.Generator().manual_seed(0)
 
 
@@ -74,6 +75,33 @@ def test_products_are_those_of_plain_torch(
     parts = operations.split_k_linear(values, linear)
     assert_near(parts.sum(0) if parts.ndim == 3 else parts, expected)
     assert not caplog.messages  # no kernel was left out
+
+
+@pytest.mark.parametrize('matrix', MATRICES)
+def test_products_in_16_bits_are_those_of_their_values(
+    matrix: PackedMatrix, caplog: pytest.LogCaptureFixture,
+) -> None:
+    matrix, (rows, columns) = matrix.to(DEVICE), matrix.shape
+    values = draw(5, columns).to(DEVICE, HALF)
+    expected = values.float() @ matrix.unpack(torch.float32).T
+    found = make_operations().split_k_linear(values, Linear(matrix)).float()
+    found = found.sum(0) if found.ndim == 3 else found
+    assert (found - expected).norm() <= 0.004 * expected.norm()
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize('num_rows, num_chunks, bits, is_gated, expected', [
+    (2048, 48, 4, False, (8, 64, 4)), (2048, 96, 8, False, (4, 128, 4)),
+    (1536, 280, 4, False, (4, 128, 4)), (1536, 560, 8, False, (2, 64, 4)),
+    (8960, 48, 4, True, (4, 16, 1)), (151936, 96, 8, False, (4, 16, 1)),
+    (4608, 224, 8, False, (4, 32, 4)), (3584, 592, 4, False, (4, 128, 4)),
+    (3584, 1184, 8, False, (4, 64, 4))])
+def test_sizes_for_one_token_are_the_fastest_measured(
+    num_rows: int, num_chunks: int, bits: int, is_gated: bool, expected: tuple[int, int, int],
+) -> None:
+    from epvlm_ros.vlm.cuda_graphs.kernels.packed_products import token_sizes
+
+    assert tuple(token_sizes(num_rows, num_chunks, bits, is_gated).values()) == expected
 
 
 @pytest.mark.parametrize('matrix', MATRICES)

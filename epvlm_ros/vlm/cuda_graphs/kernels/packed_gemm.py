@@ -1,9 +1,14 @@
-"""Triton kernel for products with some tokens and weights of 4 and 8 bits, on tensor cores."""
+"""
+Triton kernel for products with some tokens and weights of 4 and 8 bits, on tensor cores.
+
+Numbers of 4 and 8 bits are exact in the types of tensor cores. So they are multiplied as they are,
+and scales are met once a group by the sums, not by each weight.
+"""
 
 from __future__ import annotations
 
 from epvlm_ros.vlm.cuda_graphs.kernels.unpacking import (
-    load_groups, unpack_bytes, unpack_halves)
+    load_groups, unpack_exact_bytes, unpack_exact_halves)
 import triton
 import triton.language as tl
 
@@ -11,11 +16,14 @@ import triton.language as tl
 @triton.jit
 def _add_product(
     total, weights, values, columns, inside_columns, inside_tokens, num_columns,
+    WHOLE: tl.constexpr,
 ):
-    mask = inside_tokens[None, :] & (inside_columns & (columns < num_columns))[:, None]
+    mask = inside_tokens[None, :]
+    if not WHOLE:
+        mask = mask & (inside_columns & (columns < num_columns))[:, None]
     return tl.dot(
-        weights.to(values.dtype.element_ty),
-        tl.load(values + columns[:, None], mask=mask, other=0.0), total, input_precision='ieee')
+        weights, tl.load(values + columns[:, None], mask=mask, other=0.0), total,
+        input_precision='ieee')
 
 
 @triton.jit
@@ -24,47 +32,62 @@ def packed_gemm_kernel(
     num_groups, group_bytes, num_parts,
     FOUR_BITS: tl.constexpr, FLOAT8: tl.constexpr, HAS_ZEROS: tl.constexpr,
     HAS_BIAS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_ROWS: tl.constexpr,
-    BLOCK: tl.constexpr, STAGES: tl.constexpr, PTX: tl.constexpr,
+    BLOCK: tl.constexpr, GROUP_BLOCKS: tl.constexpr, ONE_GROUP: tl.constexpr,
+    WHOLE: tl.constexpr, STAGES: tl.constexpr, PTX: tl.constexpr,
 ):
     """
-    Multiply some rows with some tokens a program; weights are rounded as those of plain matrices.
+    Multiply some rows with some tokens a program.
 
-    A group of columns takes ``group_bytes``, of which BLOCK are read at a time.
-    ``result`` (parts, tokens, rows) is to be summed up; parts have equal numbers of blocks.
+    A group of columns takes ``group_bytes``, of which BLOCK are read at a time, GROUP_BLOCKS
+    times; with ONE_GROUP there is but one. WHOLE: no block or group is filled up. ``result`` (parts,
+    tokens, rows) is to be summed up; parts have equal numbers of blocks.
     """
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     tokens = tl.program_id(1).to(tl.int64) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)
     part = tl.program_id(2)
     inside_rows, inside_tokens = rows < num_rows, tokens < num_tokens
-    token_values = values + tokens[None, :] * num_columns
-    total = tl.zeros((BLOCK_ROWS, BLOCK_TOKENS), dtype=tl.float32)
-    blocks = (group_bytes + BLOCK - 1) // BLOCK
-    each = num_groups * blocks // num_parts
+    read_rows = tl.minimum(rows, num_rows - 1)  # the last one again, which is not stored
+    values += tokens[None, :] * num_columns
+    numbers += read_rows[:, None] * (num_groups * group_bytes)
+    blocks = (group_bytes + BLOCK - 1) // BLOCK if ONE_GROUP else num_groups * GROUP_BLOCKS
+    each = blocks // num_parts
+    first_block = part * each
+    kind: tl.constexpr = values.dtype.element_ty
+    empty = tl.zeros((BLOCK_ROWS, BLOCK_TOKENS), dtype=tl.float32)
+    total = empty
+    if ONE_GROUP:
+        scale, zero = load_groups(scales, zeros, rows, inside_rows, FOUR_BITS, HAS_ZEROS)
     for step in tl.range(0, each, num_stages=STAGES):
-        at = part * each + step
-        group = at // blocks
-        inner = (at % blocks) * BLOCK + tl.arange(0, BLOCK)
+        at = first_block + step
+        group = 0 if ONE_GROUP else at // GROUP_BLOCKS
+        inner = (at if ONE_GROUP else at % GROUP_BLOCKS) * BLOCK + tl.arange(0, BLOCK)
         inside = inner < group_bytes
-        groups = rows * num_groups + group
-        packed = tl.load(
-            numbers + groups[:, None] * group_bytes + inner[None, :],
-            mask=inside_rows[:, None] & inside[None, :], other=0)
-        scale, zero = load_groups(
-            scales, zeros, groups, inside_rows, FOUR_BITS, HAS_ZEROS)
-        if FOUR_BITS:
-            low, high = unpack_halves(packed, PTX)
-            columns = group * (2 * group_bytes) + inner
-            total = _add_product(
-                total, (low - zero[:, None]) * scale[:, None], token_values, columns, inside,
-                inside_tokens, num_columns)
-            total = _add_product(
-                total, (high - zero[:, None]) * scale[:, None], token_values,
-                columns + group_bytes, inside, inside_tokens, num_columns)
+        places = numbers + (group * group_bytes + inner)[None, :]
+        if WHOLE:
+            packed = tl.load(places)
         else:
-            weights = (unpack_bytes(packed, FLOAT8, PTX) - zero[:, None]) * scale[:, None]
-            total = _add_product(
-                total, weights, token_values, group * group_bytes + inner, inside, inside_tokens,
-                num_columns)
+            packed = tl.load(places, mask=inside[None, :], other=0)
+        if not ONE_GROUP:
+            # some groups of a row lie side by side, so that most are in the nearest cache
+            scale, zero = load_groups(
+                scales, zeros, read_rows * num_groups + group, inside_rows, FOUR_BITS, HAS_ZEROS)
+        summed = total if ONE_GROUP else empty
+        if FOUR_BITS:
+            low, high = unpack_exact_halves(packed, zero, PTX, kind)
+            columns = group * (2 * group_bytes) + inner
+            summed = _add_product(
+                summed, low, values, columns, inside, inside_tokens, num_columns, WHOLE)
+            summed = _add_product(
+                summed, high, values, columns + group_bytes, inside, inside_tokens, num_columns,
+                WHOLE)
+        else:
+            weights = unpack_exact_bytes(packed, zero, FLOAT8, HAS_ZEROS, PTX, kind)
+            summed = _add_product(
+                summed, weights, values, group * group_bytes + inner, inside, inside_tokens,
+                num_columns, WHOLE)
+        total = summed if ONE_GROUP else total + summed * scale[:, None]
+    if ONE_GROUP:
+        total *= scale[:, None]
     if HAS_BIAS:
         first = tl.load(bias + rows, mask=inside_rows, other=0.0).to(tl.float32)
         total += tl.where(part == 0, first, 0.0)[:, None]

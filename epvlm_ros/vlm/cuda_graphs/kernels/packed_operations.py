@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epvlm_ros.vlm.cuda_graphs.kernels.fused import (
-    device_properties, FusedOperations, MAX_SKINNY_TOKENS)
+    device_properties, FusedOperations, launch_options, MAX_SKINNY_TOKENS)
 from epvlm_ros.vlm.cuda_graphs.kernels.packed_products import PackedProducts
 from epvlm_ros.vlm.cuda_graphs.operations import whole
 from epvlm_ros.vlm.cuda_graphs.weights import DecoderWeights, Linear, Mlp, Norm
@@ -12,11 +12,19 @@ from torch import Tensor
 
 
 class PackedOperations(FusedOperations):
-    """See ``Operations``; with plain weights as ``FusedOperations``."""
+    """
+    See ``Operations``; with plain weights as ``FusedOperations``.
 
-    def __init__(self, *, programmatic_launch: bool = False) -> None:
+    Products with 4 bits start early also where others do not, with ``four_bits_start_early``.
+    """
+
+    def __init__(
+        self, *, programmatic_launch: bool = False, four_bits_start_early: bool = False,
+    ) -> None:
         super().__init__(programmatic_launch=programmatic_launch)
-        self._products = PackedProducts(self._launch, _num_processors)
+        self._products = PackedProducts({
+            4: launch_options(programmatic_launch or four_bits_start_early),
+            8: self._launch}, _num_processors)
 
     def embed(self, weights: DecoderWeights, token_ids: Tensor) -> Tensor:
         """Return embeddings."""

@@ -25,8 +25,9 @@ _MOST_CHUNK = 16  # bytes that a thread reads at a time
 _UNPACKED_AT_ONCE = 2 ** 24  # weights that stay in the cache of the device until they are met
 _TOLERANCE = 0.02  # largest ||difference|| / ||result||; of bfloat16 about 0.003, of a bug 1
 _NUM_TRIED = 24  # tokens of the trial of a kernel for a few
+_MANY_ROWS = 2 ** 14  # enough to keep all processors busy with a warp for four of them
 # (tokens, rows, warps, stages) of a program of the kernel for many tokens.
-_GEMM_SIZES = ((64, 128, 4, 4), (128, 128, 8, 3), (256, 128, 8, 3))
+_GEMM_SIZES = ((64, 128, 8, 4), (128, 128, 8, 3))
 _Sizes = dict[str, int]
 
 
@@ -35,11 +36,14 @@ class PackedProducts:
     Products with packed weights on a GPU.
 
     A kernel is compared with plain torch at its first use with a matrix of a shape and format,
-    and left out where it differs. ``launch`` are the options of kernels that may start early.
+    and left out where it differs. ``launches`` are by bits the options of kernels that may start
+    early.
     """
 
-    def __init__(self, launch: dict[str, bool], num_processors: Callable[[Tensor], int]) -> None:
-        self._launch, self._num_processors = launch, num_processors
+    def __init__(
+        self, launches: dict[int, dict[str, bool]], num_processors: Callable[[Tensor], int],
+    ) -> None:
+        self._launches, self._num_processors = launches, num_processors
         self._is_right: dict[Any, bool] = {}
         self._choices: dict[Any, str] = {}
 
@@ -59,29 +63,26 @@ class PackedProducts:
         matrix = _packed(linear)
         values, rows = _ordered(values, matrix), result.shape[1]
         chunks = _chunks(matrix)
-        sizes = sizes or token_sizes(rows, chunks['NUM_CHUNKS'], is_gated)
+        sizes = sizes or token_sizes(rows, chunks['NUM_CHUNKS'], matrix.bits, is_gated)
         packed_gemv_kernel[(triton.cdiv(rows, sizes['BLOCK_ROWS']),)](
             values, None if norm is None else norm.weight, matrix.numbers.view(torch.int32),
             matrix.scales, matrix.zeros, linear.bias, result, rows,
             0.0 if norm is None else norm.eps, **chunks, **_format(matrix),
             HAS_NORM=norm is not None, HAS_BIAS=linear.bias is not None, ADDS=adds,
-            GATED=is_gated, PTX=_uses_ptx(chunks), **sizes, **self._launch)
+            GATED=is_gated, PTX=_uses_ptx(chunks), **sizes, **self._launches[matrix.bits])
 
     def can_run_few(self, values: Tensor, matrix: PackedMatrix) -> bool:
         """Tell whether ``run_few`` can be used."""
         return self._trusts('few tokens', values, matrix, self._try_few)
 
-    def run_few(self, values: Tensor, linear: Linear) -> Tensor:
+    def run_few(
+        self, values: Tensor, linear: Linear, sizes: _Sizes | None = None,
+    ) -> Tensor:
         """Multiply with a few tokens; returns parts (parts, tokens, rows) to be summed up."""
         matrix = _packed(linear)
-        block = min(64, max(16, triton.next_power_of_2(matrix.numbers.shape[2])))
-        steps = matrix.numbers.shape[1] * triton.cdiv(matrix.numbers.shape[2], block)
-        row_blocks = triton.cdiv(matrix.shape[0], 64)
-        most = min(max(1, self._num_processors(values) // row_blocks), max(1, steps // 4))
-        parts = max(parts for parts in range(1, most + 1) if steps % parts == 0)
+        sizes = sizes or few_sizes(matrix, len(values), self._num_processors(values))
         return _run_gemm(
-            values, linear, parts, BLOCK_TOKENS=max(16, triton.next_power_of_2(len(values))),
-            BLOCK_ROWS=64, BLOCK=block, num_warps=4, STAGES=4)
+            values, linear, BLOCK_TOKENS=max(16, triton.next_power_of_2(len(values))), **sizes)
 
     def run_many(self, values: Tensor, linear: Linear) -> Tensor:
         """Multiply with any number of tokens, in the fastest way for them."""
@@ -159,10 +160,39 @@ class PackedProducts:
             expected if matrix.order is None else expected[:, matrix.order])
 
 
-def token_sizes(num_rows: int, num_chunks: int, is_gated: bool) -> _Sizes:
-    """Return the sizes of a program of the kernel for one token."""
-    block = min(64, triton.next_power_of_2(num_chunks))
-    return {'BLOCK_ROWS': 2 if is_gated else 4, 'BLOCK_CHUNKS': block, 'num_warps': 4}
+def token_sizes(num_rows: int, num_chunks: int, bits: int, is_gated: bool) -> _Sizes:
+    """
+    Return the sizes of a program of the kernel for one token.
+
+    As on an H200 for the shapes of 2B and 7B: with many rows a warp of its own for four of them,
+    with few rows a longer part of each of them at a time.
+    """
+    rows = 2 * num_rows if is_gated else num_rows
+    if rows >= _MANY_ROWS:
+        sizes = 4, 16, 1
+    elif bits == 4:
+        sizes = (8, 64, 4) if num_chunks <= 64 else (4, 128, 4)
+    elif num_chunks <= 128:
+        sizes = 4, 128, 4
+    else:
+        sizes = (4, 32, 4) if num_chunks <= 256 else (4, 64, 4)
+        if rows <= 2048:
+            sizes = 2, 64, 4
+    block = min(sizes[1], triton.next_power_of_2(num_chunks))
+    return {'BLOCK_ROWS': sizes[0], 'BLOCK_CHUNKS': block, 'num_warps': sizes[2]}
+
+
+def few_sizes(matrix: PackedMatrix, num_tokens: int, num_processors: int) -> _Sizes:
+    """Return the sizes of a program of the kernel for a few tokens, and how many parts."""
+    rows = matrix.shape[0]
+    size = 128 if rows >= 128 * num_processors else 64
+    groups, group = matrix.numbers.shape[1:]
+    block = min(64, max(16, triton.next_power_of_2(group)))
+    steps = groups * triton.cdiv(group, block)
+    most = min(max(1, 2 * num_processors // triton.cdiv(rows, size)), max(1, steps // 2))
+    parts = max(parts for parts in range(1, most + 1) if steps % parts == 0)
+    return {'parts': parts, 'BLOCK_ROWS': size, 'BLOCK': block, 'num_warps': size // 16,
+            'STAGES': 4}
 
 
 def _run_many(
@@ -176,13 +206,17 @@ def _run_gemm(values: Tensor, linear: Linear, parts: int, **sizes: int) -> Tenso
     """Return (parts, tokens, rows); float32 if there is more than one."""
     matrix, tokens = _packed(linear), len(values)
     rows, columns = matrix.shape
+    groups, group = matrix.numbers.shape[1:]
     values = _ordered(values, matrix).contiguous()
     result = values.new_empty(
         parts, tokens, rows, dtype=torch.float32 if parts > 1 else values.dtype)
     grid = triton.cdiv(rows, sizes['BLOCK_ROWS']), triton.cdiv(tokens, sizes['BLOCK_TOKENS'])
     packed_gemm_kernel[(*grid, parts)](
-        values, *_tensors(matrix), linear.bias, result, tokens, rows, columns,
-        *matrix.numbers.shape[1:], parts, **_format(matrix), HAS_BIAS=linear.bias is not None,
+        values, *_tensors(matrix), linear.bias, result, tokens, rows, columns, groups, group,
+        parts, **_format(matrix), HAS_BIAS=linear.bias is not None,
+        GROUP_BLOCKS=1 if groups == 1 else triton.cdiv(group, sizes['BLOCK']),
+        ONE_GROUP=groups == 1,
+        WHOLE=group % sizes['BLOCK'] == 0 and columns == groups * group * 8 // matrix.bits,
         PTX=_uses_ptx(_chunks(matrix)), **sizes)
     return result
 

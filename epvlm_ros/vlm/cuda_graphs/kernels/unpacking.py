@@ -42,6 +42,76 @@ prmt.b32 $2, unsigned, 0x47000000, 0x7424;
 prmt.b32 $3, unsigned, 0x47000000, 0x7434;
 }
 """)
+# From four bytes to their low and high halves in bfloat16, less what is subtracted: one number
+# after 2 ^ 7 is one step of bfloat16 there, and a sum of two numbers below 256 is exact.
+_EXACT_HALVES = tl.constexpr("""
+{
+.reg .b32 low, high, one, pair;
+mov.b32 one, 0x3F803F80;
+and.b32 low, $4, 0x0F0F0F0F;
+shr.u32 high, $4, 4;
+and.b32 high, high, 0x0F0F0F0F;
+prmt.b32 pair, low, 0x43000000, 0x7170;
+fma.rn.bf16x2 $0, pair, one, $5;
+prmt.b32 pair, low, 0x43000000, 0x7372;
+fma.rn.bf16x2 $1, pair, one, $6;
+prmt.b32 pair, high, 0x43000000, 0x7170;
+fma.rn.bf16x2 $2, pair, one, $5;
+prmt.b32 pair, high, 0x43000000, 0x7372;
+fma.rn.bf16x2 $3, pair, one, $6;
+}
+""")
+# From four signed bytes to bfloat16: 2 ^ 7 and the lowest seven bits, less 2 ^ 7 or, with the
+# eighth one, 2 ^ 8.
+_EXACT_BYTES = tl.constexpr("""
+{
+.reg .b32 pair, number, sign, minus;
+mov.b32 minus, 0xBF80BF80;
+prmt.b32 pair, $2, 0, 0x4140;
+and.b32 number, pair, 0x007F007F;
+or.b32 number, number, 0x43004300;
+and.b32 sign, pair, 0x00800080;
+or.b32 sign, sign, 0x43004300;
+fma.rn.bf16x2 $0, sign, minus, number;
+prmt.b32 pair, $2, 0, 0x4342;
+and.b32 number, pair, 0x007F007F;
+or.b32 number, number, 0x43004300;
+and.b32 sign, pair, 0x00800080;
+or.b32 sign, sign, 0x43004300;
+fma.rn.bf16x2 $1, sign, minus, number;
+}
+""")
+
+
+@triton.jit
+def unpack_exact_halves(packed, zero, PTX: tl.constexpr, KIND: tl.constexpr):
+    """Return what is left of the halves of bytes (rows, bytes) after ``zero`` of ``load_groups``."""
+    if PTX and KIND == tl.bfloat16:
+        minus = tl.broadcast_to((-zero).to(KIND)[:, None], packed.shape)
+        low, high = tl.inline_asm_elementwise(
+            _EXACT_HALVES, '=r,=r,=r,=r,r,r,r', args=[packed, minus], dtype=(tl.bfloat16, tl.bfloat16),
+            is_pure=True, pack=4)
+    else:
+        low, high = unpack_halves(packed, PTX)
+        low, high = (low - zero[:, None]).to(KIND), (high - zero[:, None]).to(KIND)
+    return low, high
+
+
+@triton.jit
+def unpack_exact_bytes(
+    packed, zero, FLOAT8: tl.constexpr, HAS_ZEROS: tl.constexpr, PTX: tl.constexpr,
+    KIND: tl.constexpr,
+):
+    """Return what is left of bytes (rows, bytes) after ``zero``: small whole numbers or float8."""
+    if PTX and KIND == tl.bfloat16 and not FLOAT8 and not HAS_ZEROS:
+        numbers = tl.inline_asm_elementwise(
+            _EXACT_BYTES, '=r,=r,r', args=[packed], dtype=tl.bfloat16, is_pure=True, pack=4)
+    else:
+        numbers = unpack_bytes(packed, FLOAT8, PTX)
+        if HAS_ZEROS:
+            numbers -= zero[:, None]
+        numbers = numbers.to(KIND)
+    return numbers
 
 
 @triton.jit
