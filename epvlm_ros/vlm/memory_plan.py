@@ -69,7 +69,9 @@ def plan_memory(
     shape, size = ModelShape.from_config(model_config), dtype.itemsize
     is_packed = config.weights != 'as_stored' or bool(_quantization(model_config))
     states = 2 * shape.depth * shape.key_value_dim * size  # of a token in the language model
-    cache_tokens, unpacking = config.cache_tokens, largest_matrix(shape) * size
+    # a matrix for a prompt, and at first use the rows that a kernel is compared with
+    cache_tokens = config.cache_tokens
+    unpacking = largest_matrix(shape) * size + _UNPACKING_BYTES
     if not on_gpu or config.acceleration == 'eager':
         unpacking = _UNPACKING_BYTES
         # grows with the prompt, and is copied as it does

@@ -39,6 +39,19 @@ def test_totals_are_those_measured(name: str, num_tokens: int, expected_mb: floa
     assert plan.total / 1e6 == pytest.approx(expected_mb, rel=0.01)
 
 
+@pytest.mark.parametrize('name, weights, expected_mb', [
+    # as above, in the functions recorded as CUDA graphs, an image of 1280 x 720
+    ('Qwen2-VL-2B', 'as_stored', 4844), ('Qwen2-VL-2B', 'int8', 2872),
+    ('Qwen2-VL-2B', 'int4', 2256), ('Qwen2-VL-7B', 'as_stored', 17308),
+    ('Qwen2-VL-7B', 'int8', 9419), ('Qwen2-VL-7B', 'int4', 6319)])
+def test_totals_of_packed_weights_are_those_measured(
+    name: str, weights: str, expected_mb: float,
+) -> None:
+    config = VlmConfig(weights=weights)
+    plan = plan_memory(PUBLISHED_CONFIGS[name], config, 1196, on_gpu=True)
+    assert plan.total / 1e6 == pytest.approx(expected_mb, rel=0.015)
+
+
 @pytest.mark.parametrize('num_tokens, expected_mb', [(1196, 826), (2691, 1856)])
 def test_a_scene_is_as_large_as_measured(num_tokens: int, expected_mb: float) -> None:
     config = VlmConfig(scene_memory=True)

@@ -39,8 +39,8 @@ def packed_gemm_kernel(
     Multiply some rows with some tokens a program.
 
     A group of columns takes ``group_bytes``, of which BLOCK are read at a time, GROUP_BLOCKS
-    times; with ONE_GROUP there is but one. WHOLE: no block or group is filled up. ``result`` (parts,
-    tokens, rows) is to be summed up; parts have equal numbers of blocks.
+    times; with ONE_GROUP there is but one. WHOLE: no block or group is filled up. ``result``
+    (parts, tokens, rows) is to be summed up; parts have equal numbers of blocks.
     """
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     tokens = tl.program_id(1).to(tl.int64) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)
