@@ -54,7 +54,7 @@ class GraphPool:
 
     def capture(self, run: Callable[[], None], name: Hashable) -> Any:
         """Return a graph of what ``run`` launches, which is not yet computed."""
-        if self._handle is None:
+        if not self.num_graphs:  # torch takes no handle whose graphs are all gone
             self._handle = torch.cuda.graph_pool_handle()
         torch.cuda.empty_cache()  # as capturing does too, which must not count as less
         before = torch.cuda.memory_reserved(self.device)

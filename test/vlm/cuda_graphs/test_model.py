@@ -361,6 +361,20 @@ def test_a_failed_recording_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> N
     assert int((value + 1).sum()) == 6  # the device still computes
 
 
+@needs_gpu
+def test_functions_are_recorded_after_all_are_gone(caplog: pytest.LogCaptureFixture) -> None:
+    pool, value, owner = GraphPool(torch.device('cuda'), 4), torch.ones(3, device='cuda'), object()
+    for _ in range(3):
+        function = pool.find((owner, 'twice'), lambda: FixedShapeFunction(lambda: value.mul_(2)))
+        for _ in range(3):  # as it is, captured, replayed
+            function()
+        assert function.is_captured, caplog.text
+        del function
+        pool.discard(owner)
+        assert pool.num_graphs == 0
+    assert value.tolist() == [2.0 ** 9] * 3
+
+
 def test_an_unused_token_id_is_no_end() -> None:
     # the end tokens are those that the caller names, not those of the checkpoint
     graphs, vision, prompt_ids = make_graphs('narrow'), make_vision(3, 3, 0.5), make_prompt(9)
