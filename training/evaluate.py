@@ -23,6 +23,7 @@ from training.config import Mixture
 from training.kept_tokens import at_moment, choose_tokens, score_tokens
 from training.pictures import draw_pictures, Pictures
 from training.sparse_forward import run_model
+from training.tokenizer import build_vocabulary, UNKNOWN_WORD
 from training.train import move_batch
 from transformers import Qwen2VLForConditionalGeneration
 
@@ -141,7 +142,7 @@ def evaluate(
     right: dict[str, list[np.ndarray]] = {name: [] for name in scorers}
     families = []
     for batch in make_loader(dataset, num_workers):
-        batch = move_batch(batch, device)
+        batch = _in_words_of(model, move_batch(batch, device))
         pictures = draw_pictures(batch, generator, augment=False)
         families.append(batch.family.flatten().cpu().numpy())
         for name, scorer in scorers.items():
@@ -150,6 +151,13 @@ def evaluate(
     table = {name: _by_family(np.concatenate(flags), family) for name, flags in right.items()}
     table['questions'] = _by_family(None, family)
     return table
+
+
+def _in_words_of(model: Qwen2VLForConditionalGeneration, batch: Batch) -> Batch:
+    """Return a batch in which words that came after the model are unknown ones to it."""
+    unknown = build_vocabulary()[UNKNOWN_WORD]
+    is_known = batch.tokens < len(model.lm_head.weight)
+    return batch._replace(tokens=batch.tokens.where(is_known, unknown))
 
 
 def _by_family(right: np.ndarray | None, family: np.ndarray) -> dict[str, float]:

@@ -81,8 +81,8 @@ def test_products_are_those_of_plain_torch(
 def test_products_in_16_bits_are_those_of_their_values(
     matrix: PackedMatrix, caplog: pytest.LogCaptureFixture,
 ) -> None:
-    matrix, (rows, columns) = matrix.to(DEVICE), matrix.shape
-    values = draw(5, columns).to(DEVICE, HALF)
+    matrix = matrix.to(DEVICE)
+    values = draw(5, matrix.shape[1]).to(DEVICE, HALF)
     expected = values.float() @ matrix.unpack(torch.float32).T
     found = make_operations().split_k_linear(values, Linear(matrix)).float()
     found = found.sum(0) if found.ndim == 3 else found

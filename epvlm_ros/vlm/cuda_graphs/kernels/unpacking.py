@@ -85,12 +85,12 @@ fma.rn.bf16x2 $1, sign, minus, number;
 
 @triton.jit
 def unpack_exact_halves(packed, zero, PTX: tl.constexpr, KIND: tl.constexpr):
-    """Return what is left of the halves of bytes (rows, bytes) after ``zero`` of ``load_groups``."""
+    """Return the halves of bytes (rows, bytes) less ``zero`` of ``load_groups``."""
     if PTX and KIND == tl.bfloat16:
         minus = tl.broadcast_to((-zero).to(KIND)[:, None], packed.shape)
         low, high = tl.inline_asm_elementwise(
-            _EXACT_HALVES, '=r,=r,=r,=r,r,r,r', args=[packed, minus], dtype=(tl.bfloat16, tl.bfloat16),
-            is_pure=True, pack=4)
+            _EXACT_HALVES, '=r,=r,=r,=r,r,r,r', args=[packed, minus],
+            dtype=(tl.bfloat16, tl.bfloat16), is_pure=True, pack=4)
     else:
         low, high = unpack_halves(packed, PTX)
         low, high = (low - zero[:, None]).to(KIND), (high - zero[:, None]).to(KIND)
