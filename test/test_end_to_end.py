@@ -64,9 +64,10 @@ def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
         # Also where time was set back: until the first frame comes again the last one is there.
         for item, answer in answers:
             assert (answer.status, answer.message) == (Answer.OK, '')
-            # /clock ticks 40 times a second, so now may lie a tick before the stamp.
+            # A busy machine delivers /clock late, so that now may lie before the stamp; half a
+            # round and more would be a frame of another round.
             age = answer.frame_age
-            assert -0.1 <= age.sec + age.nanosec * 1e-9 < 5.0
+            assert -0.5 <= age.sec + age.nanosec * 1e-9 < 5.0
             assert answer.tokens_kept <= answer.tokens == 12 * 16
             assert stamp_to_ns(answer.header.stamp) in stamps
         good = [answer.text == item.answer for item, answer in answers]

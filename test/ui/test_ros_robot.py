@@ -193,7 +193,7 @@ def test_parameters_are_described_changed_and_refused():
             assert 'model' not in known and 'use_sim_time' not in known  # not while it runs
             await robot.set_parameter(SetRequest(1, '/vlm_node', 'keep_ratio', 1))
             assert vlm.node.get_parameter('keep_ratio').value == 1.0
-            assert parameters(listener)['keep_ratio']['value'] == 1.0
+            await until(lambda: parameters(listener)['keep_ratio']['value'] == 1.0)
             for node, name, value, words in (
                     ('/vlm_node', 'keep_ratio', 2.0, 'keep_ratio'),
                     ('/vlm_node', 'selection', 'best', "selection is 'best': give one of"),
