@@ -40,17 +40,6 @@ NUM_TORCH_THREADS = 2
 
 
 @pytest.fixture(scope='module')
-def model():
-    """Return a model with random weights, norms and biases included."""
-    torch.manual_seed(0)
-    model = build_model().eval()
-    for name, value in model.named_parameters():
-        if value.ndim == 1:
-            torch.nn.init.normal_(value, 0.0 if 'bias' in name else 1.0, 0.1)
-    return model
-
-
-@pytest.fixture(scope='module')
 def batch():
     """Return three scenes with four questions each on a small grid that is not square."""
     return BatchDataset('train', 10, 3, 4, grid=(4, 6))[0]
