@@ -233,6 +233,7 @@ def run(bench: Bench, library: Any, images: list[str], device: str) -> dict[str,
         results[image] = {'idle_watts': bench.idle_watts}
         for name, way in ways.items():
             results[image][name] = bench.measure_way(way)
+            print(f'{image}, {name}: {json.dumps(results[image][name])}', flush=True)
         name, way = list(ways.items())[1]
         results[image][f'{name} for questions only'] = {'second': bench.measure_on_demand(way)}
     return results
