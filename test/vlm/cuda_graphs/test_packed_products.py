@@ -104,6 +104,25 @@ def test_sizes_for_one_token_are_the_fastest_measured(
     assert tuple(token_sizes(num_rows, num_chunks, bits, is_gated).values()) == expected
 
 
+@pytest.mark.parametrize('num_rows, num_columns, bits, expected', [
+    (2048, 1536, 4, (6, 64)), (1536, 8960, 4, (14, 64)), (17920, 1536, 4, (1, 64)),
+    (4608, 3584, 4, (7, 64)), (3584, 18944, 4, (4, 64)), (37888, 3584, 4, (1, 64)),
+    (2048, 1536, 8, (12, 64)), (1536, 8960, 8, (20, 64)), (17920, 1536, 8, (1, 128)),
+    (3584, 3584, 8, (8, 64)), (3584, 18944, 8, (8, 64)), (37888, 3584, 8, (1, 128))])
+def test_sizes_for_a_few_tokens_are_those_measured(
+    num_rows: int, num_columns: int, bits: int, expected: tuple[int, int],
+) -> None:
+    from epvlm_ros.vlm.cuda_graphs.kernels.packed_products import few_sizes
+
+    group, dtype = (64, torch.uint8) if bits == 4 else (num_columns, torch.int8)
+    groups = num_columns * bits // 8 // group
+    numbers = torch.empty(num_rows, groups, group, dtype=dtype, device='meta')
+    matrix = PackedMatrix(numbers, numbers.new_empty(num_rows, groups), None, num_columns)
+    sizes = few_sizes(matrix, num_processors=132)  # of an H200
+    assert (sizes['parts'], sizes['BLOCK']) == expected
+    assert (sizes['BLOCK_ROWS'], sizes['num_warps'], sizes['STAGES']) == (64, 4, 3)
+
+
 @pytest.mark.parametrize('matrix', MATRICES)
 def test_one_token_is_normalized_multiplied_and_added(
     matrix: PackedMatrix, caplog: pytest.LogCaptureFixture,

@@ -26,8 +26,8 @@ _UNPACKED_AT_ONCE = 2 ** 24  # weights that stay in the cache of the device unti
 _TOLERANCE = 0.02  # largest ||difference|| / ||result||; of bfloat16 about 0.003, of a bug 1
 _NUM_TRIED = 24  # tokens of the trial of a kernel for a few
 _MANY_ROWS = 2 ** 14  # enough to keep all processors busy with a warp for four of them
+_FEW_ROWS = 64  # of a program of the kernel for a few tokens
 # (tokens, rows, warps, stages) of a program of the kernel for many tokens.
-_FEW_ROWS = 64  # of a program
 _GEMM_SIZES = ((64, 128, 8, 4), (128, 128, 8, 3))
 _Sizes = dict[str, int]
 
@@ -76,12 +76,9 @@ class PackedProducts:
         """Tell whether ``run_few`` can be used."""
         return self._trusts('few tokens', values, matrix, self._try_few)
 
-    def run_few(
-        self, values: Tensor, linear: Linear, sizes: _Sizes | None = None,
-    ) -> Tensor:
+    def run_few(self, values: Tensor, linear: Linear, sizes: _Sizes | None = None) -> Tensor:
         """Multiply with a few tokens; returns parts (parts, tokens, rows) to be summed up."""
-        matrix = _packed(linear)
-        sizes = sizes or few_sizes(matrix, len(values), self._num_processors(values))
+        sizes = sizes or few_sizes(_packed(linear), self._num_processors(values))
         return _run_gemm(
             values, linear, BLOCK_TOKENS=max(16, triton.next_power_of_2(len(values))), **sizes)
 
@@ -183,20 +180,20 @@ def token_sizes(num_rows: int, num_chunks: int, bits: int, is_gated: bool) -> _S
     return {'BLOCK_ROWS': sizes[0], 'BLOCK_CHUNKS': block, 'num_warps': sizes[2]}
 
 
-def few_sizes(matrix: PackedMatrix, num_tokens: int, num_processors: int) -> _Sizes:
+def few_sizes(matrix: PackedMatrix, num_processors: int) -> _Sizes:
     """
     Return the sizes of a program of the kernel for a few tokens, and how many parts.
 
-    As on an H200 for the shapes of 2B and 7B, with 16 and 48 tokens: many small programs, except
-    for 8 bits and many rows, where longer reads of each are faster.
+    Of those tried on an H200 for the shapes of 2B and 7B, 16 and 48 tokens, the fastest or at
+    most 7% slower: many small programs, and longer reads of each for 8 bits and many rows.
     """
     rows = matrix.shape[0]
     groups, group = matrix.numbers.shape[1:]
     is_long = matrix.bits == 8 and rows >= _MANY_ROWS
     block = min(128 if is_long else 64, max(16, triton.next_power_of_2(group)))
     steps = groups * triton.cdiv(group, block)
-    programs = (2 if is_long else 4) * num_processors
-    most = min(max(1, programs // triton.cdiv(rows, _FEW_ROWS)), max(1, steps // 2))
+    programs = (2 if is_long else 4) * num_processors // triton.cdiv(rows, _FEW_ROWS)
+    most = max(1, min(programs, steps // 2))
     parts = max(parts for parts in range(1, most + 1) if steps % parts == 0)
     return {'parts': parts, 'BLOCK_ROWS': _FEW_ROWS, 'BLOCK': block, 'num_warps': 4, 'STAGES': 3}
 
