@@ -26,7 +26,7 @@ from epvlm_ros.vlm.checkpoint import load_checkpoint
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine import Moment, VlmEngine
 from epvlm_ros.vlm.engine.answer import SceneReport
-from epvlm_ros.vlm.scene_memory.image_check import find_differences, find_gain, sample_tokens
+from epvlm_ros.vlm.image_check import find_differences, find_gain, sample_tokens
 import numpy as np
 from tqdm import tqdm
 

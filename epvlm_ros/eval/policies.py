@@ -62,8 +62,15 @@ _SELECTIONS = next(
 POLICIES = tuple(name for name in _SELECTIONS if name != RANDOM) + tuple(CONTROLS)
 
 
-def selection_of(policy: str) -> str:
-    """Return the value of ``VlmConfig.selection`` that a policy is run with."""
+def selection_of(policy: str, num_moments: int = 1) -> str:
+    """
+    Return the value of ``VlmConfig.selection`` that a policy is run with.
+
+    Over several moments the difference of frames stands in for the events of the default, which
+    looks at what changed in the image as well: else it would be compared with a better rule.
+    """
+    if num_moments > 1 and policy in NEEDS_FRAME_BEFORE:
+        return VlmConfig().selection
     return 'events' if policy in CONTROLS or policy == DENSE else policy
 
 

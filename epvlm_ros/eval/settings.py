@@ -30,14 +30,16 @@ def make_settings(policies: Iterable[str], budgets: Iterable[Budget]) -> list[Se
     return [dense, *(Setting(policy, budget) for budget in budgets for policy in policies)]
 
 
-def configure(config: VlmConfig, policy: str, keep_ratio: float = 1.0) -> VlmConfig:
+def configure(
+    config: VlmConfig, policy: str, keep_ratio: float = 1.0, num_moments: int = 1,
+) -> VlmConfig:
     """
     Return the configuration of the engine for a policy.
 
     In a static scene every policy stays within its budget: one that scores the image falls back to
     these scores, the others to even coverage. The scores of a control have no noise level.
     """
-    selection = selection_of(policy)
+    selection = selection_of(policy, num_moments)
     return replace(
         config, keep_ratio=keep_ratio, selection=selection,
         static_scene_policy=IMAGE_SCORES.get(selection, 'uniform'),

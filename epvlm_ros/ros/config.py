@@ -47,8 +47,9 @@ class VlmNodeConfig(Validated):
         2.0, 'Frames encoded per second with encode_ahead at_rate.',
         minimum=0.01, maximum=1000.0, dynamic=True)
     num_moments: int = parameter(
-        1, 'Number of frames that a question is about: the latest one and earlier ones, each '
-        'with its own kept tokens.', minimum=1, maximum=16, dynamic=True)
+        1, 'Number of frames that a question is about: the latest one and earlier ones, which '
+        'keep what changed and leave the rest of their budget to the latest.',
+        minimum=1, maximum=16, dynamic=True)
     moment_period: float = parameter(
         0.5, 'Minimum time between two frames of one question in seconds (num_moments above 1).',
         minimum=0.0, maximum=60.0, dynamic=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.engine.moment import Moment, SelectedMoments
 from epvlm_ros.vlm.patch_grid import PatchGeometry, PatchGrid
-from epvlm_ros.vlm.token_selection import select_for_frame
+from epvlm_ros.vlm.token_selection import select_for_moments
 import numpy as np
 
 
@@ -44,15 +44,15 @@ class MomentSelector:
         self, moments: Sequence[Moment], seconds_between: float, config: VlmConfig, seed: int = 0,
     ) -> SelectedMoments:
         """
-        Select the tokens of each moment by its own events.
+        Select the tokens of each moment, see ``select_for_moments``.
 
         The moments, oldest first, have passed ``check_moments``; ``seed`` makes one random
         selection differ from another. Raises a ValueError if an activity is about another image.
         """
         grid = self.patch_grid(*moments[0].image_rgb.shape[:2])
-        selections = tuple(
-            select_for_frame(moment.image_rgb, grid, moment.activity, config, seed + place)
-            for place, moment in enumerate(moments))
+        selections = select_for_moments(
+            [moment.image_rgb for moment in moments], grid,
+            [moment.activity for moment in moments], config, seed)
         return SelectedMoments(tuple(moments), grid, selections, config, seconds_between)
 
     def _check_size(self, image_height: int, image_width: int) -> None:

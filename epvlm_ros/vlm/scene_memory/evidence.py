@@ -7,8 +7,8 @@ from dataclasses import replace
 import cv2
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.change_score import ChangeScore
+from epvlm_ros.vlm.image_check import Differences, find_differences, find_gain
 from epvlm_ros.vlm.patch_grid import PatchGrid, token_activity
-from epvlm_ros.vlm.scene_memory.image_check import Differences, find_differences, find_gain
 from epvlm_ros.vlm.scene_memory.refresh_plan import RefreshPlan
 from epvlm_ros.vlm.scene_memory.scene_update import SceneOptions
 import numpy as np

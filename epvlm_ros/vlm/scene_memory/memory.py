@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 from epvlm_ros.change_score import ChangeScore
 from epvlm_ros.time_units import SECOND
+from epvlm_ros.vlm.image_check import (
+    find_differences, find_gain, MAX_CHANGE_OF_EXPOSURE, sample_tokens, scale_exposure)
 from epvlm_ros.vlm.patch_grid import PatchGrid
 from epvlm_ros.vlm.scene_memory.evidence import ChangeEvidence
-from epvlm_ros.vlm.scene_memory.image_check import (
-    find_differences, find_gain, MAX_CHANGE_OF_EXPOSURE, sample_tokens, scale_exposure)
 from epvlm_ros.vlm.scene_memory.refresh_plan import RefreshPlan
 from epvlm_ros.vlm.scene_memory.scene_update import SceneOptions, SceneUpdate
 from epvlm_ros.vlm.sparse_qwen import PromptPrefix, SceneBackend, SceneStates, VisionInput

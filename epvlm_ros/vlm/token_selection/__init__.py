@@ -6,6 +6,7 @@ kept tokens is exact, and a smaller budget keeps a part of what a larger one kee
 """
 
 from epvlm_ros.vlm.token_selection.features import image_detail, TokenFeatures
+from epvlm_ros.vlm.token_selection.moments import select_for_moments
 from epvlm_ros.vlm.token_selection.objectness import image_objectness
 from epvlm_ros.vlm.token_selection.policies import IMAGE_SCORES, POLICIES, rank_uniformly
 from epvlm_ros.vlm.token_selection.saliency import image_saliency
@@ -16,5 +17,5 @@ from epvlm_ros.vlm.token_selection.selection import (
 __all__ = [
     'FALLBACKS', 'IMAGE_SCORES', 'image_detail', 'image_objectness', 'image_saliency',
     'is_static_scene', 'noise_floor', 'POLICIES', 'rank_uniformly', 'select_for_frame',
-    'select_tokens', 'Selection', 'SELECTION_PARAMETERS', 'token_budget', 'TokenFeatures',
-    'warm_up']
+    'select_for_moments', 'select_tokens', 'Selection', 'SELECTION_PARAMETERS', 'token_budget',
+    'TokenFeatures', 'warm_up']

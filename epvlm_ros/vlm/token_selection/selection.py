@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from epvlm_ros.activity_grid import ActivityGrid
@@ -135,22 +136,36 @@ def select_for_frame(
         If the activity is about an image of another size or its window has no length.
 
     """
+    needed = {IMAGE_SCORES.get(name) for name in (config.selection, config.static_scene_policy)
+              if config.keep_ratio < 1.0}
+    features, is_static = look_at_frame(image_rgb, grid, activity, config, needed, seed)
+    return select_tokens(
+        features, config.keep_ratio, policy=config.selection,
+        static_scene_policy=config.static_scene_policy, is_static=is_static)
+
+
+def look_at_frame(
+    image_rgb: np.ndarray, grid: PatchGrid, activity: ActivityGrid | None, config: VlmConfig,
+    needed: Collection[str | None], seed: int = 0,
+) -> tuple[TokenFeatures, bool]:
+    """
+    Return the features of a frame, and whether its scene is static, see ``is_static_scene``.
+
+    ``needed`` names the scores of the image that a policy takes, of the values of
+    ``IMAGE_SCORES``; the other arguments, and the errors, are those of ``select_for_frame``.
+    """
     per_token, floor, is_static = None, 0.0, False
     if activity is not None:
         per_token = token_activity(activity, grid)
         window_length_s = (activity.window_end_ns - activity.window_start_ns) * _NANOSECOND
         limits = (grid, window_length_s, config.static_scene_rate, activity.pixel_density)
         floor, is_static = noise_floor(*limits), is_static_scene(per_token, *limits)
-    needed = {IMAGE_SCORES.get(name) for name in (config.selection, config.static_scene_policy)
-              if config.keep_ratio < 1.0}
-    features = TokenFeatures(
+    return TokenFeatures(
         grid.rows, grid.cols, per_token, seed, noise_floor=floor, still_share=config.still_share,
         detail=image_detail(image_rgb, grid) if 'detail' in needed else None,
         saliency=image_saliency(image_rgb, grid) if 'saliency' in needed else None,
-        objectness=image_objectness(image_rgb, grid) if 'objectness' in needed else None)
-    return select_tokens(
-        features, config.keep_ratio, policy=config.selection,
-        static_scene_policy=config.static_scene_policy, is_static=is_static)
+        objectness=image_objectness(image_rgb, grid) if 'objectness' in needed else None,
+    ), is_static
 
 
 def warm_up() -> None:

@@ -1,8 +1,8 @@
 """
-What the pixels say about a scene in memory: its exposure against a new frame, and what differs.
+What the pixels of visual tokens say: the exposure of a frame against another one, what differs.
 
-A frame is reduced to a few samples a token. The composite holds, for each token, the samples that
-it was computed from.
+A frame is reduced to a few samples a token. What it is compared with is a frame before, or the
+composite of a scene in memory, which holds for each token the samples that it was computed from.
 """
 
 from __future__ import annotations

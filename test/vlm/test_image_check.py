@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from epvlm_ros.vlm.patch_grid import PatchGrid
-from epvlm_ros.vlm.scene_memory.image_check import (
+from epvlm_ros.vlm.image_check import (
     find_differences, find_gain, sample_tokens, scale_exposure)
+from epvlm_ros.vlm.patch_grid import PatchGrid
 import numpy as np
 import pytest
 
