@@ -2,60 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from epvlm_ros.sim.arrangement import COVER
-from epvlm_ros.sim.renderer import SceneRenderer
+from epvlm_ros.sim.renderer import RenderedFrames, SceneRenderer
 import torch
 from torch import Tensor
 from training.batches import Batch
 
 
-class ArrangedScenes:
-    """The scenes of a batch with several moments, at a resolution."""
+class Step(NamedTuple):
+    """How far all is between two moments, 0 to 1."""
 
-    def __init__(self, batch: Batch, image_height: int, image_width: int) -> None:
-        self._moments = batch.moments
-        self._reach = COVER * batch.scenes['radius']  # of what covers an object
-        self._fields = dict(batch.scenes)  # the renderer draws what stands here when it is called
-        self._renderer = SceneRenderer(self._fields, image_height, image_width)
-        device = batch.times_s.device
-        unit_px = float(min(image_height, image_width))
-        self._y = (torch.arange(image_height, device=device) + 0.5)[:, None] / unit_px
-        self._x = (torch.arange(image_width, device=device) + 0.5)[None, :] / unit_px
-        self._times_s = torch.zeros(len(batch.times_s), 1, device=device)
+    start: int
+    end: int
+    share: float
 
-    def draw(self, start: int, end: int, share: float) -> tuple[Tensor, Tensor]:
-        """
-        Draw what lies between two moments, as ``Arrangement.towards``.
 
-        Returns
-        -------
-        tuple of Tensor
-            Pictures float32 (scenes, 3, height, width), and which object is at each pixel, int8
-            (scenes, height, width), -1 for the ground and covers.
+def render_at_once(
+    fields: dict[str, Tensor], times_s: Tensor, image_height: int, image_width: int,
+) -> RenderedFrames:
+    """
+    Render stacked scenes at times (scenes, times), all as scenes of their own.
 
-        """
-        anchors, radii = self._moments['anchor'], self._moments['radius']
-        was_there = (radii[:, start] > 0)[..., None]
-        way = torch.where(was_there, anchors[:, end] - anchors[:, start], 0.0)
-        begin = torch.where(was_there, anchors[:, start], anchors[:, end])
-        later = end if share >= 0.5 else start
-        self._fields['anchor'] = begin + share * way if share < 1.0 else anchors[:, end]
-        self._fields['radius'] = radii[:, later]
-        frames = self._renderer.render(self._times_s)
-        return self._cover(frames.rgb[:, 0], frames.owner[:, 0], later)
+    On a GPU the number of calls counts, not that the ground is drawn for every time.
+    """
+    number = times_s.shape[1]
+    repeated = {name: value.repeat_interleave(number, dim=0) for name, value in fields.items()}
+    frames = SceneRenderer(repeated, image_height, image_width).render(times_s.reshape(-1, 1))
+    return RenderedFrames(*(item[:, 0].unflatten(0, (-1, number)) for item in frames))
 
-    def _cover(self, rgb: Tensor, owner: Tensor, moment: int) -> tuple[Tensor, Tensor]:
-        """Paint boxes over what is covered."""
-        is_covered = self._moments['is_covered'][:, moment]
-        cover = torch.full_like(owner, -1)  # the number of what is covered
-        for item in range(is_covered.shape[1]):
-            centre = self._fields['anchor'][:, item, :, None, None]
-            reach = self._reach[:, item, None, None]
-            box = ((self._y - centre[:, 0]).abs() < reach) & (
-                (self._x - centre[:, 1]).abs() < reach) & is_covered[:, item, None, None]
-            cover = cover.masked_fill(box, item)
-        row = torch.arange(len(cover), device=cover.device)[:, None, None]
-        colour = self._moments['cover_colour'][row, cover.clamp_min(0).long()]
-        is_box = cover >= 0
-        rgb = torch.where(is_box[:, None], colour.permute(0, 3, 1, 2), rgb)
-        return rgb, owner.masked_fill(is_box, -1)
+
+def draw_arranged(
+    batch: Batch, steps: Sequence[Step], image_height: int, image_width: int,
+) -> tuple[Tensor, Tensor]:
+    """
+    Draw what lies between moments of the scenes of a batch, as ``Arrangement.towards``.
+
+    All steps are drawn at once, see ``render_at_once``.
+
+    Returns
+    -------
+    tuple of Tensor
+        Pictures float32 (scenes, steps, 3, height, width), and which object is at each pixel,
+        int8 (scenes, steps, height, width), -1 for the ground and covers.
+
+    """
+    number = len(steps)
+    fields = {name: value.repeat_interleave(number, dim=0)
+              for name, value in batch.scenes.items()}
+    reach = COVER * fields['radius']  # of what covers an object
+    fields['anchor'], fields['radius'] = (
+        torch.stack(item, dim=1).flatten(0, 1)
+        for item in zip(*(_between(batch.moments, step) for step in steps)))
+    later = [step.end if step.share >= 0.5 else step.start for step in steps]
+    is_covered = batch.moments['is_covered'][:, later].flatten(0, 1)
+    colour = batch.moments['cover_colour'].repeat_interleave(number, dim=0)
+    renderer = SceneRenderer(fields, image_height, image_width)
+    frames = renderer.render(fields['anchor'].new_zeros(len(is_covered), 1))
+    item = _find_covers(fields['anchor'], reach, is_covered, (image_height, image_width))
+    row = torch.arange(len(item), device=item.device)[:, None, None]
+    is_cover = item >= 0
+    colour = colour[row, item.clamp_min(0).long()].permute(0, 3, 1, 2)
+    rgb = torch.where(is_cover[:, None], colour, frames.rgb[:, 0])
+    owner = frames.owner[:, 0].masked_fill(is_cover, -1)
+    return rgb.unflatten(0, (-1, number)), owner.unflatten(0, (-1, number))
+
+
+def _between(moments: dict[str, Tensor], step: Step) -> tuple[Tensor, Tensor]:
+    """Return where objects are (scenes, objects, 2) and how large (scenes, objects), in units."""
+    anchors, radii = moments['anchor'], moments['radius']
+    was_there = (radii[:, step.start] > 0)[..., None]
+    way = torch.where(was_there, anchors[:, step.end] - anchors[:, step.start], 0.0)
+    begin = torch.where(was_there, anchors[:, step.start], anchors[:, step.end])
+    anchor = begin + step.share * way if step.share < 1.0 else anchors[:, step.end]
+    return anchor, radii[:, step.end if step.share >= 0.5 else step.start]
+
+
+def _find_covers(
+    anchor: Tensor, reach: Tensor, is_covered: Tensor, size: tuple[int, int],
+) -> Tensor:
+    """Return whose cover is at each pixel, int8 (scenes, height, width), -1 for none."""
+    y, x = ((torch.arange(length, device=anchor.device) + 0.5) / min(size) for length in size)
+    cover = anchor.new_full((len(anchor), *size), -1, dtype=torch.int8)
+    for item in range(is_covered.shape[1]):
+        centre, side = anchor[:, item, :, None, None], reach[:, item, None, None]
+        box = ((y[:, None] - centre[:, 0]).abs() < side) & ((x - centre[:, 1]).abs() < side)
+        cover = cover.masked_fill(box & is_covered[:, item, None, None], item)
+    return cover

@@ -32,6 +32,7 @@ from training.tokenizer import build_vocabulary
 TOKEN_SIZE_PX = 28
 _ATTEMPTS = 6
 _BETWEEN_S = (0.3, 0.65)  # two moments of what moves on and on
+_BADLY_SEEN = 4  # every so many still scene has cameras of the randomised splits
 _NOT_TO_BE_SEEN = 'direction'  # no picture shows it: the model learns to say so
 # Kinds of batches.
 MOMENTS, GOING, RANDOMISED, PLAIN = 'moments', 'going', 'randomised', 'plain'
@@ -197,9 +198,11 @@ class BatchDataset(Dataset[Batch]):
         return RANDOMISED if random.random() < self._mixture.randomised else PLAIN
 
     def _sample(self, kind: str, index: int, aspect_ratio: float) -> tuple[Scene, str]:
-        """Return a scene and its split."""
+        """Return a scene and the split of the cameras that see it."""
         if kind == MOMENTS:
-            return sample_still_scene(self._split, index, aspect_ratio), self._split
+            is_seen_badly = index % _BADLY_SEEN == 0
+            return (sample_still_scene(self._split, index, aspect_ratio),
+                    _RANDOMISED_SPLITS[self._split] if is_seen_badly else self._split)
         split = _RANDOMISED_SPLITS[self._split] if kind == RANDOMISED else self._split
         return sample_scene(
             split, index, aspect_ratio=aspect_ratio, photographs=self._photographs), split

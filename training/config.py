@@ -19,8 +19,8 @@ MAX_PIXELS = 155_000
 FAMILY_WEIGHTS = {
     'colour': 1.2, 'shape': 1.2, 'count': 2.0, 'relation': 2.6, 'place': 1.2, 'existence': 1.4,
     'symbol': 1.6, 'description': 1.3, 'absent': 0.8, 'several': 0.7, 'unknown': 0.4,
-    'motion': 0.15, 'moving': 0.6, 'moving_count': 0.4, 'direction': 0.15, 'still': 0.6,
-    'moving_symbol': 0.6}
+    'motion': 0.15, 'moving': 0.25, 'moving_count': 0.15, 'direction': 0.15, 'still': 0.25,
+    'moving_symbol': 0.25}
 
 
 # Of scenes whose looks say little: as in the benchmark, where likely answers are held back.
@@ -89,9 +89,9 @@ class TrainingConfig:
     max_keep_ratio: float = 1.0
     min_moments_keep_ratio: float = 0.25
     all_moments_share: float = 0.08
-    motion_share: float = 0.4
-    going_share: float = 0.3
-    randomised_share: float = 0.55
+    motion_share: float = 0.6
+    going_share: float = 0.2
+    randomised_share: float = 0.65
     free_tint_share: float = 0.35
     unreadable_share: float = 0.03
     photographs: str = ''

@@ -20,7 +20,8 @@ from torch import Tensor
 from training.batches import Batch, BatchDataset, make_loader
 from training.blocks import ASKED_FAMILIES, prefix_tokens
 from training.config import Mixture
-from training.kept_tokens import at_moment, choose_tokens, score_tokens
+from training.kept_tokens import (
+    at_moment, choose_tokens, first_what_changed, score_tokens)
 from training.pictures import draw_pictures, Pictures
 from training.sparse_forward import run_model
 from training.tokenizer import build_vocabulary, UNKNOWN_WORD
@@ -49,12 +50,15 @@ def sparse_scorer(
         # Several moments share the budget of one picture.
         share = 1.0 if selection == 'dense' else keep_ratio / batch.num_moments
         count, kept = max(1, round(share * num_tokens)), []
+        chooses = selection not in ('dense', 'random')
+        changed = first_what_changed(pictures, batch.num_moments) if chooses else 0.0
         for moment in range(batch.num_moments):
-            seen = at_moment(pictures, moment, num_tokens)
+            latest = batch.num_moments - 1 if chooses else moment
+            seen = at_moment(pictures, latest, num_tokens)
             noise = torch.rand(
                 seen.activity.shape, generator=generator, device=seen.activity.device)
-            scores = score_tokens(seen, batch.grid, noise)[
-                'random' if selection == 'dense' else selection]
+            scores = changed + score_tokens(seen, batch.grid, noise)[
+                selection if chooses else 'random']
             kept.append(moment * num_tokens + choose_tokens(scores, count))
         result = run_model(
             model, pictures.patches, torch.cat(kept, dim=1), batch.grid, batch.tokens,

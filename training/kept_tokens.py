@@ -12,10 +12,11 @@ from training.token_scores import combine_scores, token_contrast
 
 # That the checkpoint is tuned to; today's default is not among the scores in torch.
 _TUNED_SELECTION = 'events_and_saliency'
+_CHANGED_FIRST = 1e3  # more than any other score of a token
 _STEP = 8  # of numbers of kept tokens: few different ones, since every new shape costs time
-_EARLIER_SHARES = (0.12, 0.4)  # of the kept tokens that each earlier moment has
-_EVEN_SHARE = 0.5  # of the steps in which all moments have equally many, as by the engine
-_EVENTS_OF_ALL_SHARE = 0.5  # of the steps in which the events of all moments choose in each
+_EARLIER_SHARES = (0.1, 1 / 3)  # of the kept tokens that each earlier moment has
+_EVEN_SHARE = 0.2  # of the steps in which all moments have equally many
+_BY_CHANGE_SHARE = 0.8  # of the steps in which what changed is kept first, in all moments
 
 
 def draw_kept_tokens(
@@ -56,21 +57,36 @@ def choose_in_moments(
     device, num_moments = pictures.shape.device, batch.num_moments
     num_scenes, num_tokens = len(batch.times_s), batch.grid[0] * batch.grid[1]
     activity = pictures.activity.unflatten(1, (num_moments, num_tokens))
-    if num_moments > 1 and torch.rand(1, generator=generator, device=device).item() < (
-            _EVENTS_OF_ALL_SHARE):
+    by_change = num_moments > 1 and torch.rand(
+        1, generator=generator, device=device).item() < _BY_CHANGE_SHARE
+    changed: Tensor | float = 0.0
+    if by_change:
         pictures = pictures._replace(
             activity=activity.mean(dim=1, keepdim=True).expand_as(activity).flatten(1))
+        changed = first_what_changed(pictures, num_moments)
     kind = torch.randint(
         len(SELECTIONS) + 1, (num_scenes,), generator=generator, device=device)
     chosen = []
+    noise = torch.rand((num_scenes, num_tokens), generator=generator, device=device)
     for moment, count in enumerate(counts):
-        noise = torch.rand((num_scenes, num_tokens), generator=generator, device=device)
-        seen = at_moment(pictures, moment, num_tokens)
+        if not by_change:
+            noise = torch.rand((num_scenes, num_tokens), generator=generator, device=device)
+        # What changed is followed by the same tokens everywhere: by those of the latest.
+        seen = at_moment(pictures, num_moments - 1 if by_change else moment, num_tokens)
         by_kind = score_tokens(seen, batch.grid, noise)
         kinds = torch.stack([*by_kind.values(), by_kind[_TUNED_SELECTION]])
-        scores = kinds[kind, torch.arange(num_scenes, device=device)]
+        scores = changed + kinds[kind, torch.arange(num_scenes, device=device)]
         chosen.append(moment * num_tokens + choose_tokens(scores, count))
     return torch.cat(chosen, dim=1)
+
+
+def first_what_changed(pictures: Pictures, num_moments: int) -> Tensor:
+    """
+    Return scores (scenes, tokens) to be added to others, so that what changed comes before.
+
+    The rule is that of ``epvlm_ros.vlm.token_selection.moments``.
+    """
+    return _CHANGED_FIRST * pictures.difference.unflatten(1, (num_moments, -1)).amax(dim=1)
 
 
 def at_moment(pictures: Pictures, moment: int, num_tokens: int) -> Pictures:
@@ -89,7 +105,7 @@ def _share_out(
         return (num_tokens,) * num_moments
     low, high = _EARLIER_SHARES
     share = 1 / num_moments if draws[1] < _EVEN_SHARE else low + draws[2] * (high - low)
-    earlier = max(_STEP, _round(min(share, 1 / num_moments) * num_kept))
+    earlier = max(_STEP, _round(share * num_kept))
     latest = max(earlier, num_kept - (num_moments - 1) * earlier)
     return (*[earlier] * (num_moments - 1), latest)
 

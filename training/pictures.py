@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from epvlm_ros.sim.activity_model import LOG_OFFSET, THRESHOLD, token_activity
 from epvlm_ros.sim.motion_questions import LEAST_WAY
-from epvlm_ros.sim.renderer import luminance, SceneRenderer
+from epvlm_ros.sim.renderer import luminance
 from epvlm_ros.sim.scene import COLOURS, MAX_OBJECTS, SHAPES, SYMBOLS
 from epvlm_ros.vlm.config import VlmConfig
 import torch
 from torch import Tensor
 import torch.nn.functional as functional
-from training.arranged_scenes import ArrangedScenes
+from training.arranged_scenes import draw_arranged, render_at_once, Step
 from training.batches import Batch, TOKEN_SIZE_PX
 from training.cameras import take_frames
 from training.checkpoint import IMAGE_MEAN, IMAGE_STD
@@ -24,6 +24,10 @@ _WAY_SAMPLES = (0.25, 0.5, 0.75, 1.0)  # of the way from one moment to the next
 _EYE_TOKEN_PX = TOKEN_SIZE_PX // 2  # pixels of the event camera: as in most, larger ones
 _EXPOSURE_SAMPLES = (-1 / 3, 0.0, 1 / 3)
 _NOISE_RATE = VlmConfig().static_scene_rate  # events per pixel and second
+# Of samples of a token that shows a change, with events and without: levels, deviations.
+_WITH_EVENTS, _WITHOUT_EVENTS = (6 / 255, 4.0), (12 / 255, 8.0)
+_MOST_NOISE = 12 / 255
+_SAMPLES_PER_SIDE, _QUIET_SHARE, _MEAN_TO_DEVIATION = 4, 0.25, 1.2533
 _MIN_COVER = 0.2  # share of a token that an object must cover to be its label
 NO_LABEL = -100  # of what a token is not asked for
 NUM_MOTIONS = 2  # stands still, moves
@@ -56,6 +60,8 @@ class Pictures(NamedTuple):
     activity, detail, saliency : Tensor float32 (scenes, tokens)
         Events up to or around the picture in noise floors, what there is to see, and which
         colours stand out.
+    difference : Tensor float32 (scenes, tokens)
+        By how much each token differs from the moment before, 0 where it hardly does.
 
     """
 
@@ -70,6 +76,7 @@ class Pictures(NamedTuple):
     activity: Tensor
     detail: Tensor
     saliency: Tensor
+    difference: Tensor
 
 
 def draw_pictures(
@@ -84,7 +91,9 @@ def draw_pictures(
     rgb = take_frames(seen.rgb, batch.camera, generator)
     rgb = _augment(rgb, batch.num_moments, generator) if augment else rgb
     labels = _label_tokens(batch, seen.owner)
-    scores = (item.flatten(1) for item in (seen.activity, token_detail(rgb), token_saliency(rgb)))
+    scores = (item.flatten(1) for item in (
+        seen.activity, token_detail(rgb), token_saliency(rgb),
+        _find_differences(rgb, seen.activity, batch.num_moments)))
     found = [make_patches(rgb), *labels, *scores]
     return Pictures(*(
         item.reshape(len(batch.times_s), -1, *item.shape[2:]) for item in found))
@@ -107,17 +116,18 @@ class _Seen(NamedTuple):
 def _see_going(batch: Batch, generator: torch.Generator) -> _Seen:
     """Look at pictures of each scene while objects and the camera move."""
     rows, cols = batch.grid
-    view, eye = (SceneRenderer(batch.scenes, rows * size, cols * size)
-                 for size in (TOKEN_SIZE_PX, _EYE_TOKEN_PX))
     device = batch.times_s.device
     exposure = batch.camera['exposure_s'][:, None] * torch.tensor(
         _EXPOSURE_SAMPLES, device=device)
     window = torch.tensor([-_HALF_WINDOW_S, 0.0, _HALF_WINDOW_S], device=device)
     seen = []
     for times_s in batch.times_s.split(1, dim=1):
-        frames = view.render(times_s + exposure)
+        frames = render_at_once(
+            batch.scenes, times_s + exposure, rows * TOKEN_SIZE_PX, cols * TOKEN_SIZE_PX)
+        events = render_at_once(
+            batch.scenes, times_s + window, rows * _EYE_TOKEN_PX, cols * _EYE_TOKEN_PX)
         activity = _count_events(
-            batch, luminance(eye.render(times_s + window).rgb), 2.0 * _HALF_WINDOW_S, generator)
+            batch, luminance(events.rgb), 2.0 * _HALF_WINDOW_S, generator)
         seen.append((
             frames.rgb.mean(dim=1), frames.owner[:, len(_EXPOSURE_SAMPLES) // 2], activity))
     return _Seen(*(torch.stack(item, dim=1).flatten(0, 1) for item in zip(*seen)))
@@ -132,18 +142,21 @@ def _see_arranged(batch: Batch, generator: torch.Generator) -> _Seen:
     """
     rows, cols = batch.grid
     num_moments = batch.num_moments
-    view, eye = (ArrangedScenes(batch, rows * size, cols * size)
-                 for size in (TOKEN_SIZE_PX, _EYE_TOKEN_PX))
-    pictures = [view.draw(number, number, 1.0) for number in range(num_moments)]
-    course = [luminance(eye.draw(0, 0, 1.0)[0])]
-    activity = [_count_events(batch, course[0][:, None], _BETWEEN_S, generator)]
-    for number in range(1, num_moments):
-        course = [course[-1], *(
-            luminance(eye.draw(number - 1, number, share)[0]) for share in _WAY_SAMPLES)]
-        activity.append(_count_events(
-            batch, torch.stack(course, dim=1), _BETWEEN_S, generator))
-    rgb, owner = (torch.stack(item, dim=1).flatten(0, 1) for item in zip(*pictures))
-    return _Seen(rgb, owner, torch.stack(activity, dim=1).flatten(0, 1))
+    size = rows * TOKEN_SIZE_PX, cols * TOKEN_SIZE_PX
+    rgb, owner = draw_arranged(
+        batch, [Step(number, number, 1.0) for number in range(num_moments)], *size)
+    course = [Step(0, 0, 1.0)] + [
+        Step(number - 1, number, share)
+        for number in range(1, num_moments) for share in _WAY_SAMPLES]
+    brightness = luminance(draw_arranged(
+        batch, course, rows * _EYE_TOKEN_PX, cols * _EYE_TOKEN_PX)[0])
+    activity = []
+    for number in range(num_moments):
+        seen = brightness[:, max(0, number - 1) * len(_WAY_SAMPLES):][:, :1 + (
+            len(_WAY_SAMPLES) if number else 0)]
+        activity.append(_count_events(batch, seen, _BETWEEN_S, generator))
+    return _Seen(
+        rgb.flatten(0, 1), owner.flatten(0, 1), torch.stack(activity, dim=1).flatten(0, 1))
 
 
 def _count_events(
@@ -159,6 +172,31 @@ def _count_events(
     area = _EYE_TOKEN_PX ** 2
     flicker = (area / THRESHOLD) * window_s * camera['flicker'][:, None, None] * seen
     return (events + flicker) / (_NOISE_RATE * area * window_s)
+
+
+def _find_differences(rgb: Tensor, activity: Tensor, num_moments: int) -> Tensor:
+    """
+    Return how much tokens differ from the moment before, (scenes * moments, rows, cols).
+
+    The rule is that of ``epvlm_ros.vlm.token_selection.moments``: the sample that differs most
+    beyond the noise of the frames, clearly so where nothing moved in or beside the token.
+    """
+    if num_moments == 1:
+        return torch.zeros_like(activity)
+    side = TOKEN_SIZE_PX // _SAMPLES_PER_SIDE
+    samples = functional.avg_pool2d(rgb, side).unflatten(0, (-1, num_moments))
+    difference = (samples[:, 1:] - samples[:, :-1]).abs().flatten(0, 1)
+    largest = functional.max_pool2d(difference.amax(dim=1), _SAMPLES_PER_SIDE)
+    means = functional.avg_pool2d(difference.mean(dim=1), _SAMPLES_PER_SIDE).flatten(1)
+    noise = _MEAN_TO_DEVIATION * means.quantile(_QUIET_SHARE, dim=1).clamp_max(_MOST_NOISE)
+    faint, clear = (
+        (largest > (deviations * noise).clamp_min(levels)[:, None, None]).unflatten(
+            0, (-1, num_moments - 1))
+        for levels, deviations in (_WITH_EVENTS, _WITHOUT_EVENTS))
+    moved = activity.unflatten(0, (-1, num_moments)).amax(dim=1, keepdim=True) > 1.0
+    moved = functional.max_pool2d(moved.float(), 3, stride=1, padding=1) > 0.0
+    changed = largest.unflatten(0, (-1, num_moments - 1)) * torch.where(moved, faint, clear)
+    return functional.pad(changed, (0, 0, 0, 0, 1, 0)).flatten(0, 1)
 
 
 def _augment(rgb: Tensor, num_moments: int, generator: torch.Generator) -> Tensor:

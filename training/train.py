@@ -101,6 +101,7 @@ class Trainer:
         if heads.exists():
             self.heads.load_state_dict(
                 torch.load(heads, map_location=self.device, weights_only=True))
+            self.config = dataclasses.replace(self.config, heads_only_steps=0)
 
     def resume(self, folder: Path) -> None:
         """Go on where a run stopped that kept its state."""

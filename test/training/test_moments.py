@@ -14,7 +14,7 @@ from epvlm_ros.vlm.sparse_qwen.vision_input import VisionInput
 import numpy as np
 import pytest
 import torch
-from training.arranged_scenes import ArrangedScenes
+from training.arranged_scenes import draw_arranged, render_at_once, Step
 from training.batches import BatchDataset
 from training.blocks import ASKED_FAMILIES, BLOCK_LENGTH
 from training.checkpoint import build_model, load_weights, save_checkpoint
@@ -78,9 +78,9 @@ def test_moments_are_drawn_as_streams_show_them():
     """The GPU's drawing against ``Arrangement``, which paints one picture of one scene."""
     batch = BatchDataset('train', 10, 6, 1, grid=(4, 6), mixture=MOMENTS)[0]
     assert batch.moments['is_covered'].any()
-    drawn = ArrangedScenes(batch, 112, 168)
-    for start, end, share in ((2, 2, 1.0), (0, 1, 0.25), (1, 2, 0.75)):
-        rgb, owner = drawn.draw(start, end, share)
+    steps = [Step(2, 2, 1.0), Step(0, 1, 0.25), Step(1, 2, 0.75)]
+    drawn, _ = draw_arranged(batch, steps, 112, 168)
+    for rgb, (start, end, share) in zip(drawn.unbind(dim=1), steps):
         for number in range(6):
             scene = sample_still_scene('train', number, 1.5)
             at = [Arrangement(
@@ -99,13 +99,21 @@ def test_moments_are_drawn_as_streams_show_them():
             assert covers or difference.max() < 1e-4
 
 
+def test_times_drawn_at_once_are_those_drawn_one_by_one():
+    batch = BatchDataset('train', 10, 3, 1, grid=(4, 6))[0]
+    times_s = torch.tensor([[0.2, 1.1], [0.4, 2.0], [0.0, 0.7]])
+    found = render_at_once(batch.scenes, times_s, 56, 84)
+    expected = SceneRenderer(batch.scenes, 56, 84).render(times_s)
+    assert torch.equal(found.rgb, expected.rgb) and torch.equal(found.owner, expected.owner)
+
+
 def test_changes_of_tokens_by_hand():
     """On 4 x 6 tokens object 0 moves right by 2 tokens, 1 appears, 2 is taken away, 3 stands."""
-    batch = BatchDataset('train', 10, 1, 1, grid=(4, 6), mixture=MOMENTS)[0]
+    batch = BatchDataset('train', 10, 1, 1, grid=(4, 6), mixture=MOMENTS)[1]  # by good cameras
     scenes = {name: value.clone() for name, value in batch.scenes.items()}
     scenes['radius'][:] = torch.tensor([[0.15, 0.15, 0.15, 0.15, 0.0, 0.0]])
     scenes['shape'][:] = SHAPES.index('square')
-    scenes['angle'][:] = 0.0
+    scenes['angle'][:], scenes['shadow'][:] = 0.0, 0.0
     places = torch.tensor([[0.125, 0.125], [0.125, 1.375], [0.875, 0.125], [0.875, 1.375]])
     anchor = torch.zeros(1, 3, 6, 2)
     anchor[:, :, :4] = places
@@ -131,6 +139,11 @@ def test_changes_of_tokens_by_hand():
     assert activity[1, 0, 5] > 5 * activity[1, :, 1].max()
     assert activity[2, 0, :3].min() > 3 * activity[2, 1:3].max()  # the whole way
     assert activity[2, 3, 0] > 5 * activity[2, 3, 5]
+    difference = pictures.difference.reshape(3, 4, 6)
+    assert (difference[0] == 0.0).all()
+    assert difference[1, 0, 5] > 0.0 and (difference[1] > 0.0).sum() == 1
+    # where it was and where it is, not what it passed; and what went away
+    assert (difference[2] > 0.0).nonzero().tolist() == [[0, 0], [0, 2], [3, 0]]
 
 
 def test_what_moves_on_and_on_is_asked_about_and_labelled():
