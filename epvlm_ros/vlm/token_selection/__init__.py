@@ -6,13 +6,13 @@ kept tokens is exact, and a smaller budget keeps a part of what a larger one kee
 """
 
 from epvlm_ros.vlm.token_selection.features import image_detail, TokenFeatures
-from epvlm_ros.vlm.token_selection.moments import select_for_moments
+from epvlm_ros.vlm.token_selection.moments import select_for_moments, warm_up
 from epvlm_ros.vlm.token_selection.objectness import image_objectness
 from epvlm_ros.vlm.token_selection.policies import IMAGE_SCORES, POLICIES, rank_uniformly
 from epvlm_ros.vlm.token_selection.saliency import image_saliency
 from epvlm_ros.vlm.token_selection.selection import (
     FALLBACKS, is_static_scene, noise_floor, select_for_frame, select_tokens, Selection,
-    SELECTION_PARAMETERS, token_budget, warm_up)
+    SELECTION_PARAMETERS, token_budget)
 
 __all__ = [
     'FALLBACKS', 'IMAGE_SCORES', 'image_detail', 'image_objectness', 'image_saliency',

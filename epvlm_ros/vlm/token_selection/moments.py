@@ -15,7 +15,7 @@ import cv2
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.image_check import find_differences, find_gain, sample_tokens
-from epvlm_ros.vlm.patch_grid import PatchGrid
+from epvlm_ros.vlm.patch_grid import PatchGeometry, PatchGrid
 from epvlm_ros.vlm.token_selection.features import TokenFeatures
 from epvlm_ros.vlm.token_selection.policies import EVENT_POLICIES, IMAGE_SCORES, POLICIES
 from epvlm_ros.vlm.token_selection.selection import (
@@ -137,3 +137,14 @@ def share_budget(
     least = max(1, round(_LEAST_SHARE * budget), -((num_tokens - left) // num_earlier))
     earlier = min(budget, max(least, num_changed))
     return (*[earlier] * num_earlier, left - num_earlier * earlier)
+
+
+def warm_up() -> None:
+    """Compile the loops, or load them from the cache, so that no frame waits for it later."""
+    height, width, cell_size_px = 56, 56, 4
+    counts = np.ones((height // cell_size_px, width // cell_size_px), np.float32)
+    activity = ActivityGrid(counts, cell_size_px, height, width, 0, 1)
+    image_rgb = np.zeros((height, width, 3), np.uint8)
+    select_for_moments(
+        [image_rgb] * 2, PatchGeometry(14, 2, height * width, height * width).grid(height, width),
+        [activity] * 2, VlmConfig(keep_ratio=0.5, selection='events_and_objectness'))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.vlm.config import VlmConfig
-from epvlm_ros.vlm.patch_grid import PatchGeometry, PatchGrid, token_activity
+from epvlm_ros.vlm.patch_grid import PatchGrid, token_activity
 from epvlm_ros.vlm.token_selection.features import image_detail, TokenFeatures
 from epvlm_ros.vlm.token_selection.objectness import image_objectness
 from epvlm_ros.vlm.token_selection.policies import EVENT_POLICIES, IMAGE_SCORES, POLICIES
@@ -166,17 +166,6 @@ def look_at_frame(
         saliency=image_saliency(image_rgb, grid) if 'saliency' in needed else None,
         objectness=image_objectness(image_rgb, grid) if 'objectness' in needed else None,
     ), is_static
-
-
-def warm_up() -> None:
-    """Compile the loops, or load them from the cache, so that no frame waits for it later."""
-    height, width, cell_size_px = 56, 56, 4
-    counts = np.ones((height // cell_size_px, width // cell_size_px), np.float32)
-    select_for_frame(
-        np.zeros((height, width, 3), np.uint8),
-        PatchGeometry(14, 2, height * width, height * width).grid(height, width),
-        ActivityGrid(counts, cell_size_px, height, width, 0, 1),
-        VlmConfig(keep_ratio=0.5, selection='events_and_objectness'))
 
 
 def noise_floor(

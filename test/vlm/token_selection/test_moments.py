@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from epvlm_ros.activity_grid import ActivityGrid
+from epvlm_ros.vlm import image_check
 from epvlm_ros.vlm.config import VlmConfig
 from epvlm_ros.vlm.patch_grid import PatchGeometry
-from epvlm_ros.vlm.token_selection import select_for_frame, select_for_moments
+from epvlm_ros.vlm.token_selection import select_for_frame, select_for_moments, warm_up
 from epvlm_ros.vlm.token_selection.moments import share_budget
 import numpy as np
 import pytest
@@ -129,3 +130,11 @@ def test_budget_is_shared_out(
     """Of 192 tokens; no frame has more than all of them."""
     assert share_budget(budget, 3, 192, num_changed) == expected
     assert sum(expected) == 3 * budget
+
+
+def test_nothing_is_compiled_after_the_warm_up() -> None:
+    loops = (image_check._sample, image_check._compare, image_check._compare_colours)
+    warm_up()
+    before = [len(getattr(loop, 'signatures', [])) for loop in loops]  # none without numba
+    select_for_moments(STANDS, GRID, EVENTS, CONFIG)
+    assert [len(getattr(loop, 'signatures', [])) for loop in loops] == before
