@@ -65,6 +65,7 @@ class ChatServer:
         return f'http{"s" if self._tls else ""}://127.0.0.1:{self.port}'
 
     def __enter__(self):
+        self._ready.clear()  # it may have run before
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
         assert self._ready.wait(30)
