@@ -61,7 +61,8 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--first-scene', type=int, default=0, metavar='NUMBER',
                         help='of the simulated scenes (default: %(default)s)')
     streams = parser.add_argument_group(STREAMS)
-    streams.add_argument('--conditions', nargs='+', metavar='NAME', help='default: all')
+    streams.add_argument('--conditions', nargs='+', metavar='NAME',
+                         help='default: all; one of the cameras for simulated-motion')
     streams.add_argument('--streams', type=int, default=16, metavar='NUMBER',
                          help='of each condition (default: %(default)s)')
     streams.add_argument('--updates', type=int, default=0, metavar='NUMBER',
@@ -126,7 +127,7 @@ def eval_command(options: argparse.Namespace) -> None:
 
 def open_questions(options: argparse.Namespace) -> QuestionSet:
     """Return the questions that the options name."""
-    from epvlm_ros.eval.motion import MotionConfig, MotionSet
+    from epvlm_ros.eval.motion import MotionConfig, MotionSet, stream_under
     from epvlm_ros.eval.question_files import FileSet
     from epvlm_ros.eval.simulated import SimulatedSet, SimulationConfig
 
@@ -138,7 +139,8 @@ def open_questions(options: argparse.Namespace) -> QuestionSet:
                 f'--moments is {options.moments}: a server takes one moment, give --moments 1')
         return MotionSet(MotionConfig(
             num_questions=options.questions or 1000, split=options.split,
-            first_scene=options.first_scene, num_moments=options.moments))
+            first_scene=options.first_scene, num_moments=options.moments,
+            stream=stream_under(options.conditions or ())))
     if options.source != SIMULATED:
         return FileSet(Path(options.source), options.wording, options.questions)
     return SimulatedSet(SimulationConfig(

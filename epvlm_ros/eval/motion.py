@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from epvlm_ros.activity_grid import ActivityGrid
 from epvlm_ros.eval.question_set import Case, Observation, Problem
 from epvlm_ros.eval.still_image_events import activity_of_events
+from epvlm_ros.eval.streams.conditions import Condition, CONDITIONS
 from epvlm_ros.events.packet import Events
 from epvlm_ros.sim.motion_questions import ask_about_changes
 from epvlm_ros.sim.rearrangement import simulate_stream, StreamConfig, StreamFrame
@@ -53,6 +54,29 @@ class MotionConfig:
             raise ValueError(f'split is {self.split!r}: give one of {", ".join(splits)}')
         if not 1 <= self.num_moments <= NUM_FRAMES:
             raise ValueError(f'--moments is {self.num_moments}: give 1 to {NUM_FRAMES}')
+
+
+def stream_under(names: Sequence[str]) -> StreamConfig:
+    """
+    Return the streams of the condition that ``--conditions`` names, the usual one without any.
+
+    Raises
+    ------
+    ValueError
+        If there are several, or one that is unknown or is more than scene and cameras: here
+        events are neither filtered nor shifted, and the last frames come before any burst.
+
+    """
+    possible = [
+        name for name, condition in CONDITIONS.items()
+        if condition == Condition(condition.stream) and not condition.stream.frames_between_bursts]
+    if not names:
+        return StreamConfig()
+    if len(names) > 1 or names[0] not in possible:
+        raise ValueError(
+            f'--conditions {" ".join(names)}: give one of {", ".join(possible)} for questions '
+            'about several frames')
+    return CONDITIONS[names[0]].stream
 
 
 class MotionSet:

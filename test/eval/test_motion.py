@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from epvlm_ros.eval.motion import MotionConfig, MotionSet
+from epvlm_ros.eval.motion import MotionConfig, MotionSet, stream_under
 from epvlm_ros.sim.rearrangement import StreamConfig
 import numpy as np
 import pytest
@@ -55,3 +55,17 @@ def test_events_show_what_moved_and_the_first_moment_is_at_rest():
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         MotionConfig(**settings)
+
+
+def test_conditions_of_streams_are_scene_and_cameras():
+    assert stream_under([]) == stream_under(['change_10']) == StreamConfig()
+    dark = stream_under(['dark_12'])
+    assert dark.camera.light == 0.2 and replace(dark, camera=StreamConfig().camera) == (
+        StreamConfig())
+
+
+@pytest.mark.parametrize('names', [['dusk'], ['dark_5', 'dark_12'], ['shifted_5'],
+                                   ['flicker_100'], ['bursts']])
+def test_conditions_beyond_scene_and_cameras_are_refused(names):
+    with pytest.raises(ValueError, match=f'--conditions {" ".join(names)}: give one of change_5'):
+        stream_under(names)
