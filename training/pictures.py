@@ -9,6 +9,9 @@ from epvlm_ros.sim.motion_questions import LEAST_WAY
 from epvlm_ros.sim.renderer import luminance
 from epvlm_ros.sim.scene import COLOURS, MAX_OBJECTS, SHAPES, SYMBOLS
 from epvlm_ros.vlm.config import VlmConfig
+from epvlm_ros.vlm.image_check import (
+    LARGEST_NOISE, MEAN_TO_DEVIATION, QUIET_SHARE, SAMPLES_PER_SIDE)
+from epvlm_ros.vlm.token_selection.moments import WITH_EVENTS, WITHOUT_EVENTS
 import torch
 from torch import Tensor
 import torch.nn.functional as functional
@@ -24,10 +27,6 @@ _WAY_SAMPLES = (0.25, 0.5, 0.75, 1.0)  # of the way from one moment to the next
 _EYE_TOKEN_PX = TOKEN_SIZE_PX // 2  # pixels of the event camera: as in most, larger ones
 _EXPOSURE_SAMPLES = (-1 / 3, 0.0, 1 / 3)
 _NOISE_RATE = VlmConfig().static_scene_rate  # events per pixel and second
-# Of samples of a token that shows a change, with events and without: levels, deviations.
-_WITH_EVENTS, _WITHOUT_EVENTS = (6 / 255, 4.0), (12 / 255, 8.0)
-_MOST_NOISE = 12 / 255
-_SAMPLES_PER_SIDE, _QUIET_SHARE, _MEAN_TO_DEVIATION = 4, 0.25, 1.2533
 _MIN_COVER = 0.2  # share of a token that an object must cover to be its label
 NO_LABEL = -100  # of what a token is not asked for
 NUM_MOTIONS = 2  # stands still, moves
@@ -183,16 +182,17 @@ def _find_differences(rgb: Tensor, activity: Tensor, num_moments: int) -> Tensor
     """
     if num_moments == 1:
         return torch.zeros_like(activity)
-    side = TOKEN_SIZE_PX // _SAMPLES_PER_SIDE
+    side = TOKEN_SIZE_PX // SAMPLES_PER_SIDE
     samples = functional.avg_pool2d(rgb, side).unflatten(0, (-1, num_moments))
     difference = (samples[:, 1:] - samples[:, :-1]).abs().flatten(0, 1)
-    largest = functional.max_pool2d(difference.amax(dim=1), _SAMPLES_PER_SIDE)
-    means = functional.avg_pool2d(difference.mean(dim=1), _SAMPLES_PER_SIDE).flatten(1)
-    noise = _MEAN_TO_DEVIATION * means.quantile(_QUIET_SHARE, dim=1).clamp_max(_MOST_NOISE)
+    largest = functional.max_pool2d(difference.amax(dim=1), SAMPLES_PER_SIDE)
+    means = functional.avg_pool2d(difference.mean(dim=1), SAMPLES_PER_SIDE).flatten(1)
+    quiet = means.quantile(QUIET_SHARE, dim=1)
+    noise = MEAN_TO_DEVIATION * quiet.clamp_max(LARGEST_NOISE / 255.0)
     faint, clear = (
-        (largest > (deviations * noise).clamp_min(levels)[:, None, None]).unflatten(
+        (largest > (deviations * noise).clamp_min(levels / 255.0)[:, None, None]).unflatten(
             0, (-1, num_moments - 1))
-        for levels, deviations in (_WITH_EVENTS, _WITHOUT_EVENTS))
+        for levels, deviations in (WITH_EVENTS, WITHOUT_EVENTS))
     moved = activity.unflatten(0, (-1, num_moments)).amax(dim=1, keepdim=True) > 1.0
     moved = functional.max_pool2d(moved.float(), 3, stride=1, padding=1) > 0.0
     changed = largest.unflatten(0, (-1, num_moments - 1)) * torch.where(moved, faint, clear)

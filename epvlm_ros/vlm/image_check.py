@@ -18,9 +18,9 @@ import numpy as np
 SAMPLES_PER_SIDE = 4  # of a token: finer ones see noise
 _CLIPPED = 250.0  # grey levels from which on a sample says nothing about the exposure
 _DARK = 12.0  # grey levels up to which a ratio is noise
-_QUIET_SHARE = 0.25  # of the tokens have not changed, if the camera stands still
-_MEAN_TO_DEVIATION = (np.pi / 2) ** 0.5  # of absolute values of a normal distribution
-_LARGEST_NOISE = 12.0  # grey levels, as a mean of many pixels
+QUIET_SHARE = 0.25  # of the tokens have not changed, if the camera stands still
+MEAN_TO_DEVIATION = (np.pi / 2) ** 0.5  # of absolute values of a normal distribution
+LARGEST_NOISE = 12.0  # grey levels, as a mean of many pixels
 MAX_CHANGE_OF_EXPOSURE = 2.5  # beyond it, what was clipped or dark is too much
 
 
@@ -131,9 +131,9 @@ def find_differences(samples: np.ndarray, reference: np.ndarray) -> Differences:
     """
     num_tokens = len(samples)
     largest, mean = _compare(samples.reshape(num_tokens, -1), reference.reshape(num_tokens, -1))
-    quiet = round(_QUIET_SHARE * (num_tokens - 1))
-    noise = float(np.partition(mean, quiet)[quiet]) * _MEAN_TO_DEVIATION
-    return Differences(largest, min(noise, _LARGEST_NOISE))
+    quiet = round(QUIET_SHARE * (num_tokens - 1))
+    noise = float(np.partition(mean, quiet)[quiet]) * MEAN_TO_DEVIATION
+    return Differences(largest, min(noise, LARGEST_NOISE))
 
 
 @compiled

@@ -24,7 +24,7 @@ import numpy as np
 
 # Grey levels of the sample that differs most, and deviations of the noise of the frames: beyond
 # both a token changed, where there were events and where there were none (as in the dark).
-_WITH_EVENTS, _WITHOUT_EVENTS = (6.0, 4.0), (12.0, 8.0)
+WITH_EVENTS, WITHOUT_EVENTS = (6.0, 4.0), (12.0, 8.0)
 _LEAST_SHARE = 1 / 3  # of an even share, for each earlier frame: to see what hardly changed
 _CAMERA_MOVES = 0.5  # share of the tokens that changed: beyond it the camera did
 
@@ -119,7 +119,7 @@ def find_changed_tokens(
         gain = find_gain(after, before, is_still)
         differences = find_differences(after / np.float32(gain), before)
         exceeds = np.where(
-            near, differences.exceed(*_WITH_EVENTS), differences.exceed(*_WITHOUT_EVENTS))
+            near, differences.exceed(*WITH_EVENTS), differences.exceed(*WITHOUT_EVENTS))
         changed[exceeds] = np.maximum(changed, differences.largest)[exceeds]
     return changed
 
