@@ -39,6 +39,9 @@ def ship(folder: Path, target: Path, what: str, *, afresh: bool = False) -> None
     if missing:
         raise ValueError(f'{folder} has no {", ".join(missing)}: give the folder of a training')
     report: dict[str, Any] = json.loads((folder / 'training.json').read_text())
+    photographs = report['config'].get('photographs')
+    if photographs:  # a folder of the machine that trained
+        report['config']['photographs'] = Path(photographs).name
     report['course'] = [
         item for item in report['course'] if item['step'] == 1 or not (
             item['step'] % _REPORTED_EVERY)]

@@ -17,7 +17,8 @@ def folders(tmp_path):
         for name in FILES:
             (folder / name).write_text(folder.name)
     course = [{'step': step, 'right': 0.5} for step in (1, 20, 80, 100, 120, 200)]
-    (new / 'training.json').write_text(json.dumps({'num_steps': 200, 'course': course}))
+    (new / 'training.json').write_text(json.dumps({
+        'config': {'photographs': '/somewhere/pictures'}, 'num_steps': 200, 'course': course}))
     (new / 'training_state.pt').write_text('large')
     (old / 'training.json').write_text(json.dumps([{'what': 'before', 'course': []}]))
     return new, old
@@ -31,6 +32,7 @@ def test_files_are_replaced_and_the_course_goes_on(folders):
     before, added = json.loads((old / 'training.json').read_text())
     assert before['what'] == 'before' and added['what'] == 'three moments'
     assert [item['step'] for item in added['course']] == [1, 100, 200]
+    assert added['config']['photographs'] == 'pictures'
     main([str(new), '--what', 'again', '--afresh', '--to', str(old)])
     assert [run['what'] for run in json.loads((old / 'training.json').read_text())] == ['again']
 

@@ -157,7 +157,7 @@ def test_a_server_that_recovers_is_asked_again_before_the_first_token_only(
 
     server.reply = recovering
     engine = make_engine(server_retries=2)
-    assert engine.answer_about([Moment(rgb, None)], 'what is there?').text == 'six objects'
+    assert engine.answer_about([Moment(rgb, None)], 'what is there?').text == 'a yellow square'
     assert engine.server_status.num_retries == 2 and len(server.bodies) == 3
 
     server.reply = script(chunk('a'), chunk('b'), end=False)
@@ -181,7 +181,7 @@ def test_a_server_is_left_alone_after_some_failures_and_then_tried_once(
     time.sleep(0.5)
     assert engine.server_status.circuit == 'half_open'
     server.reply = honest
-    assert engine.answer_about([Moment(rgb, None)], 'what is there?').text == 'six objects'
+    assert engine.answer_about([Moment(rgb, None)], 'what is there?').text == 'a yellow square'
     status = engine.server_status
     assert (status.circuit, status.num_asked, status.num_failed) == ('closed', 3, 2)
     assert status.num_bytes_sent > 3000 and status.num_bytes_received > 500
@@ -191,7 +191,7 @@ def test_the_embedded_model_helps_out_and_the_answer_says_so(make_engine, server
     engine = make_engine(fallback=local)
     server.close()
     answer = engine.answer_about([Moment(rgb, None)], 'what is there?')
-    assert (answer.text, answer.model) == ('six objects', 'embedded model')
+    assert (answer.text, answer.model) == ('a yellow square', 'embedded model')
     assert engine.server_status.num_by_fallback == 1
 
 
@@ -215,7 +215,7 @@ def test_a_server_that_is_away_is_told_at_once_and_found_when_it_is_back(
         engine.answer_about([Moment(rgb, None)], 'what is there?')
     assert time.monotonic() - start_s < 1.0
     with ChatServer(honest, port):
-        assert engine.answer_about([Moment(rgb, None)], 'what is there?').text == 'six objects'
+        assert engine.answer_about([Moment(rgb, None)], 'what is there?').text == 'a yellow square'
 
 
 def test_the_only_model_is_taken_and_others_want_a_name(make_engine, server):
@@ -276,4 +276,4 @@ def test_one_engine_answers_on_whichever_thread_asks(make_engine, rgb):
             [Moment(rgb, None)], 'what is there?').text))
         thread.start()
         thread.join(30)
-    assert texts == ['six objects'] * 2
+    assert texts == ['a yellow square'] * 2
