@@ -36,11 +36,11 @@ def select_for_moments(
     """
     Choose the visual tokens of frames of one scene, which share the budget of all of them.
 
-    Policies by events and the image rank all tokens once: those that changed first, the others as
-    in the latest frame. Each earlier frame has the head of this list, as many as changed but at
-    most an even share of the budget, and the latest one the rest of the budget. By the paper's
-    rule (events alone), without events, where nothing or nearly everything changed, and by
-    policies of the image alone each frame's tokens are chosen by itself.
+    Policies by events and the image rank all tokens once: those that changed first, the others by
+    what is to be seen in the latest frame. Each earlier frame has the head of this list, as many
+    as changed but at most an even share of the budget, and the latest one the rest of the budget.
+    By the paper's rule (events alone), without events, where nothing or nearly everything changed,
+    and by policies of the image alone each frame's tokens are chosen by itself.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def select_for_moments(
         if not is_static and 0 < np.count_nonzero(changed) <= _CAMERA_MOVES * grid.num_tokens:
             latest, _ = look_at_frame(
                 images_rgb[-1], grid, activities[-1], config, (score,), seed)
-            order = POLICIES[config.selection](latest)
+            order = POLICIES[score](latest)  # events say what changed: these come before
             order = order[np.argsort(-changed[order], kind='stable')]
             counts = share_budget(
                 budget, len(images_rgb), grid.num_tokens, int(np.count_nonzero(changed)))
