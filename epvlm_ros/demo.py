@@ -9,6 +9,7 @@ prints each answer beside the truth, writes an overlay picture, and ends with a 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 import json
 import os
@@ -18,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
@@ -33,10 +34,13 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 Value = TypeVar('Value')
-SEED = 42
-FAMILIES = ('colour', 'shape', 'count', 'existence', 'place', 'symbol')
+SEED = 20
+FAMILIES = (
+    'colour', 'count', 'place', 'symbol', 'moving', 'moving_count', 'still', 'moving_symbol')
 TIMEOUT_S = 120.0
 SETTLE_S = 1.0  # of replay before the first question
+# Frames that a question is about, so that what moves can be asked.
+NUM_MOMENTS, MOMENT_PERIOD_S = 3, 0.4
 
 
 class DemoError(RuntimeError):
@@ -49,6 +53,7 @@ class Asker:
     def __init__(self, node: Node) -> None:
         self.node = node
         self._answers: list[Answer] = []
+        self.num_answered = 0  # as many overlays are to come
         self.overlays: list[Image] = []
         self._queries = self.node.create_publisher(String, 'query', QUERIES)
         self.node.create_subscription(Answer, 'answer', self._answers.append, QUERIES)
@@ -76,14 +81,18 @@ class Asker:
         """Publish a query and wait for its answer."""
         known = len(self._answers)
         self._queries.publish(String(data=question))
-        return wait_for(
+        return self._count(wait_for(
             lambda: next((answer for answer in self._answers[known:]
-                          if answer.question == question), None), f'an answer to {question!r}')
+                          if answer.question == question), None), f'an answer to {question!r}'))
 
     def ask_by_service(self, question: str) -> Answer:
         """Call the service and wait for its answer."""
         future = self._service.call_async(Ask.Request(question=question))
-        return wait_for(future.result, f'an answer to {question!r}').answer
+        return self._count(wait_for(future.result, f'an answer to {question!r}').answer)
+
+    def _count(self, answer: Answer) -> Answer:
+        self.num_answered += answer.status == Answer.OK
+        return answer
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -139,9 +148,9 @@ def run(
             output / 'bag_player.log', {}))
         wait_for(asker.has_seen_a_frame, 'the first guided frame', [*processes, player])
         time.sleep(SETTLE_S)
-        answers = [ask_one(asker, number, item) for number, item in enumerate(truth)]
-        num_shown = sum(answer['status'] == 'OK' for answer in answers)
-        overlay = write_overlay(output / 'overlay.png', asker, num_shown)
+        num_moments = NUM_MOMENTS if not server else 1
+        answers = [ask_one(asker, number, item, num_moments) for number, item in enumerate(truth)]
+        overlay = write_overlay(output / 'overlay.png', asker)
         if port is None:
             print('In the browser: make demo-ui', flush=True)
         else:
@@ -151,11 +160,13 @@ def run(
     return {'ok': right and len(answers) >= 3, 'answers': answers, 'overlay': str(overlay)}
 
 
-def choose_questions(truth: list[TruthQuestion]) -> list[TruthQuestion]:
+def choose_questions(
+    truth: list[TruthQuestion], families: Sequence[str] = FAMILIES,
+) -> list[TruthQuestion]:
     """Return one question of each family whose answer holds all through the recording."""
     lasting = [item for item in truth if item.always_valid]
     chosen = [next((item for item in lasting if item.family == family), None)
-              for family in FAMILIES]
+              for family in families]
     return [item for item in chosen if item is not None]
 
 
@@ -164,6 +175,8 @@ def start_nodes(stack: ExitStack, output: Path, server: str) -> list[NodeProcess
     sync = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'window_offset:=0.006',
             '-r', 'events:=/event_camera/events', '-r', 'image:=/camera/image_raw']
     vlm = ['--ros-args', '-p', 'use_sim_time:=true']
+    if not server:  # which takes one picture
+        vlm += ['-p', f'num_moments:={NUM_MOMENTS}', '-p', f'moment_period:={MOMENT_PERIOD_S}']
     if server:
         vlm += ['-p', f'server:={server}']
     return [
@@ -189,10 +202,29 @@ def wait_for_end(processes: list[NodeProcess]) -> None:
         pass
 
 
-def ask_one(asker: Asker, number: int, item: TruthQuestion) -> dict[str, Any]:
+def ask_until_ready(
+    ask: Callable[[str], Answer], question: str, num_moments: int,
+) -> Answer:
+    """
+    Ask, and ask again while the answer is about fewer frames, or about one of another age.
+
+    Fewer have come where the recording has just begun anew; on a busy machine /clock comes late.
+    """
+    def try_once() -> Answer | None:
+        answer = ask(question)
+        is_too_early = answer.status == Answer.STALE_FRAME or (
+            answer.status == Answer.OK and answer.moments < num_moments)
+        return None if is_too_early else answer
+
+    return wait_for(try_once, f'an answer about {num_moments} frames to {question!r}')
+
+
+def ask_one(
+    asker: Asker, number: int, item: TruthQuestion, num_moments: int,
+) -> dict[str, Any]:
     """Ask one question, by topic and by service in turns, and print what came of it."""
     ask, way = (asker.ask_by_topic, 'topic') if number % 2 else (asker.ask_by_service, 'service')
-    answer = ask(item.question)
+    answer = ask_until_ready(ask, item.question, num_moments)
     saved = 1.0 - answer.flops_used / answer.flops_dense if answer.flops_dense else 0.0
     print(f'\n  {item.question}  (by {way})\n'
           f'    {answer.text or answer.message}  (truth: {item.answer})\n'
@@ -207,10 +239,11 @@ def ask_one(asker: Asker, number: int, item: TruthQuestion) -> dict[str, Any]:
         'ttft_ms': answer.time_to_first_token * 1e3, 'total_ms': answer.total_time * 1e3}
 
 
-def write_overlay(path: Path, asker: Asker, num_overlays: int) -> Path:
-    """Write the last of so many overlays as a picture; it may come after its answer."""
+def write_overlay(path: Path, asker: Asker) -> Path:
+    """Write the overlay of the last answer as a picture; it may come after that."""
     image = wait_for(
-        lambda: asker.overlays[max(0, num_overlays - 1):], 'the overlay of the last answer')[0]
+        lambda: asker.overlays[max(0, asker.num_answered - 1):],
+        'the overlay of the last answer')[0]
     cv2.imwrite(str(path), cv2.cvtColor(image_to_rgb(image), cv2.COLOR_RGB2BGR))
     print(f'\nOverlay of the last answer: {path}', flush=True)
     return path

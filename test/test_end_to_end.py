@@ -14,6 +14,7 @@ from ros_graph import (
     wait_until)
 from vlm_asker import Asker
 
+ONE_FRAME = ('colour', 'shape', 'count', 'existence', 'place', 'symbol')
 TOPICS = {'events': '/event_camera/events', 'image': '/camera/image_raw'}
 
 
@@ -22,7 +23,7 @@ def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp('bags') / 'recording'
     truth = record_simulation(
         path, seed=14, duration_s=1.0, camera_moves=False, image_height=336, image_width=448)
-    return path, choose_questions(truth)
+    return path, choose_questions(truth, ONE_FRAME)
 
 
 def test_answers_stay_right_while_a_recording_loops(tmp_path, recording):
