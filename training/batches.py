@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from training import cameras
 from training.blocks import Blocks, encode_block
 from training.config import (
-    CHANGE_SHARE, FAMILY_WEIGHTS, GOING_WEIGHTS, GRIDS, Mixture, MOMENT_WEIGHTS, PAST_SHARE,
-    RANDOMISED_WEIGHTS)
+    CHANGE_SHARE, FAMILY_WEIGHTS, GOING_WEIGHTS, GRIDS, MEMORY_WEIGHTS, Mixture, MOMENT_WEIGHTS,
+    PAST_SHARE, RANDOMISED_WEIGHTS)
 from training.free_tints import names_a_colour, paint_freely
 from training.moments import (
     ask_evenly, draw_arrangements, NUM_MOMENTS, SeenMoment, stack_arrangements)
@@ -35,9 +35,9 @@ _BETWEEN_S = (0.3, 0.65)  # two moments of what moves on and on
 _BADLY_SEEN = 4  # every so many still scene has cameras of the randomised splits
 _NOT_TO_BE_SEEN = 'direction'  # no picture shows it: the model learns to say so
 # Kinds of batches.
-MOMENTS, GOING, RANDOMISED, PLAIN = 'moments', 'going', 'randomised', 'plain'
-_WEIGHTS = {MOMENTS: MOMENT_WEIGHTS, GOING: GOING_WEIGHTS, RANDOMISED: RANDOMISED_WEIGHTS,
-            PLAIN: FAMILY_WEIGHTS}
+MEMORY, MOMENTS, GOING, RANDOMISED, PLAIN = 'memory', 'moments', 'going', 'randomised', 'plain'
+_WEIGHTS = {MEMORY: MEMORY_WEIGHTS, MOMENTS: MOMENT_WEIGHTS, GOING: GOING_WEIGHTS,
+            RANDOMISED: RANDOMISED_WEIGHTS, PLAIN: FAMILY_WEIGHTS}
 _RANDOMISED_SPLITS = {'train': 'randomised_train', 'validation': 'randomised_validation',
                       'test': 'randomised'}
 _UNREADABLE_ANSWERS = {cameras.TOO_DARK: TOO_DARK, cameras.TOO_BRIGHT: TOO_BRIGHT}
@@ -51,6 +51,9 @@ class Batch(NamedTuple):
     ----------
     grid : tuple of int
         Rows and columns of visual tokens.
+    in_memory : bool
+        Whether the moments are one picture that is kept in memory while it changes; then all
+        questions are about the last one.
     scenes : dict of str to Tensor
         Stacked scenes.
     moments : dict of str to Tensor
@@ -81,6 +84,7 @@ class Batch(NamedTuple):
     """
 
     grid: tuple[int, int]
+    in_memory: bool
     scenes: dict[str, Tensor]
     moments: dict[str, Tensor]
     camera: dict[str, Tensor]
@@ -119,7 +123,7 @@ class _Asked(NamedTuple):
 
 def _draw_times(kind: str, num_scenes: int, random: np.random.Generator) -> np.ndarray:
     """Return when pictures are taken, float32 (scenes, moments)."""
-    if kind not in (MOMENTS, GOING):
+    if kind not in (MEMORY, MOMENTS, GOING):
         return random.uniform(0.1, 3.0, (num_scenes, 1)).astype(np.float32)
     between_s = random.uniform(*_BETWEEN_S, (num_scenes, 1)) * np.arange(1 - NUM_MOMENTS, 1)
     return (random.uniform(1.4, 3.0, (num_scenes, 1)) + between_s).astype(np.float32)
@@ -173,7 +177,7 @@ class BatchDataset(Dataset[Batch]):
             scene, split = self._sample(kind, index, grid[1] / grid[0])
             scene = scene if has_names[row] else paint_freely(scene, random)
             moments: list[SeenMoment] = []
-            if kind == MOMENTS:
+            if kind in (MEMORY, MOMENTS):
                 arranged.append(draw_arrangements(scene, random))
                 moments = [SeenMoment(now.view(scene), now.seen_items) for now in arranged[-1]]
             snapshot = moments[-1].view if moments else snapshot_scene(
@@ -189,17 +193,20 @@ class BatchDataset(Dataset[Batch]):
         camera = {name: torch.tensor([item[name] for item in seen_by]) for name in seen_by[0]}
         given = (torch.from_numpy(item) for item in (times_s, fault == 0, has_names))
         return Batch(
-            grid, stack_scenes(scenes), stack_arrangements(arranged), camera, *given,
+            grid, kind == MEMORY, stack_scenes(scenes), stack_arrangements(arranged), camera,
+            *given,
             *(torch.from_numpy(item) for item in blocks.arrays()))
 
     def _draw_kind(self, random: np.random.Generator) -> str:
+        if self._mixture.memory and random.random() < self._mixture.memory:
+            return MEMORY
         if random.random() < self._mixture.motion:
             return GOING if random.random() < self._mixture.going else MOMENTS
         return RANDOMISED if random.random() < self._mixture.randomised else PLAIN
 
     def _sample(self, kind: str, index: int, aspect_ratio: float) -> tuple[Scene, str]:
         """Return a scene and the split of the cameras that see it."""
-        if kind == MOMENTS:
+        if kind in (MEMORY, MOMENTS):
             is_seen_badly = index % _BADLY_SEEN == 0
             return (sample_still_scene(self._split, index, aspect_ratio),
                     _RANDOMISED_SPLITS[self._split] if is_seen_badly else self._split)
@@ -213,7 +220,7 @@ class BatchDataset(Dataset[Batch]):
         """Yield questions that fit a block with their answers, without end."""
         changes: list[tuple[Question, str]] = []
         while True:
-            wants_change = asked.moments and random.random() < CHANGE_SHARE
+            wants_change = asked.kind == MOMENTS and random.random() < CHANGE_SHARE
             if wants_change and not changes:
                 changes = [made for made in ask_evenly(asked.moments, random)
                            if encode_block(made[0].text, made[1], self._numbers)]

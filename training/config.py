@@ -28,6 +28,8 @@ RANDOMISED_WEIGHTS = FAMILY_WEIGHTS | {
     'existence': 0.3, 'relation': 0.8, 'count': 0.9, 'absent': 0.35, 'several': 0.3}
 # Of three moments, where questions about one picture are about the last.
 MOMENT_WEIGHTS = FAMILY_WEIGHTS | dict.fromkeys((*MOTION_FAMILIES, 'motion'), 0.0)
+# Of a scene in memory: what is counted is what a token that is kept may know no longer.
+MEMORY_WEIGHTS = MOMENT_WEIGHTS | {'count': 3.0, 'description': 2.0, 'several': 1.0}
 # Of three moments of scenes in which things move on and on: whether they do is to be seen.
 GOING_WEIGHTS = FAMILY_WEIGHTS | {
     'motion': 0.0, 'direction': 0.0, 'moving': 3.0, 'moving_count': 2.0, 'still': 3.0,
@@ -39,15 +41,17 @@ PAST_SHARE = 0.02  # of those about one picture ask so too: that it does not tel
 @dataclass(frozen=True)
 class Mixture:
     """
-    What is shown, as shares of the steps (``motion``, and of the rest ``randomised``) or scenes.
+    What is shown, as shares of steps or of scenes.
 
-    ``motion`` shows three moments, between which things move, come and go, or in the share
-    ``going`` of them move on and on; ``randomised`` scenes of the randomised splits, with the
-    photographs of a folder if there is one. ``free_tints`` is the share of the other scenes whose
-    colours have no names, see ``free_tints``; ``unreadable`` that of scenes whose frames are
-    black or white.
+    Shares of the steps are ``memory``, of the rest ``motion``, and of the rest of that
+    ``randomised``. ``memory`` shows a scene in memory that changes, see ``scene_in_memory``;
+    ``motion`` three moments, between which things move, come and go, or in the share ``going`` of
+    them move on and on; ``randomised`` scenes of the randomised splits, with the photographs of a
+    folder if there is one. ``free_tints`` is the share of the other scenes whose colours have no
+    names, see ``free_tints``; ``unreadable`` that of scenes whose frames are black or white.
     """
 
+    memory: float = 0.0
     motion: float = 0.0
     going: float = 0.0
     randomised: float = 0.0
@@ -67,9 +71,10 @@ class TrainingConfig:
     In the first ``heads_only_steps`` the auxiliary heads alone learn: fresh ones would spoil
     weights that were trained before. The learning rates rise for ``warmup_steps`` then.
     ``dense_share`` of the steps see all tokens, 1 trains without patch dropout. Three moments
-    share the tokens of one picture, at least ``min_moments_keep_ratio`` of them, since both ends
-    of a way have to be seen; in ``all_moments_share`` of their steps all tokens of each are
-    seen. What is shown is described in ``Mixture``, of which the other shares are.
+    share ``min_moments_keep_ratio`` to ``max_moments_keep_ratio`` of the tokens of one picture:
+    both ends of a way have to be seen, and what stands still beside them; in
+    ``all_moments_share`` of their steps all tokens of each are seen. What is shown is described in
+    ``Mixture``, of which the other shares are.
     """
 
     seed: int = 0
@@ -88,7 +93,9 @@ class TrainingConfig:
     min_keep_ratio: float = 0.12
     max_keep_ratio: float = 1.0
     min_moments_keep_ratio: float = 0.25
+    max_moments_keep_ratio: float = 1.5
     all_moments_share: float = 0.08
+    memory_share: float = 0.2
     motion_share: float = 0.6
     going_share: float = 0.2
     randomised_share: float = 0.65
@@ -108,13 +115,13 @@ class TrainingConfig:
     def mixture(self) -> Mixture:
         """Return what is shown."""
         return Mixture(
-            self.motion_share, self.going_share, self.randomised_share, self.free_tint_share,
-            self.unreadable_share, self.photographs)
+            self.memory_share, self.motion_share, self.going_share, self.randomised_share,
+            self.free_tint_share, self.unreadable_share, self.photographs)
 
 
 _ONE_PICTURE: dict[str, Any] = {
-    'steps': 0, 'batch_size': 224, 'motion_share': 0.0, 'randomised_share': 0.0,
-    'unreadable_share': 0.0}
+    'steps': 0, 'batch_size': 224, 'memory_share': 0.0, 'motion_share': 0.0,
+    'randomised_share': 0.0, 'unreadable_share': 0.0}
 # In order; each stage starts from the one before. The second made the shipped checkpoint.
 STAGES = {
     'dense_only': TrainingConfig(minutes=8.0, dense_share=1.0, **_ONE_PICTURE),

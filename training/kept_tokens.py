@@ -8,6 +8,7 @@ from torch import Tensor
 from training.batches import Batch
 from training.config import TrainingConfig
 from training.pictures import Pictures
+from training.scene_in_memory import choose_refreshed
 from training.token_scores import combine_scores, token_contrast
 
 # That the checkpoint is tuned to; today's default is not among the scores in torch.
@@ -38,11 +39,14 @@ def draw_kept_tokens(
 
     """
     num_tokens = batch.grid[0] * batch.grid[1]
+    if batch.in_memory:
+        return choose_refreshed(pictures, batch.num_moments, num_tokens)
     device = pictures.shape.device
     draws = torch.rand(2, generator=generator, device=device).tolist()
     # few tokens more often than many: that is where most is to be learned
     least = config.min_keep_ratio if batch.num_moments == 1 else config.min_moments_keep_ratio
-    share = least + draws[1] ** 1.5 * (config.max_keep_ratio - least)
+    most = config.max_keep_ratio if batch.num_moments == 1 else config.max_moments_keep_ratio
+    share = least + draws[1] ** 1.5 * (most - least)
     num_kept = num_tokens if draws[0] < config.dense_share else _round(share * num_tokens)
     counts: tuple[int, ...] = (max(_STEP, num_kept),)
     if batch.num_moments > 1:
@@ -107,7 +111,7 @@ def _share_out(
     share = 1 / num_moments if draws[1] < _EVEN_SHARE else low + draws[2] * (high - low)
     earlier = max(_STEP, _round(share * num_kept))
     latest = max(earlier, num_kept - (num_moments - 1) * earlier)
-    return (*[earlier] * (num_moments - 1), latest)
+    return (*[earlier] * (num_moments - 1), min(num_tokens, latest))
 
 
 def _round(number: float) -> int:

@@ -50,7 +50,7 @@ def compute_losses(
         token_loss(result.change_hidden, head, labels, num_classes)
         for head, labels, num_classes in (
             (heads.change, pictures.change, NUM_CHANGES), (heads.way_y, pictures.way_y, 2),
-            (heads.way_x, pictures.way_x, 2))]).sum()
+            (heads.way_x, pictures.way_x, 2))]).sum() * (not batch.in_memory)
     places = [
         functional.cross_entropy(head(result.image_hidden).float().flatten(0, 1), labels.flatten())
         for head, labels in (

@@ -19,6 +19,7 @@ from torch import nn, Tensor
 import torch.nn.functional as functional
 from training.blocks import prefix_tokens
 from training.pictures import NUM_CHANGES, NUM_MOTIONS
+from training.scene_in_memory import see_in_memory
 from transformers import Qwen2VLForConditionalGeneration
 
 MAX_GRID_SIDE = 32
@@ -186,7 +187,7 @@ def _rotate_half(states: Tensor) -> Tensor:
 def run_model(
     model: Qwen2VLForConditionalGeneration, patches: Tensor, kept: Tensor,
     grid: tuple[int, int], tokens: Tensor, counts: Sequence[int] = (),
-    run_block: BlockFunction | None = None,
+    run_block: BlockFunction | None = None, *, in_memory: bool = False,
 ) -> ForwardResult:
     """
     Run encoder and language model on kept tokens and all questions about each image.
@@ -197,19 +198,32 @@ def run_model(
         As for ``encode_images``.
     tokens : Tensor int64 (scenes, questions, length)
         Blocks of questions, as in ``Batch``.
+    in_memory : bool
+        Whether the moments are one picture in memory, see ``see_in_memory``; then the encoder
+        sees the whole of each.
 
     """
     num_scenes, num_questions, length = tokens.shape
-    visual = encode_images(model, patches, kept, grid, counts, run_block)
+    num_tokens = grid[0] * grid[1]
+    if in_memory:
+        whole = torch.arange(patches.shape[1], device=kept.device).expand(num_scenes, -1)
+        visual = encode_images(
+            model, patches, whole, grid, (num_tokens,) * len(counts), run_block)
+        visual = visual.gather(1, kept[..., None].expand(-1, -1, visual.shape[-1]))
+    else:
+        visual = encode_images(model, patches, kept, grid, counts, run_block)
     embed = model.get_input_embeddings()
     prefix = torch.tensor(prefix_tokens(), device=tokens.device)
     embeddings = torch.cat([
         embed(prefix).expand(num_scenes, -1, -1).to(visual.dtype), visual,
         embed(tokens.flatten(1)).to(visual.dtype)], dim=1)
     num_seen = len(prefix) + kept.shape[1]
+    mask, placed = _mask(num_seen, num_questions, length, tokens.device), kept
+    if in_memory:
+        mask = see_in_memory(kept, counts, num_tokens, len(prefix), mask)
+        placed = kept % num_tokens
     states = _run_layers(
-        model, embeddings, _positions(len(prefix), kept, grid, num_questions, length),
-        _mask(num_seen, num_questions, length, tokens.device))
+        model, embeddings, _positions(len(prefix), placed, grid, num_questions, length), mask)
 
     def of_questions(state: Tensor) -> Tensor:
         return state[:, num_seen:].reshape(num_scenes, num_questions, length, -1)

@@ -41,7 +41,7 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
             return {name: move(value) for name, value in item.items()}
         return item.to(device, non_blocking=True)
 
-    return Batch(batch.grid, *(move(item) for item in batch[1:]))
+    return Batch(batch.grid, batch.in_memory, *(move(item) for item in batch[2:]))
 
 
 def build_optimizers(
@@ -142,7 +142,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, self.device.type == 'cuda'):
             result = run_model(
                 self.model, pictures.patches, kept, batch.grid, batch.tokens, counts,
-                self._run_block)
+                self._run_block, in_memory=batch.in_memory)
             losses = compute_losses(result, self.heads, batch, pictures, kept, self.config)
         loss = torch.stack([value for name, value in losses.items() if name != 'right']).sum()
         share = self._rate_share()

@@ -172,7 +172,7 @@ def test_what_moves_on_and_on_is_asked_about_and_labelled():
         assert (change[moment] == 4).sum() > 16
 
 
-def test_moments_share_the_tokens_of_one_picture(batch, pictures):
+def test_moments_share_the_tokens_of_up_to_one_and_a_half_pictures(batch, pictures):
     generator = torch.Generator().manual_seed(0)
     config = TrainingConfig(dense_share=0.3, all_moments_share=0.2)
     seen = set()
@@ -182,7 +182,7 @@ def test_moments_share_the_tokens_of_one_picture(batch, pictures):
         moments, numbers = np.unique(kept[0].numpy() // 24, return_counts=True)
         assert moments.tolist() == [0, 1, 2] and tuple(numbers) == counts
         seen.add(counts)
-    assert seen == {(8, 8, 8), (24, 24, 24)}
+    assert seen == {(8, 8, 8), (8, 8, 16), (24, 24, 24)}
 
 
 def test_unreadable_frames_are_black_or_white_and_answered_so():
