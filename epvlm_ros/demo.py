@@ -35,7 +35,8 @@ from std_msgs.msg import String
 
 Value = TypeVar('Value')
 SEED = 20
-FAMILIES = (
+ONE_FRAME = ('colour', 'shape', 'count', 'existence', 'place', 'symbol')
+SEVERAL_FRAMES = (
     'colour', 'count', 'place', 'symbol', 'moving', 'moving_count', 'still', 'moving_symbol')
 TIMEOUT_S = 120.0
 SETTLE_S = 1.0  # of replay before the first question
@@ -134,7 +135,9 @@ def run(
     print('Simulating a scene with an event camera ...', flush=True)
     bag = output / 'recording'
     shutil.rmtree(bag, ignore_errors=True)
-    truth = choose_questions(record_simulation(bag, seed=seed, camera_moves=False))
+    truth = choose_questions(
+        record_simulation(bag, seed=seed, camera_moves=False),
+        ONE_FRAME if server else SEVERAL_FRAMES)
     with ExitStack() as stack:
         print('Starting event_sync_node and vlm_node ...', flush=True)
         processes = start_nodes(stack, output, server)
@@ -161,7 +164,7 @@ def run(
 
 
 def choose_questions(
-    truth: list[TruthQuestion], families: Sequence[str] = FAMILIES,
+    truth: list[TruthQuestion], families: Sequence[str],
 ) -> list[TruthQuestion]:
     """Return one question of each family whose answer holds all through the recording."""
     lasting = [item for item in truth if item.always_valid]

@@ -4,7 +4,7 @@ import threading
 
 from epvlm_interfaces.msg import Answer, EventGuidedFrame
 from epvlm_ros.bag.reader import BagReader
-from epvlm_ros.demo import choose_questions
+from epvlm_ros.demo import choose_questions, ONE_FRAME
 from epvlm_ros.sim.recording import record_simulation
 from epvlm_ros.time_units import stamp_to_ns
 import pytest
@@ -14,7 +14,6 @@ from ros_graph import (
     wait_until)
 from vlm_asker import Asker
 
-ONE_FRAME = ('colour', 'shape', 'count', 'existence', 'place', 'symbol')
 TOPICS = {'events': '/event_camera/events', 'image': '/camera/image_raw'}
 
 
