@@ -38,6 +38,7 @@ SEED = 20
 ONE_FRAME = ('colour', 'shape', 'count', 'existence', 'place', 'symbol')
 SEVERAL_FRAMES = (
     'colour', 'count', 'place', 'symbol', 'moving', 'moving_count', 'still', 'moving_symbol')
+DURATION_S = 2.5  # of the recording
 TIMEOUT_S = 120.0
 SETTLE_S = 1.0  # of replay before the first question
 # Frames that a question is about, so that what moves can be asked.
@@ -132,17 +133,17 @@ def run(
     With a ``port`` the page is served there, until Ctrl-C. The model is on a ``server``, a URL, or
     in the node.
     """
-    print('Simulating a scene with an event camera ...', flush=True)
     bag = output / 'recording'
     shutil.rmtree(bag, ignore_errors=True)
-    truth = choose_questions(
-        record_simulation(bag, seed=seed, camera_moves=False),
-        ONE_FRAME if server else SEVERAL_FRAMES)
     with ExitStack() as stack:
         print('Starting event_sync_node and vlm_node ...', flush=True)
         processes = start_nodes(stack, output, server)
         if port is not None:
             processes.append(start_page(stack, output, port))
+        print('Simulating a scene with an event camera ...', flush=True)
+        truth = choose_questions(
+            record_simulation(bag, seed=seed, camera_moves=False, duration_s=DURATION_S),
+            ONE_FRAME if server else SEVERAL_FRAMES)
         asker = Asker(stack.enter_context(SpinningNode('demo')).node)
         wait_for(asker.is_connected, f'the nodes; their logs are in {output}', processes)
         print(f'Replaying {bag} in a loop ...', flush=True)
