@@ -152,7 +152,7 @@ def run(
             output / 'bag_player.log', {}))
         wait_for(asker.has_seen_a_frame, 'the first guided frame', [*processes, player])
         time.sleep(SETTLE_S)
-        num_moments = NUM_MOMENTS if not server else 1
+        num_moments = 1 if server else NUM_MOMENTS
         answers = [ask_one(asker, number, item, num_moments) for number, item in enumerate(truth)]
         overlay = write_overlay(output / 'overlay.png', asker)
         if port is None:
@@ -179,10 +179,10 @@ def start_nodes(stack: ExitStack, output: Path, server: str) -> list[NodeProcess
     sync = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'window_offset:=0.006',
             '-r', 'events:=/event_camera/events', '-r', 'image:=/camera/image_raw']
     vlm = ['--ros-args', '-p', 'use_sim_time:=true']
-    if not server:  # which takes one picture
-        vlm += ['-p', f'num_moments:={NUM_MOMENTS}', '-p', f'moment_period:={MOMENT_PERIOD_S}']
-    if server:
+    if server:  # which takes one picture
         vlm += ['-p', f'server:={server}']
+    else:
+        vlm += ['-p', f'num_moments:={NUM_MOMENTS}', '-p', f'moment_period:={MOMENT_PERIOD_S}']
     return [
         stack.enter_context(NodeProcess(name, arguments, output / f'{name}.log', {}))
         for name, arguments in (('event_sync_node', sync), ('vlm_node', vlm))]

@@ -122,7 +122,7 @@ class TrainingConfig:
 _ONE_PICTURE: dict[str, Any] = {
     'steps': 0, 'batch_size': 224, 'memory_share': 0.0, 'motion_share': 0.0,
     'randomised_share': 0.0, 'unreadable_share': 0.0}
-# In order; each stage starts from the one before. The second made the shipped checkpoint.
+# In order; each stage starts from the one before. The last made the shipped checkpoint.
 STAGES = {
     'dense_only': TrainingConfig(minutes=8.0, dense_share=1.0, **_ONE_PICTURE),
     'patch_dropout': TrainingConfig(

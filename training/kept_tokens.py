@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from epvlm_ros.sim.scene import SHAPES
 import torch
 from torch import Tensor
 from training.batches import Batch
 from training.config import TrainingConfig
 from training.pictures import Pictures
-from training.scene_in_memory import choose_refreshed
 from training.token_scores import combine_scores, token_contrast
 
 # That the checkpoint is tuned to; today's default is not among the scores in torch.
@@ -91,6 +92,33 @@ def first_what_changed(pictures: Pictures, num_moments: int) -> Tensor:
     The rule is that of ``epvlm_ros.vlm.token_selection.moments``.
     """
     return _CHANGED_FIRST * pictures.difference.unflatten(1, (num_moments, -1)).amax(dim=1)
+
+
+def choose_refreshed(
+    pictures: Pictures, num_moments: int, num_tokens: int,
+) -> tuple[Tensor, tuple[int, ...]]:
+    """
+    Choose what a memory computes: all tokens of the first moment, of each later one what differs.
+
+    Every scene has as many as the one in which most differs; the others compute some tokens that
+    do not.
+
+    Returns
+    -------
+    Tensor int64 (scenes, computed)
+        Indices ``moment * tokens + token``, ascending.
+    tuple of int
+        How many of them each moment has.
+
+    """
+    difference = pictures.difference.unflatten(1, (num_moments, num_tokens))
+    most = int((difference > 0.0).sum(dim=2).amax())
+    count = min(num_tokens, _STEP * max(1, math.ceil(most / _STEP)))
+    first = torch.arange(num_tokens, device=difference.device).expand(len(difference), -1)
+    later = [
+        moment * num_tokens + choose_tokens(difference[:, moment], count)
+        for moment in range(1, num_moments)]
+    return torch.cat([first, *later], dim=1), (num_tokens, *[count] * (num_moments - 1))
 
 
 def at_moment(pictures: Pictures, moment: int, num_tokens: int) -> Pictures:

@@ -6,36 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from training.pictures import Pictures
-
-_STEP = 8  # of numbers of tokens: few different ones, since every new shape costs time
-
-
-def choose_refreshed(
-    pictures: Pictures, num_moments: int, num_tokens: int,
-) -> tuple[Tensor, tuple[int, ...]]:
-    """
-    Choose what a memory computes: all tokens of the first moment, of each later one what differs.
-
-    Every scene has as many as the one in which most differs; the others compute some tokens that
-    do not.
-
-    Returns
-    -------
-    Tensor int64 (scenes, computed)
-        Indices ``moment * tokens + token``, ascending.
-    tuple of int
-        How many of them each moment has.
-
-    """
-    difference = pictures.difference.unflatten(1, (num_moments, num_tokens))
-    most = int((difference > 0.0).sum(dim=2).amax())
-    count = min(num_tokens, _STEP * max(1, -(-most // _STEP)))
-    first = torch.arange(num_tokens, device=difference.device).expand(len(difference), -1)
-    later = [
-        moment * num_tokens + difference[:, moment].topk(count, dim=1).indices.sort(dim=1).values
-        for moment in range(1, num_moments)]
-    return torch.cat([first, *later], dim=1), (num_tokens, *[count] * (num_moments - 1))
 
 
 def see_in_memory(
@@ -50,7 +20,7 @@ def see_in_memory(
     Parameters
     ----------
     computed : Tensor int64 (scenes, computed)
-        As ``choose_refreshed`` returns them.
+        As ``training.kept_tokens.choose_refreshed`` returns them.
     counts : sequence of int
         How many each moment has.
     num_tokens : int
