@@ -43,23 +43,10 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--wording', choices=('options', 'question'), default='options',
                         help='of questions from a file: with their options, or without, for '
                         'models that know no options (default: %(default)s)')
-    parser.add_argument('--events', choices=('sensor', 'microsaccade'), default='sensor',
-                        help='of simulated questions: of an event camera in the scene, or of a '
-                        'small motion over the image, as for files (default: %(default)s)')
-    parser.add_argument('--split', default='test',
-                        help='of simulated scenes: test, hard for combinations and grounds that '
-                        'training never saw, or randomised for looks and cameras that say little '
-                        '(default: %(default)s)')
-    parser.add_argument('--photos', default='', metavar='FOLDER',
-                        help='images for grounds and surfaces of randomised scenes')
-    parser.add_argument('--moments', type=int, default=3, metavar='NUMBER',
-                        help=f'frames that {MOTION} shows, 1 to 3; they share the budget of one '
-                        '(default: %(default)s)')
+    _add_scene_options(parser)
     parser.add_argument('--blind', action='store_true',
                         help='ask no model: print how often the commonest answer to the words of '
                         'a question is right')
-    parser.add_argument('--first-scene', type=int, default=0, metavar='NUMBER',
-                        help='of the simulated scenes (default: %(default)s)')
     streams = parser.add_argument_group(STREAMS)
     streams.add_argument('--conditions', nargs='+', metavar='NAME',
                          help='default: all; one of the cameras for simulated-motion')
@@ -97,6 +84,28 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
                         help='only write the simulated questions to a .jsonl or .parquet file '
                         "with RealWorldQA's columns")
     parser.set_defaults(run=eval_command)
+
+
+def _add_scene_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of simulated scenes."""
+    parser.add_argument('--events', choices=('sensor', 'microsaccade'), default='sensor',
+                        help='of simulated questions: of an event camera in the scene, or of a '
+                        'small motion over the image, as for files (default: %(default)s)')
+    parser.add_argument('--frames', choices=('seen', 'black', 'white', 'grey'), default='seen',
+                        help='of simulated questions: of the scene, or of one colour, which show '
+                        'nothing; then only what one frame could answer is asked (default: '
+                        '%(default)s)')
+    parser.add_argument('--split', default='test',
+                        help='of simulated scenes: test, hard for combinations and grounds that '
+                        'training never saw, or randomised for looks and cameras that say little '
+                        '(default: %(default)s)')
+    parser.add_argument('--photos', default='', metavar='FOLDER',
+                        help='images for grounds and surfaces of randomised scenes')
+    parser.add_argument('--moments', type=int, default=3, metavar='NUMBER',
+                        help=f'frames that {MOTION} shows, 1 to 3; they share the budget of one '
+                        '(default: %(default)s)')
+    parser.add_argument('--first-scene', type=int, default=0, metavar='NUMBER',
+                        help='of the simulated scenes (default: %(default)s)')
 
 
 def eval_command(options: argparse.Namespace) -> None:
@@ -145,7 +154,8 @@ def open_questions(options: argparse.Namespace) -> QuestionSet:
         return FileSet(Path(options.source), options.wording, options.questions)
     return SimulatedSet(SimulationConfig(
         num_questions=options.questions or 1000, split=options.split,
-        first_scene=options.first_scene, photographs=options.photos, events=options.events))
+        first_scene=options.first_scene, photographs=options.photos, events=options.events,
+        frames=options.frames))
 
 
 def evaluate(options: argparse.Namespace, questions: QuestionSet) -> None:

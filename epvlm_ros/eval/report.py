@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import math
 from typing import Any
 
+from epvlm_ros.eval.groups import ONE_FRAME_GROUP
 from epvlm_ros.eval.policies import DENSE
 from epvlm_ros.eval.summary import CONTROLS, is_significant, Summary
 
@@ -39,10 +40,12 @@ def format_overview(summary: Summary) -> str:
 
 
 def format_report(summary: Summary) -> str:
-    """Return the overview, tables of groups and families, and where events were missing."""
+    """Return the overview, tables of questions by kind, and where events were missing."""
     parts = [format_overview(summary)]
     if summary['questions_by_group']:
         parts += ['## Groups of questions', *_format_groups(summary)]
+    if ONE_FRAME_GROUP in summary['questions_by_group']:
+        parts += ['## Said to be unknowable', _format_unknowable(summary)]
     parts += ['## Families of questions', *_format_families(summary)]
     fallbacks = [f'- {name}: {number} answers by {fallback}'
                  for name, item in summary['settings'].items()
@@ -81,6 +84,16 @@ def _format_groups(summary: Summary) -> list[str]:
         parts += [f'### {group[0].upper()}{group[1:]} ({number} questions)',
                   format_table(header, rows)]
     return parts
+
+
+def _format_unknowable(summary: Summary) -> str:
+    """Return how often an answer says that nothing can be known, and how often wrongly."""
+    rows = [(name, *(format_share(item['said_unknowable'][kind]) for kind in ('share', 'wrongly')))
+            for name, item in summary['settings'].items()]
+    header = ('setting', 'said to be unknowable', 'said to be unknowable, wrongly')
+    number = summary['questions_by_group'][ONE_FRAME_GROUP]
+    return f'Of the {number} questions {ONE_FRAME_GROUP}, in per cent:\n\n' + format_table(
+        header, rows)
 
 
 def _format_families(summary: Summary) -> list[str]:

@@ -24,7 +24,7 @@ from epvlm_ros.sim.event_simulator import EventSimulator
 from epvlm_ros.sim.photographs import Photographs
 from epvlm_ros.sim.question_maker import make_question
 from epvlm_ros.sim.questions import (
-    FAMILIES, ONE_FRAME_FAMILIES, Question, SceneSnapshot, snapshot_scene)
+    FAMILIES, ONE_FRAME_FAMILIES, Question, SceneSnapshot, snapshot_scene, TOO_BRIGHT, TOO_DARK)
 from epvlm_ros.sim.randomisation import has_twin
 from epvlm_ros.sim.renderer import luminance, SceneRenderer, stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
@@ -36,6 +36,9 @@ import torch
 # which would be the likeliest to the same words.
 _ASKED_SHARES = {
     'existence': 0.2, 'relation': 0.3, 'count': 0.45, 'absent': 0.4, 'several': 0.4}
+# Grey level of frames that show nothing, and what is true of them if not what is of the scene.
+_FRAMES_OF_NOTHING = {'black': (0.0, TOO_DARK), 'white': (255.0, TOO_BRIGHT), 'grey': (128.0, '')}
+_BLACK_NOISE = 3.0  # standard deviation in grey levels
 _ATTEMPTS = 6  # to find a question of a family in a scene
 VERSION = 3  # to be raised where equal configurations come to give other questions or images
 _TIME_RANGE_S = (0.1, 3.0)
@@ -49,7 +52,8 @@ class SimulationConfig:
     ``camera`` and ``event_camera`` do not hold for randomised splits, whose scenes have their own.
     ``photographs`` is a folder of images for these, or empty. ``events`` is 'sensor' for the event
     camera in the scene, or 'microsaccade' for those that ``still_image_events`` makes of the
-    image, as for images from a file.
+    image, as for images from a file. ``frames`` is 'seen', or 'black', 'white' or 'grey' for
+    frames that show this colour in place of the scene, with the events of the scene.
     """
 
     num_questions: int = 1000
@@ -65,6 +69,7 @@ class SimulationConfig:
     frame_period_s: float = 1.0 / 30.0
     window_s: float = 0.04
     events: str = 'sensor'
+    frames: str = 'seen'
 
     def __post_init__(self) -> None:
         if self.num_questions < 1:
@@ -77,12 +82,17 @@ class SimulationConfig:
                 f'{", ".join(RANDOMISED_SPLITS)}')
         if self.events not in ('sensor', 'microsaccade'):
             raise ValueError(f'events is {self.events!r}: give sensor or microsaccade')
+        if self.frames not in ('seen', *_FRAMES_OF_NOTHING):
+            raise ValueError(
+                f'frames is {self.frames!r}: give one of seen, {", ".join(_FRAMES_OF_NOTHING)}')
 
 
 class SimulatedSet:
     """
     Questions about simulated scenes, one of every family that a scene has an answer for.
 
+    Of frames that show nothing only what one frame could answer is asked: of black and white ones
+    that they do is the answer, of grey ones, which could be a wall, the answer is the scene's.
     Equal configurations give equal questions and images; fewer questions are the first ones.
     """
 
@@ -122,7 +132,11 @@ class SimulatedSet:
         if config.split in RANDOMISED_SPLITS:
             _, camera, event_camera = sample_cameras(config.split, index)
             config = replace(config, camera=camera, event_camera=event_camera)
-        return observe_scene(scene, time_s, config, seed=index)
+        seen = observe_scene(scene, time_s, config, seed=index)
+        if config.frames == 'seen':
+            return seen
+        previous, rgb = _show_nothing(config.frames, seen.rgb.shape, index)
+        return replace(seen, rgb=rgb, previous_rgb=previous)
 
     def _scene(self, index: int) -> tuple[Scene, float]:
         config = self._config
@@ -136,13 +150,15 @@ class SimulatedSet:
         snapshot = snapshot_scene(scene, time_s)
         random = np.random.default_rng([22, index])
         shares = _ASKED_SHARES if self._config.split in RANDOMISED_SPLITS else {}
-        for family in FAMILIES:
+        is_seen = self._config.frames == 'seen'
+        _, answer = _FRAMES_OF_NOTHING.get(self._config.frames, (0.0, ''))
+        for family in FAMILIES if is_seen else ONE_FRAME_FAMILIES:
             if random.random() >= shares.get(family, 1.0):
                 continue
             made = make_question(family, snapshot, random, _ATTEMPTS)
             if made is not None:
                 yield Case(
-                    number, str(index), made[0].text + '?', made[1], family,
+                    number, str(index), made[0].text + '?', answer or made[1], family,
                     group=self._group(index, scene, made[0], snapshot))
                 number += 1
 
@@ -192,6 +208,14 @@ def observe_scene(scene: Scene, time_s: float, config: SimulationConfig, seed: i
         events, (config.sensor_height, config.sensor_width),
         (config.image_height, config.image_width), config.window_s)
     return Observation(rgb, activity, previous, owner >= 0)
+
+
+def _show_nothing(frames: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Return two frames of a colour, uint8 (2, *shape); black ones have noise."""
+    level, _ = _FRAMES_OF_NOTHING[frames]
+    noise = _BLACK_NOISE if frames == 'black' else 0.0
+    pictures = np.random.default_rng([32, seed]).normal(level, noise, (2, *shape))
+    return np.clip(np.round(pictures), 0, 255).astype(np.uint8)
 
 
 def _watch(

@@ -8,9 +8,11 @@ from typing import Any
 
 from epvlm_ros.eval.answer_file import Record
 from epvlm_ros.eval.bootstrap import PairedBootstrap
-from epvlm_ros.eval.groups import GROUPS, groups_of
+from epvlm_ros.eval.groups import GROUPS, groups_of, ONE_FRAME_GROUP
 from epvlm_ros.eval.policies import DENSE, RANDOM
 from epvlm_ros.eval.question_set import Problem
+from epvlm_ros.eval.scoring import is_right
+from epvlm_ros.sim.questions import UNKNOWABLE_ANSWERS
 import numpy as np
 
 CONTROLS = (RANDOM, 'frame_difference')  # at the same budget, to which policies are compared
@@ -30,7 +32,9 @@ def summarise(
     The summary has one entry for each setting in ``settings``: accuracy, retention and differences
     to dense, to random patches and to the frame difference at the same budget, each with its 95%
     interval, means of FLOPs and tokens, the median time to the first token, how many answers name
-    none of the options (``unread``), and the same comparisons ``by_family`` and ``by_group``.
+    none of the options (``unread``), and the same comparisons ``by_family`` and ``by_group``;
+    ``said_unknowable`` is None, or of what one frame can answer the share with an answer that
+    says that nothing can be known, and the share where that is wrong.
     """
     names = list(dict.fromkeys(record['setting'] for record in records))
     by_setting = {
@@ -85,10 +89,25 @@ def _summarise_one(
         'tokens': float(np.mean([item['tokens'] for item in records])),
         'median_ttft_ms': float(np.median(times_ms)) if times_ms else None,
         'unread': sum(item['unread'] for item in records),
+        'said_unknowable': _count_unknowable(
+            records, right[name], bootstrap, masks['by_group'].get(ONE_FRAME_GROUP)),
         'fallbacks': dict(Counter(item['fallback'] for item in records if item['fallback'])),
         **{kind: {part: _compare(right[name], references, bootstrap, mask)
                   for part, mask in chosen.items()}
            for kind, chosen in masks.items()}}
+
+
+def _count_unknowable(
+    records: list[Record], right: np.ndarray, bootstrap: PairedBootstrap,
+    chosen: np.ndarray | None,
+) -> Summary | None:
+    """Return the shares of said_unknowable for some questions; None for none."""
+    if chosen is None:
+        return None
+    said = np.array([any(is_right(record['answer'], text, ()) for text in UNKNOWABLE_ANSWERS)
+                     for record in records], np.bool_)
+    return {'share': asdict(bootstrap.accuracy(said, chosen)),
+            'wrongly': asdict(bootstrap.accuracy(said & ~right, chosen))}
 
 
 def _compare(

@@ -26,6 +26,7 @@ UNKNOWN = 'i do not know'
 MOTION = 'i can not tell from one image'
 NOTHING = 'nothing'
 TOO_DARK, TOO_BRIGHT = 'it is too dark to see', 'it is too bright to see'  # whatever is asked
+UNKNOWABLE_ANSWERS = (UNKNOWN, MOTION, TOO_DARK, TOO_BRIGHT)
 STILL, MOVED, APPEARED, DISAPPEARED = 'stood still', 'moved', 'appeared', 'disappeared'
 
 RELATIONS = ('left', 'right', 'above', 'below')

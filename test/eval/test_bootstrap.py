@@ -76,7 +76,7 @@ def make_record(number, setting, right, **others):
     policy, _, budget = setting.partition(', ')
     return {'number': number, 'image': str(number // 2), 'family': 'count' if number else 'place',
             'group': '', 'unread': False, 'setting': setting, 'policy': policy, 'budget': budget,
-            'right': right,
+            'right': right, 'answer': 'two',
             'tokens': 100, 'tokens_kept': 100 if policy == 'dense' else 50, 'flops_dense': 1000,
             'flops_used': 1000 if policy == 'dense' else 400, 'fallback': '', **others}
 
@@ -159,3 +159,29 @@ def test_groups_and_families_are_reported_apart():
     assert '### Still camera and objects (1 questions)' in report
     lines = [line.split('|')[1:5] for line in report.splitlines() if line.startswith('| colour')]
     assert [cell.strip() for cell in lines[0]] == ['colour', '3', '100.0', '66.7']
+
+
+def test_what_is_said_to_be_unknowable_of_what_one_frame_can_answer():
+    answers = ('It is too dark to see.', 'i do not know', 'red', 'i can not tell from one image',
+               'it is too bright to see', 'it is dark')
+    families = ('colour', 'colour', 'colour', 'unknown', 'shape', 'shape')
+    records = [
+        make_record(number, setting, setting == 'dense' and number in (0, 2, 3), family=family,
+                    answer=answer if setting == 'dense' else 'blue')
+        for number, (answer, family) in enumerate(zip(answers, families))
+        for setting in ('dense', 'events, keep 0.5')]
+    summary = summarise(records, [], {})
+    # 3 of 5, one of them rightly; the question that no picture answers is left out
+    found = summary['settings']['dense']['said_unknowable']
+    assert found['share']['value'] == pytest.approx(3 / 5)
+    assert found['wrongly']['value'] == pytest.approx(2 / 5)
+    # images of two questions, of which 2, 0 of 1 and 1 are said so: from none to all
+    assert (found['share']['low'], found['share']['high']) == (0.0, 1.0)
+    assert summary['settings']['events, keep 0.5']['said_unknowable']['share']['high'] == 0.0
+    report = format_report(summary)
+    assert 'Of the 5 questions answerable from one frame, in per cent' in report
+    assert '| dense            | 60.0 [0.0, 100.0]' in report and '| 40.0 [0.0, ' in report
+    assert '| events, keep 0.5 | 0.0 [0.0, 0.0] ' in report
+    rivers = summarise([{**record, 'family': 'rivers'} for record in records], [], {})
+    assert rivers['settings']['dense']['said_unknowable'] is None
+    assert 'unknowable' not in format_report(rivers)

@@ -227,6 +227,20 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, capsys):
     assert '6 questions about 1 images' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('frames, answer', [
+    ('black', 'it is too dark to see'), ('white', 'it is too bright to see')])
+def test_of_frames_that_show_nothing_the_model_says_so(tmp_path, frames, answer):
+    evaluate('simulated', '--frames', frames, '--questions', 4, '--policies', 'uniform', '--keep',
+             0.5, '--no-plot', '--output', tmp_path)
+    answers = read_answers(tmp_path)
+    assert len(answers) == 8
+    assert {(record['expected'], record['answer']) for record in answers} == {(answer, answer)}
+    dense = json.loads((tmp_path / 'summary.json').read_text())['settings']['dense']
+    assert dense['said_unknowable']['share']['value'] == 1.0
+    assert dense['said_unknowable']['wrongly']['value'] == 0.0
+    assert '## Said to be unknowable' in (tmp_path / 'report.md').read_text()
+
+
 def test_answers_of_another_run_are_refused(tmp_path):
     arguments = ['simulated', '--questions', 1, '--no-plot', '--output', tmp_path]
     evaluate(*arguments, '--policies', 'uniform', '--keep', 0.5)

@@ -10,7 +10,8 @@ from epvlm_ros.eval.simulated import is_about_still, SimulatedSet, SimulationCon
 from epvlm_ros.eval.still_image_events import activity_of_events, still_image_activity
 from epvlm_ros.events.packet import Events
 from epvlm_ros.sim.event_simulator import EventCameraConfig
-from epvlm_ros.sim.questions import FAMILIES, Name, Question, snapshot_scene
+from epvlm_ros.sim.questions import (
+    FAMILIES, Name, ONE_FRAME_FAMILIES, Question, snapshot_scene)
 from epvlm_ros.sim.sampling import sample_scene
 import numpy as np
 import pytest
@@ -102,6 +103,28 @@ def test_events_and_frame_difference_are_where_something_moves():
     np.testing.assert_array_equal(again.activity.counts, observations['still'].activity.counts)
 
 
+@pytest.mark.parametrize('frames, answer, darkest, brightest', [
+    ('black', 'it is too dark to see', 0, 25), ('white', 'it is too bright to see', 255, 255),
+    ('grey', None, 128, 128)])
+def test_frames_that_show_nothing(frames, answer, darkest, brightest):
+    ordinary = SimulatedSet(SimulationConfig(num_questions=200))
+    empty = SimulatedSet(SimulationConfig(num_questions=60, frames=frames))
+    asked = [case for case in ordinary if case.family in ONE_FRAME_FAMILIES][:60]
+    assert [case.question for case in empty] == [case.question for case in asked]
+    expected = [case.answer if answer is None else answer for case in asked]
+    assert [case.answer for case in empty] == expected
+    case = next(iter(empty))
+    seen, found = ordinary.observe(case), empty.observe(case)
+    np.testing.assert_array_equal(found.activity.counts, seen.activity.counts)
+    for picture in (found.rgb, found.previous_rgb):
+        assert (picture.shape, picture.dtype) == (seen.rgb.shape, np.uint8)
+        assert picture.min() == darkest and brightest - 15 < picture.max() <= brightest
+    # only noise differs from frame to frame
+    assert (found.rgb != found.previous_rgb).any() == (frames == 'black')
+    np.testing.assert_array_equal(empty.observe(case).rgb, found.rgb)
+    assert empty.describe() != ordinary.describe()
+
+
 def test_a_small_motion_over_an_image_makes_events_at_its_edges():
     image = np.full((240, 320, 3), 60, np.uint8)
     image[80:160, 120:200] = 200
@@ -142,7 +165,8 @@ def test_events_fall_into_the_cell_of_their_pixel():
 
 
 @pytest.mark.parametrize(
-    'settings', [{'num_questions': 0}, {'events': 'none'}, {'split': 'holiday'}])
+    'settings', [{'num_questions': 0}, {'events': 'none'}, {'split': 'holiday'},
+                 {'frames': 'pink'}])
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f'{next(iter(settings))} is .*: give'):
         SimulationConfig(**settings)
