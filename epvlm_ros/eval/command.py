@@ -49,7 +49,7 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
                         'a question is right')
     streams = parser.add_argument_group(STREAMS)
     streams.add_argument('--conditions', nargs='+', metavar='NAME',
-                         help='default: all; one of the cameras for simulated-motion')
+                         help='default: all but moving_camera; one for simulated-motion')
     streams.add_argument('--streams', type=int, default=16, metavar='NUMBER',
                          help='of each condition (default: %(default)s)')
     streams.add_argument('--updates', type=int, default=0, metavar='NUMBER',

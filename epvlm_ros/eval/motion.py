@@ -132,7 +132,7 @@ class MotionSet:
         return self._known[1]
 
     def _activity(self, frame: StreamFrame, is_first: bool) -> ActivityGrid:
-        """Count the events since the frame before; of the first one, since all is at rest."""
+        """Count the events since the frame before; of the first one, since things are at rest."""
         stream = self._config.stream
         window_s = stream.period_s - stream.motion_s if is_first else stream.period_s
         is_recent = frame.events.t_ns > frame.time_ns - round(window_s * 1e9)

@@ -62,10 +62,16 @@ class Arrangement:
         """Return the numbers, int64, of the objects that are there and not covered."""
         return np.flatnonzero((self.radius > 0.0) & ~self.is_covered)
 
-    def view(self, scene: Scene) -> SceneSnapshot:
-        """Return what is to be seen of a scene, of which nothing moves, if it lies like this."""
+    def view(self, scene: Scene, turn: float = 0.0) -> SceneSnapshot:
+        """
+        Return what is to be seen of a scene, of which nothing moves by itself.
+
+        It lies like this, and the camera has turned so far on its circle, in radians.
+        """
         radius = np.where(self.is_covered, np.float32(0.0), self.radius)
-        return snapshot_scene(replace(scene, anchor=self.anchor, radius=radius), 0.0)
+        camera = scene.camera + np.array([0.0, 0.0, turn], np.float32)
+        return snapshot_scene(
+            replace(scene, anchor=self.anchor, radius=radius, camera=camera), 0.0)
 
     def towards(self, end: Arrangement, share: float) -> Arrangement:
         """Return what lies between this and another arrangement; what appears does so halfway."""

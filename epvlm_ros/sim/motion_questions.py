@@ -3,7 +3,7 @@ Questions about what happened over several pictures of a scene, and their true a
 
 An object stood still, moved, appeared or disappeared between the first picture and the last one;
 what cannot be called one of these (it came back, or hardly moved) makes a scene unfit for
-questions about all objects.
+questions about all objects. A camera that pans moves nothing: ways are those in the world.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 CHANGE_FAMILIES = (
     'moved', 'moved_count', 'moved_direction', 'stood_still', 'appeared', 'disappeared', 'did')
 LEAST_WAY = 0.08  # units
+_ROUNDING = 1e-5  # units, of places that a camera's is added to
 # Asked in the words of what moves in one picture.
 _PRESENT = {'moved': 'moving', 'moved_count': 'moving_count', 'moved_direction': 'direction',
             'stood_still': 'still'}
@@ -44,7 +45,7 @@ class Moment(Protocol):
 
 @dataclass(frozen=True)
 class Change:
-    """What an object did: one of the four words, empty for none; (y, x) of its way in units."""
+    """What an object did: one of the four words or empty; its way in the world, (y, x), units."""
 
     name: Name
     kind: str
@@ -77,7 +78,7 @@ def _find_change(item: int, frames: Sequence[Moment]) -> Change:
     views = [(frame.view, int(np.flatnonzero(frame.items == item)[0]))
              for frame, is_seen in zip(frames, seen) if is_seen]
     name = views[0][0].name(views[0][1])
-    places = np.array([view.centres[place] for view, place in views])
+    places = np.array([view.centres[place] + view.camera for view, place in views])
     way = places[-1] - places[0]
     longest = float(np.linalg.norm(places - places[0], axis=1).max())
     num_turns = int(np.diff(np.array(seen, np.int8)).astype(bool).sum())
@@ -88,7 +89,7 @@ def _find_change(item: int, frames: Sequence[Moment]) -> Change:
     elif np.linalg.norm(way) >= LEAST_WAY:
         kind = MOVED
     else:
-        kind = STILL if longest < 1e-6 else ''
+        kind = STILL if longest < _ROUNDING else ''
     return Change(name, kind, way)
 
 

@@ -8,7 +8,7 @@ it cannot tell. A question outside the vocabulary has its own answer as well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from epvlm_ros.sim.scene import COLOURS, Scene, SHAPES, SYMBOLS
 import numpy as np
@@ -83,6 +83,8 @@ class SceneSnapshot:
     ``extent`` is height and width of the image in units; ``shape``, ``colour`` and ``symbol`` are
     int64 indices (symbol -1: none); ``centres`` and ``velocity`` are float32 (objects, 2), (y, x)
     in units and units per second, without the camera's motion; ``moves`` is bool, moves or turns.
+    ``camera`` is float32 (2,), where the camera has panned to: but for zoom ``centres + camera``
+    are places in the world.
     """
 
     extent: np.ndarray
@@ -93,6 +95,7 @@ class SceneSnapshot:
     moves: np.ndarray
     velocity: np.ndarray
     camera_moves: bool = False
+    camera: np.ndarray = field(default_factory=lambda: np.zeros(2, np.float32))
 
     def find(self, name: Name) -> np.ndarray:
         """Return the indices (int64) of the objects that a name fits."""
@@ -113,7 +116,8 @@ def snapshot_scene(scene: Scene, time_s: float) -> SceneSnapshot:
     there = scene.is_there(time_s)
     return SceneSnapshot(
         scene.extent, scene.shape[there], scene.colour[there], scene.positions(time_s),
-        scene.symbol[there], scene.moves[there], scene.velocities(time_s), scene.camera_moves)
+        scene.symbol[there], scene.moves[there], scene.velocities(time_s), scene.camera_moves,
+        scene.camera_place(time_s).astype(np.float32))
 
 
 def answer_question(question: Question, snapshot: SceneSnapshot) -> str | None:

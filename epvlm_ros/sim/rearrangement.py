@@ -2,7 +2,7 @@
 Streams of a scene in which things change, one after the other, before two cameras.
 
 Objects are moved, taken away and put back, covered by a dull box and uncovered. Between two
-changes all is still, but for the light if it flickers and for the camera if it moves in bursts.
+changes all is still, but for the light if it flickers and for the camera if it moves.
 Equal arguments give equal streams.
 """
 
@@ -30,7 +30,7 @@ _MIN_OBJECTS = 3  # of a scene, if there is room: enough to change
 _MAX_CHANGES = 8  # before one frame
 _STEP_PX = 2.0  # of the sensor, between two pictures of what moves
 _REST_STEP_S = 0.02  # between two pictures of a still scene: only noise comes
-_BURST_TURN = (1.2, 2.6)  # radians on its circle that the camera moves before one frame
+_TURN = (1.2, 2.6)  # radians on its circle that the camera moves before one frame
 _BURST_FRAMES = 2
 
 
@@ -54,6 +54,8 @@ class StreamConfig:
         The light and the frame camera; the exposure blurs nothing.
     frames_between_bursts : int
         Frames before a still camera, after which it moves for two frames; 0 never.
+    camera_moves : bool
+        The camera turns on its circle before every frame after the first, while things change.
     events : EventCameraConfig
         The event camera.
 
@@ -69,10 +71,11 @@ class StreamConfig:
     sensor_width: int = 320
     camera: CameraConfig = CameraConfig(exposure_s=0.004)
     frames_between_bursts: int = 0
+    camera_moves: bool = False
     events: EventCameraConfig = EventCameraConfig()
 
     def is_burst(self, number: int) -> bool:
-        """Whether the camera moves before the frame of this number, from 0."""
+        """Whether the camera alone moves before the frame of this number, from 0."""
         still = self.frames_between_bursts
         return bool(still and number) and (number - 1) % (still + _BURST_FRAMES) >= still
 
@@ -124,7 +127,7 @@ def simulate_stream(split: str, index: int, config: StreamConfig) -> Iterator[St
     """
     scene = sample_still_scene(
         split, index, config.image_width / config.image_height,
-        beside_middle=bool(config.frames_between_bursts))
+        beside_middle=config.camera_moves or bool(config.frames_between_bursts))
     stream = _Stream(scene, config, index)
     yield stream.take_frame(0)
     for number in range(1, config.num_updates + 1):
@@ -148,6 +151,11 @@ def sample_still_scene(
         scene, orbit_radius=zero(scene.orbit_radius), spin=zero(scene.spin),
         appears_s=zero(scene.appears_s), light=zero(scene.light), zoom=zero(scene.zoom),
         camera=np.array([orbit, 0.0, 0.0], np.float32))
+
+
+def draw_turn(random: np.random.Generator) -> float:
+    """Return how far a camera that moves turns on its circle before one frame, in radians."""
+    return float(random.uniform(*_TURN) * random.choice((-1.0, 1.0)))
 
 
 class _Stream:
@@ -174,30 +182,20 @@ class _Stream:
             self._sensor.step(config.camera.light_at(np.zeros(1))[0] * self._seen, 0)]
 
     def change(self) -> None:
-        """Let things change for a while, then rest until the next frame."""
-        start = self._now
-        self._owed += self._config.changed_share
-        for _ in range(_MAX_CHANGES):
-            if self._owed <= self._share_changed():
-                break
-            self._now = rearrange(self._now, self._random)
-            self._show(self._now)
-        end, begin_s = self._now, self._time_s
-        if not same_arrangement(start, end):
-            for share in self._shares(start.way_to(end)):
-                self._show(start.towards(end, share))
-                self._watch(begin_s + share * self._config.motion_s)
-        self._rest(begin_s + self._config.period_s)
-        self._owed -= self._share_changed()
+        """Let things change for a while, then rest until the next frame; the camera may turn."""
+        config, begin_s = self._config, self._time_s
+        end = self._choose_changes()
+        turn = draw_turn(self._random) if config.camera_moves else 0.0
+        share = config.motion_s / config.period_s
+        if turn or not same_arrangement(self._now, end):
+            self._move(end, share * turn, config.motion_s)
+        if turn and share < 1.0:
+            self._move(end, (1.0 - share) * turn, config.period_s - config.motion_s)
+        self._rest(begin_s + config.period_s)
 
     def move_camera(self) -> None:
         """Turn the camera on its circle until the next frame."""
-        begin_s, begin = self._time_s, self._camera_phase
-        turn = float(self._random.uniform(*_BURST_TURN) * self._random.choice((-1.0, 1.0)))
-        for share in self._shares(abs(turn) * MAX_CAMERA_ORBIT):
-            self._camera_phase = begin + share * turn
-            self._show(self._now)
-            self._watch(begin_s + share * self._config.period_s)
+        self._move(self._now, draw_turn(self._random), self._config.period_s)
 
     def take_frame(self, number: int) -> StreamFrame:
         """Return what both cameras have seen by now."""
@@ -207,12 +205,32 @@ class _Stream:
         self._parts = []
         return StreamFrame(
             self._camera.take(picture[None], self._time_s), _to_bytes(picture), events,
-            round(self._time_s * 1e9), self._snapshot(), self._now.seen_items,
-            config.is_burst(number))
+            round(self._time_s * 1e9), self._now.view(self._scene, self._camera_phase),
+            self._now.seen_items,
+            config.is_burst(number) or (config.camera_moves and number > 0))
 
-    def _snapshot(self) -> SceneSnapshot:
-        camera = np.array([self._scene.camera[0], 0.0, self._camera_phase], np.float32)
-        return self._now.view(replace(self._scene, camera=camera))
+    def _choose_changes(self) -> Arrangement:
+        """Return how things will lie; what changes is counted before the camera as it stands."""
+        start = self._now
+        self._owed += self._config.changed_share
+        changed = self._share_changed()
+        for _ in range(_MAX_CHANGES):
+            if self._owed <= changed:
+                break
+            self._show(rearrange(self._now, self._random))
+            changed = self._share_changed()
+        self._owed -= changed
+        end = self._now
+        self._show(start)
+        return end
+
+    def _move(self, end: Arrangement, turn: float, duration_s: float) -> None:
+        """Let things and the camera move evenly for a time, seen by the event camera."""
+        start, begin_phase, begin_s = self._now, self._camera_phase, self._time_s
+        for share in self._shares(start.way_to(end) + abs(turn) * MAX_CAMERA_ORBIT):
+            self._camera_phase = begin_phase + share * turn
+            self._show(start.towards(end, share))
+            self._watch(begin_s + share * duration_s)
 
     def _shares(self, way: float) -> np.ndarray:
         """Return how far motion has come at each picture, for a way in units."""

@@ -165,12 +165,15 @@ class Scene:
         """Return the centres (y, x) of the visible objects in units, float32 (objects, 2)."""
         phase = self.orbit_phase + self.orbit_rate * time_s
         circle = np.stack([np.sin(phase), np.cos(phase)], axis=-1)
-        camera_phase = self.camera[2] + self.camera[1] * time_s
-        camera = self.camera[0] * np.stack([np.sin(camera_phase), np.cos(camera_phase)])
         scale = np.exp(self.zoom[0] * np.sin(self.zoom[2] + self.zoom[1] * time_s))
         middle = self.extent / 2
-        world = self.anchor + self.orbit_radius[:, None] * circle - camera
+        world = self.anchor + self.orbit_radius[:, None] * circle - self.camera_place(time_s)
         return (middle + scale * (world - middle))[self.is_there(time_s)].astype(np.float32)
+
+    def camera_place(self, time_s: float) -> np.ndarray:
+        """Return how far the camera has panned from its middle, (y, x) in units."""
+        phase = self.camera[2] + self.camera[1] * time_s
+        return np.asarray(self.camera[0] * np.stack([np.sin(phase), np.cos(phase)]))
 
     def velocities(self, time_s: float) -> np.ndarray:
         """Return how fast the objects that are there move by themselves, (y, x) in units/s."""

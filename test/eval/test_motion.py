@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from epvlm_ros.eval.motion import MotionConfig, MotionSet, stream_under
+from epvlm_ros.sim.motion_questions import CHANGE_FAMILIES
 from epvlm_ros.sim.rearrangement import StreamConfig
 import numpy as np
 import pytest
@@ -49,6 +50,15 @@ def test_events_show_what_moved_and_the_first_moment_is_at_rest():
     assert np.mean(num_later) > 2 * np.mean(num_first)
 
 
+def test_before_a_moving_camera_all_is_asked_that_is_asked_before_a_still_one():
+    questions = make(num_questions=40, stream=replace(SMALL, camera_moves=True))
+    cases = list(questions)
+    assert {case.family for case in cases} == set(CHANGE_FAMILIES)
+    assert any(case.answer == 'it stood still' for case in cases)
+    seen = questions.observe(cases[0])
+    assert (seen.rgb != seen.previous_rgb).any(axis=2).mean() > 0.8
+
+
 @pytest.mark.parametrize('settings, message', [
     ({'num_moments': 4}, '--moments is 4: give 1 to 3'), ({'num_questions': 0}, 'at least 1'),
     ({'split': 'randomised'}, "split is 'randomised': give one of train")])
@@ -59,6 +69,7 @@ def test_impossible_settings_are_refused(settings, message):
 
 def test_conditions_of_streams_are_scene_and_cameras():
     assert stream_under([]) == stream_under(['change_10']) == StreamConfig()
+    assert stream_under(['moving_camera']) == replace(StreamConfig(), camera_moves=True)
     dark = stream_under(['dark_12'])
     assert dark.camera.light == 0.2 and replace(dark, camera=StreamConfig().camera) == (
         StreamConfig())

@@ -11,15 +11,16 @@ RED, GREEN, BLUE = 0, 1, 2
 KINDS = {0: (CIRCLE, RED), 1: (SQUARE, GREEN), 2: (STAR, BLUE), 3: (SQUARE, RED)}
 
 
-def frame(places):
-    """Return a frame that shows objects by number at (y, x)."""
+def frame(places, camera=(0.0, 0.0)):
+    """Return a frame that shows objects by number at (y, x) of the world, the camera beside it."""
+    camera = np.array(camera, np.float32)
     items = np.array(sorted(places), np.int64)
     kinds = np.array([KINDS[item] for item in items]).reshape(-1, 2)
     size = len(items)
     view = SceneSnapshot(
         np.array([1.0, 1.0], np.float32), kinds[:, 0], kinds[:, 1],
-        np.array([places[item] for item in items], np.float32).reshape(-1, 2),
-        np.full(size, -1), np.zeros(size, bool), np.zeros((size, 2), np.float32))
+        np.array([places[item] for item in items], np.float32).reshape(-1, 2) - camera,
+        np.full(size, -1), np.zeros(size, bool), np.zeros((size, 2), np.float32), camera=camera)
     return StreamFrame(None, None, None, 0, view, items, False)
 
 
@@ -36,6 +37,16 @@ def test_each_object_does_one_thing_or_nothing_clear():
     assert kinds_of(there, moved, gone) == kinds_of(there, gone, gone) == {0: DISAPPEARED}
     assert kinds_of(gone, gone, there) == kinds_of(gone, there, moved) == {0: APPEARED}
     assert kinds_of(there, gone, there) == kinds_of(gone, there, gone) == {0: ''}
+
+
+def test_a_camera_that_pans_moves_nothing():
+    # in the picture 0 goes left by 0.06, 1 by 0.02 and 2 by 0.12
+    before = frame({0: (0.2, 0.7), 1: (0.5, 0.3), 2: (0.8, 0.5)}, camera=(0.0, -0.03))
+    after = frame({0: (0.2, 0.7), 1: (0.5, 0.34), 2: (0.8, 0.44)}, camera=(0.0, 0.03))
+    assert kinds_of(before, after) == {0: STILL, 1: '', 2: ''}
+    moved = find_changes([before, frame({0: (0.2, 0.79)}, camera=(0.0, 0.03))])[0]
+    assert moved.kind == MOVED  # by 0.03 in the picture
+    np.testing.assert_allclose(moved.way, (0.0, 0.09), atol=1e-6)
 
 
 def answers_of(*frames):

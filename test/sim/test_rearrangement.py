@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from epvlm_ros.sim.event_camera import EventCameraConfig
+from epvlm_ros.sim.motion_questions import find_changes, STILL
 from epvlm_ros.sim.rearrangement import simulate_stream, StreamConfig
 import numpy as np
 import pytest
@@ -139,3 +140,49 @@ def test_the_camera_moves_in_bursts():
     assert max(shares[:3] + shares[5:]) < 0.6
     told = [frame.view.centres for frame in frames]
     assert np.abs(told[4] - told[3]).max() > 0.01  # things are where the camera sees them
+
+
+def test_the_camera_moves_while_things_change():
+    frames = frames_of(num_updates=6, camera_moves=True, events=QUIET)
+    assert [frame.camera_moves for frame in frames] == [False] + 6 * [True]
+    assert [frame.time_ns for frame in frames] == [400_000_000 * number for number in range(7)]
+    for before, frame in zip(frames, frames[1:]):
+        assert share_of_cells(before, frame) > 0.5
+        # a chord of 1.2 to 2.6 radians
+        way = np.linalg.norm(frame.view.camera - before.view.camera)
+        assert 0.03 * 2 * np.sin(0.6) < way < 0.03 * 2 * np.sin(1.3)
+        time_ns = frame.events.t_ns - before.time_ns
+        first, later = ((low < time_ns) & (time_ns <= low + 200_000_000)
+                        for low in (0, 200_000_000))
+        assert np.count_nonzero(first) > 200 and np.count_nonzero(later) > 200
+    told = [change.kind for pair in zip(frames, frames[1:])
+            for change in find_changes(pair).values()]
+    # a fifth of the picture changes a frame, but not most objects
+    assert 0.4 < told.count(STILL) / len(told) < 0.9
+
+
+def test_what_the_camera_does_is_no_change_of_things():
+    for index in (3, 5):
+        frames = frames_of(index, num_updates=3, camera_moves=True, changed_share=0.0)
+        assert {change.kind for change in find_changes(frames).values()} == {STILL}
+        for before, frame in zip(frames, frames[1:]):  # the same, seen from where it says
+            way_px = np.round((frame.view.camera - before.view.camera) * 112).astype(int)
+            back = np.roll(frame.picture, way_px, axis=(0, 1))
+            there, here = (np.abs(picture.astype(int) - before.picture)[8:-8, 8:-8].mean()
+                           for picture in (back, frame.picture))
+            assert there < 0.5 * here
+
+
+def test_covers_lie_in_the_world(monkeypatch):
+    monkeypatch.setattr('epvlm_ros.sim.rearrangement.rearrange', lambda now, random: replace(
+        now, is_covered=np.arange(6) == 0))
+    first, *later = frames_of(changed_share=0.03, num_updates=3, camera_moves=True)
+    place = first.view.centres[0] + first.view.camera
+    middles = []
+    for frame in later:
+        assert 0 not in frame.items
+        row, col = np.round((place - frame.view.camera) * 112).astype(int)
+        box = np.nonzero((frame.picture == frame.picture[row, col]).all(axis=2))
+        middles.append(np.median(box, axis=1))
+        assert np.abs(middles[-1] - (row, col)).max() <= 1.0
+    assert np.ptp(middles, axis=0).max() > 2.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from epvlm_ros.eval.answer_file import AnswerFile, ANSWERS_FILE
 from epvlm_ros.eval.policies import DENSE
-from epvlm_ros.eval.streams.conditions import CONDITIONS
+from epvlm_ros.eval.streams.conditions import COMPARED, CONDITIONS
 from epvlm_ros.eval.streams.plot import draw_streams
 from epvlm_ros.eval.streams.policies import kind_of, POLICIES
 from epvlm_ros.eval.streams.report import format_streams
@@ -66,7 +66,7 @@ def evaluate_streams(
 
 def make_job(options: argparse.Namespace, config: VlmConfig) -> StreamJob:
     """Return what is to be run, checked; as ``evaluate_streams``."""
-    conditions = options.conditions or list(CONDITIONS)
+    conditions = options.conditions or list(COMPARED)
     # What is moved may not be seen on the ground of a randomised scene.
     splits = [name for name in SPLITS if name not in RANDOMISED_SPLITS]
     policies = list(dict.fromkeys([*(options.policies or POLICIES), DENSE]))

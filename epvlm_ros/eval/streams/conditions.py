@@ -50,6 +50,7 @@ class Condition:
 # Those that only differ in how much changes, for the bar on accuracy.
 STILL = ('change_5', 'change_10', 'change_20')
 DRIFT = 'drift'
+MOVING_CAMERA = 'moving_camera'
 CONDITIONS = {
     'change_5': Condition(replace(_STILL, changed_share=0.05)),
     'change_10': Condition(_STILL),
@@ -73,4 +74,7 @@ CONDITIONS = {
     DRIFT: Condition(
         replace(_STILL, num_updates=300),
         asked_at=(14, 16, 18, 20, 294, 296, 298, 300)),
+    MOVING_CAMERA: Condition(replace(_STILL, camera_moves=True)),
 }
+# No memory is of use where the camera always moves: that is for questions about several frames.
+COMPARED = tuple(name for name in CONDITIONS if name != MOVING_CAMERA)

@@ -6,6 +6,7 @@ import json
 
 from epvlm_ros.eval.answer_file import AnswerFile
 from epvlm_ros.eval.command import add_eval_options, eval_command
+from epvlm_ros.eval.streams.command import make_job
 from epvlm_ros.eval.streams.report import format_streams
 from epvlm_ros.eval.streams.run import run_streams, StreamJob
 from epvlm_ros.eval.streams.summary import CHANGED, MOVING, POOLED, summarise
@@ -134,12 +135,29 @@ def test_a_report_says_what_there_is():
     assert '10.0% (5.0%, x 1.25)' in cells[8]  # (100 + 8 * 10) of 9 * 200
 
 
-def evaluate(*arguments):
+def parse(*arguments):
     parser = argparse.ArgumentParser()
     add_eval_options(parser)
-    eval_command(parser.parse_args([
+    return parser.parse_args([
         'simulated-streams', '--device', 'cpu', '--num-threads', '1', '--no-plot',
-        *map(str, arguments)]))
+        *map(str, arguments)])
+
+
+def evaluate(*arguments):
+    eval_command(parse(*arguments))
+
+
+def test_a_camera_that_always_moves_is_compared_if_asked_for():
+    def conditions(*arguments):
+        return make_job(parse(*arguments), VlmConfig()).conditions
+
+    assert conditions('--conditions', 'moving_camera') == ('moving_camera',)
+    assert 'bursts' in conditions() and 'moving_camera' not in conditions()
+    summary = summarise([make_stream(
+        'moving_camera', 0, 1, {'dense': (1, 1)}, moving=(4, 8))], {})
+    assert summary['conditions']['moving_camera']['questions_by_group'] == {
+        CHANGED: 1, MOVING: 2}
+    assert 'camera moves, 2 questions' in format_streams(summary)
 
 
 @pytest.mark.parametrize('option, text', [
