@@ -9,6 +9,7 @@ from epvlm_ros.sim.arrangement import COVER
 from epvlm_ros.sim.renderer import RenderedFrames, SceneRenderer
 import torch
 from torch import Tensor
+import torch.nn.functional as functional
 from training.batches import Batch
 
 
@@ -40,7 +41,7 @@ def draw_arranged(
     """
     Draw what lies between moments of the scenes of a batch, as ``Arrangement.towards``.
 
-    All steps are drawn at once, see ``render_at_once``.
+    The camera turns as evenly as things move. All steps are drawn at once, see ``render_at_once``.
 
     Returns
     -------
@@ -56,12 +57,16 @@ def draw_arranged(
     fields['anchor'], fields['radius'] = (
         torch.stack(item, dim=1).flatten(0, 1)
         for item in zip(*(_between(batch.moments, step) for step in steps)))
+    phases = [_turn(batch.moments['camera_phase'], step) for step in steps]
+    turn = torch.stack(phases, dim=1).flatten()
+    fields['camera'] = fields['camera'] + functional.pad(turn[:, None], (2, 0))
     later = [step.end if step.share >= 0.5 else step.start for step in steps]
     is_covered = batch.moments['is_covered'][:, later].flatten(0, 1)
     colour = batch.moments['cover_colour'].repeat_interleave(number, dim=0)
     renderer = SceneRenderer(fields, image_height, image_width)
     frames = renderer.render(fields['anchor'].new_zeros(len(is_covered), 1))
-    item = _find_covers(fields['anchor'], reach, is_covered, (image_height, image_width))
+    centre = fields['anchor'] - _camera_places(fields['camera'])[:, None]
+    item = _find_covers(centre, reach, is_covered, (image_height, image_width))
     row = torch.arange(len(item), device=item.device)[:, None, None]
     is_cover = item >= 0
     colour = colour[row, item.clamp_min(0).long()].permute(0, 3, 1, 2)
@@ -80,14 +85,25 @@ def _between(moments: dict[str, Tensor], step: Step) -> tuple[Tensor, Tensor]:
     return anchor, radii[:, step.end if step.share >= 0.5 else step.start]
 
 
+def _turn(phase: Tensor, step: Step) -> Tensor:
+    """Return how far the camera has turned, (scenes,)."""
+    return torch.lerp(phase[:, step.start], phase[:, step.end], step.share)
+
+
+def _camera_places(camera: Tensor) -> Tensor:
+    """Return where cameras (scenes, 3) are at time 0, (y, x) in units (scenes, 2)."""
+    orbit, _, phase = camera.unbind(dim=1)
+    return orbit[:, None] * torch.stack([torch.sin(phase), torch.cos(phase)], dim=1)
+
+
 def _find_covers(
-    anchor: Tensor, reach: Tensor, is_covered: Tensor, size: tuple[int, int],
+    centre: Tensor, reach: Tensor, is_covered: Tensor, size: tuple[int, int],
 ) -> Tensor:
     """Return whose cover is at each pixel, int8 (scenes, height, width), -1 for none."""
-    y, x = ((torch.arange(length, device=anchor.device) + 0.5) / min(size) for length in size)
-    cover = anchor.new_full((len(anchor), *size), -1, dtype=torch.int8)
+    y, x = ((torch.arange(length, device=centre.device) + 0.5) / min(size) for length in size)
+    cover = centre.new_full((len(centre), *size), -1, dtype=torch.int8)
     for item in range(is_covered.shape[1]):
-        centre, side = anchor[:, item, :, None, None], reach[:, item, None, None]
-        box = ((y[:, None] - centre[:, 0]).abs() < side) & ((x - centre[:, 1]).abs() < side)
+        middle, side = centre[:, item, :, None, None], reach[:, item, None, None]
+        box = ((y[:, None] - middle[:, 0]).abs() < side) & ((x - middle[:, 1]).abs() < side)
         cover = cover.masked_fill(box & is_covered[:, item, None, None], item)
     return cover

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from training import cameras
 from training.blocks import Blocks, encode_block
 from training.config import (
-    CHANGE_SHARE, FAMILY_WEIGHTS, GOING_WEIGHTS, GRIDS, MEMORY_WEIGHTS, Mixture, MOMENT_WEIGHTS,
-    PAST_SHARE, RANDOMISED_WEIGHTS)
+    CAMERA_MOVES_SHARE, CHANGE_SHARE, FAMILY_WEIGHTS, GOING_WEIGHTS, GRIDS, MEMORY_WEIGHTS,
+    Mixture, MOMENT_WEIGHTS, PAST_SHARE, RANDOMISED_WEIGHTS)
 from training.free_tints import names_a_colour, paint_freely
 from training.moments import (
     ask_evenly, draw_arrangements, NUM_MOMENTS, SeenMoment, stack_arrangements)
@@ -174,12 +174,12 @@ class BatchDataset(Dataset[Batch]):
         scenes, arranged, seen_by = [], [], []
         for row in range(size):
             index = number * size + row
-            scene, split = self._sample(kind, index, grid[1] / grid[0])
+            scene, split = self._sample(kind, index, grid[1] / grid[0], random)
             scene = scene if has_names[row] else paint_freely(scene, random)
             moments: list[SeenMoment] = []
             if kind in (MEMORY, MOMENTS):
                 arranged.append(draw_arrangements(scene, random))
-                moments = [SeenMoment(now.view(scene), now.seen_items) for now in arranged[-1]]
+                moments = [moment.see(scene) for moment in arranged[-1]]
             snapshot = moments[-1].view if moments else snapshot_scene(
                 scene, float(times_s[row, -1]))
             made = self._ask(_Asked(kind, snapshot, moments, bool(has_names[row])), random)
@@ -204,12 +204,16 @@ class BatchDataset(Dataset[Batch]):
             return GOING if random.random() < self._mixture.going else MOMENTS
         return RANDOMISED if random.random() < self._mixture.randomised else PLAIN
 
-    def _sample(self, kind: str, index: int, aspect_ratio: float) -> tuple[Scene, str]:
+    def _sample(
+        self, kind: str, index: int, aspect_ratio: float, random: np.random.Generator,
+    ) -> tuple[Scene, str]:
         """Return a scene and the split of the cameras that see it."""
         if kind in (MEMORY, MOMENTS):
             is_seen_badly = index % _BADLY_SEEN == 0
-            return (sample_still_scene(self._split, index, aspect_ratio),
-                    _RANDOMISED_SPLITS[self._split] if is_seen_badly else self._split)
+            camera_moves = kind == MOMENTS and random.random() < CAMERA_MOVES_SHARE
+            scene = sample_still_scene(
+                self._split, index, aspect_ratio, beside_middle=camera_moves)
+            return scene, _RANDOMISED_SPLITS[self._split] if is_seen_badly else self._split
         split = _RANDOMISED_SPLITS[self._split] if kind == RANDOMISED else self._split
         return sample_scene(
             split, index, aspect_ratio=aspect_ratio, photographs=self._photographs), split

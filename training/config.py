@@ -35,6 +35,7 @@ GOING_WEIGHTS = FAMILY_WEIGHTS | {
     'motion': 0.0, 'direction': 0.0, 'moving': 3.0, 'moving_count': 2.0, 'still': 3.0,
     'moving_symbol': 1.5}
 CHANGE_SHARE = 0.75  # of the questions about three moments ask what changed
+CAMERA_MOVES_SHARE = 0.2  # of the scenes of three moments between which things come and go
 PAST_SHARE = 0.02  # of those about one picture ask so too: that it does not tell is the answer
 
 

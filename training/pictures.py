@@ -274,6 +274,10 @@ def _label_changes(batch: Batch, item: Tensor, covered: Tensor) -> list[Tensor]:
     change = torch.where(length < 1e-6, _STOOD, torch.where(
         length >= LEAST_WAY, _MOVED, NO_LABEL)).masked_fill(~was_seen, _CAME)
     change = _add_ground(change, covered)
+    # what the picture of something that still stands left because the camera turned is not gone
+    stands = is_seen & is_seen[:, :1] & (ways.norm(dim=-1) < 1e-6)
+    change = change.masked_fill(
+        (change == _GONE) & stands.gather(2, item[:, :1].expand_as(item)), NO_LABEL)
     parts = 1 + (way > _LEAST_PART).long() - (way < -_LEAST_PART).long()
     parts = parts.masked_fill((change != _MOVED)[..., None], NO_LABEL)
     return [values.flatten(0, 1) for values in (change, parts[..., 0], parts[..., 1])]

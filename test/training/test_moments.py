@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from epvlm_ros.sim.arrangement import Arrangement
-from epvlm_ros.sim.questions import MOTION, TOO_BRIGHT, TOO_DARK
+from epvlm_ros.sim.motion_questions import find_changes
+from epvlm_ros.sim.questions import MOTION, MOVED, STILL, TOO_BRIGHT, TOO_DARK
 from epvlm_ros.sim.rearrangement import sample_still_scene
 from epvlm_ros.sim.renderer import SceneRenderer, stack_scenes
 from epvlm_ros.sim.scene import SHAPES
@@ -21,6 +22,7 @@ from training.checkpoint import build_model, load_weights, save_checkpoint
 from training.config import Mixture, TrainingConfig
 from training.evaluate import library_inputs
 from training.kept_tokens import draw_kept_tokens
+from training.moments import draw_arrangements
 from training.pictures import draw_pictures, NO_LABEL
 from training.sparse_forward import run_model
 from training.tokenizer import build_tokenizer
@@ -76,27 +78,64 @@ def test_kept_tokens_of_three_moments_are_those_of_the_package(model, batch, pic
 
 def test_moments_are_drawn_as_streams_show_them():
     """The GPU's drawing against ``Arrangement``, which paints one picture of one scene."""
-    batch = BatchDataset('train', 10, 6, 1, grid=(4, 6), mixture=MOMENTS)[0]
-    assert batch.moments['is_covered'].any()
+    batch = BatchDataset('train', 10, 12, 1, grid=(4, 6), mixture=MOMENTS)[0]
+    camera_moves, phases = batch.scenes['camera'][:, 0] > 0, batch.moments['camera_phase']
+    assert camera_moves.any() and not camera_moves.all()
+    assert (phases.diff(dim=1).abs().amin(dim=1) > 1.0).equal(camera_moves)
+    # under covers before both kinds of cameras, at the last moment
+    assert batch.moments['is_covered'][camera_moves, 2].any()
+    assert batch.moments['is_covered'][~camera_moves, 2].any()
     steps = [Step(2, 2, 1.0), Step(0, 1, 0.25), Step(1, 2, 0.75)]
     drawn, _ = draw_arranged(batch, steps, 112, 168)
     for rgb, (start, end, share) in zip(drawn.unbind(dim=1), steps):
-        for number in range(6):
-            scene = sample_still_scene('train', number, 1.5)
+        for number in range(12):
+            scene = sample_still_scene(
+                'train', number, 1.5, beside_middle=bool(camera_moves[number]))
+            phase = float(
+                (1.0 - share) * phases[number, start] + share * phases[number, end])
+            camera = np.array([scene.camera[0], 0.0, phase], np.float32)
             at = [Arrangement(
                 *(batch.moments[name][number, moment].numpy()
                   for name in ('anchor', 'radius', 'is_covered')), scene.radius,
-                batch.moments['cover_colour'][number].numpy(), scene.extent, 0.01)
+                batch.moments['cover_colour'][number].numpy(), scene.extent, 0.04)
                 for moment in (start, end)]
             now = at[0].towards(at[1], share)
-            fields = stack_scenes([replace(scene, anchor=now.anchor, radius=now.radius)])
+            fields = stack_scenes([replace(
+                scene, anchor=now.anchor, radius=now.radius, camera=camera)])
             picture = SceneRenderer(fields, 112, 168).render(torch.zeros(1, 1)).rgb[0, 0]
             expected = picture.permute(1, 2, 0).numpy().copy()
-            now.paint_covers(expected, np.zeros(2))
+            now.paint_covers(
+                expected, scene.camera[0] * np.array([np.sin(phase), np.cos(phase)]))
             difference = np.abs(rgb[number].permute(1, 2, 0).numpy() - expected).max(axis=2)
             assert (difference > 0.01).mean() < 0.012  # borders of covers are rounded
             covers = (now.is_covered & (now.radius > 0)).any()
             assert covers or difference.max() < 1e-4
+
+
+def test_before_a_camera_that_moves_the_truth_is_that_of_the_world():
+    scene = sample_still_scene('train', 7, 1.5, beside_middle=True)
+    moments = draw_arrangements(scene, np.random.default_rng(2))
+    assert all(1.2 <= abs(after.camera_phase - before.camera_phase) <= 2.6
+               for before, after in zip(moments, moments[1:]))
+    seen = [moment.see(scene) for moment in moments]
+    for moment, (view, items) in zip(moments, seen):
+        places = moment.objects.anchor[items] - view.centres
+        np.testing.assert_allclose(
+            places, np.broadcast_to(0.03 * np.array(
+                [np.sin(moment.camera_phase), np.cos(moment.camera_phase)]), places.shape),
+            atol=1e-6)
+    first, last = moments[0].objects, moments[-1].objects
+    stands = set(np.flatnonzero((first.anchor == last.anchor).all(axis=1)))
+    stands &= set(seen[0].items) & set(seen[1].items) & set(seen[2].items)
+    kinds = {item: change.kind for item, change in find_changes(seen).items()}
+    assert stands and {item for item, kind in kinds.items() if kind == STILL} == stands
+    assert MOVED in kinds.values()
+
+
+def test_scenes_in_memory_are_seen_by_cameras_that_stand_still():
+    batch = BatchDataset('train', 10, 40, 1, grid=(4, 6), mixture=Mixture(memory=1.0))[0]
+    assert batch.in_memory
+    assert not batch.scenes['camera'].any() and not batch.moments['camera_phase'].any()
 
 
 def test_times_drawn_at_once_are_those_drawn_one_by_one():
@@ -144,6 +183,30 @@ def test_changes_of_tokens_by_hand():
     assert difference[1, 0, 5] > 0.0 and (difference[1] > 0.0).sum() == 1
     # where it was and where it is, not what it passed; and what went away
     assert (difference[2] > 0.0).nonzero().tolist() == [[0, 0], [0, 2], [3, 0]]
+
+
+def test_what_stands_is_not_gone_where_the_camera_turned():
+    """On 4 x 6 tokens an object of one token's size moves by 0.06 units, a quarter of a token."""
+    batch = BatchDataset('train', 10, 1, 1, grid=(4, 6), mixture=MOMENTS)[1]
+    scenes = {name: value.clone() for name, value in batch.scenes.items()}
+    scenes['radius'][:] = torch.tensor([[0.15, 0.15, 0.0, 0.0, 0.0, 0.0]])
+    scenes['shape'][:] = SHAPES.index('square')
+    scenes['angle'][:], scenes['shadow'][:] = 0.0, 0.0
+    scenes['camera'][:] = torch.tensor([0.03, 0.0, 0.0])
+    anchor = torch.zeros(1, 3, 6, 2)
+    anchor[:, :, :2] = torch.tensor([[0.625, 0.56], [0.125, 1.345]])
+    radius = scenes['radius'][:, None].repeat(1, 3, 1)
+    radius[:, 2, 1] = 0.0
+    moments = dict(
+        batch.moments, anchor=anchor, radius=radius,
+        is_covered=torch.zeros(1, 3, 6, dtype=torch.bool),
+        camera_phase=torch.tensor([[0.0, 0.0, np.pi]]))
+    batch = batch._replace(
+        scenes=scenes, moments=moments, is_readable=torch.ones(1, dtype=torch.bool))
+    change = draw_pictures(batch, torch.Generator().manual_seed(0)).change.reshape(3, 4, 6)
+    assert change[1, 2, :4].tolist() == [4, 0, 0, 4]
+    assert change[2, 2, :4].tolist() == [4, NO_LABEL, 0, 4]
+    assert change[1, 0, 5] == 0 and change[2, 0, 5] == 3
 
 
 def test_what_moves_on_and_on_is_asked_about_and_labelled():
