@@ -104,6 +104,9 @@ def _add_scene_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--moments', type=int, default=3, metavar='NUMBER',
                         help=f'frames that {MOTION} shows, 1 to 3; they share the budget of one '
                         '(default: %(default)s)')
+    parser.add_argument('--about', default='changes',
+                        help=f'what {MOTION} asks about: changes over three frames, or the latest '
+                        'of them (default: %(default)s)')
     parser.add_argument('--first-scene', type=int, default=0, metavar='NUMBER',
                         help='of the simulated scenes (default: %(default)s)')
 
@@ -148,7 +151,7 @@ def open_questions(options: argparse.Namespace) -> QuestionSet:
                 f'--moments is {options.moments}: a server takes one moment, give --moments 1')
         return MotionSet(MotionConfig(
             num_questions=options.questions or 1000, split=options.split,
-            first_scene=options.first_scene, num_moments=options.moments,
+            first_scene=options.first_scene, num_moments=options.moments, about=options.about,
             stream=stream_under(options.conditions or ())))
     if options.source != SIMULATED:
         return FileSet(Path(options.source), options.wording, options.questions)

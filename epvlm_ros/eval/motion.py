@@ -1,4 +1,9 @@
-"""Questions about what happened over several frames: streams in which things move, come and go."""
+"""
+Questions about several frames of streams in which things move, come and go.
+
+They ask what happened over the frames, or what the latest shows, which several frames should tell
+no worse than one.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +17,15 @@ from epvlm_ros.eval.still_image_events import activity_of_events
 from epvlm_ros.eval.streams.conditions import Condition, CONDITIONS
 from epvlm_ros.events.packet import Events
 from epvlm_ros.sim.motion_questions import ask_about_changes
+from epvlm_ros.sim.question_maker import ask_about_picture
+from epvlm_ros.sim.questions import Question
 from epvlm_ros.sim.rearrangement import simulate_stream, StreamConfig, StreamFrame
 from epvlm_ros.sim.scene import RANDOMISED_SPLITS, SPLITS
 import numpy as np
 
 VERSION = 1  # to be raised where equal configurations come to give other questions or images
 NUM_FRAMES = 3  # that questions are about
+CHANGES, LATEST = 'changes', 'latest'  # what questions are about
 _NUM_UPDATES_BEFORE = 2  # so that something may have gone that comes back
 
 
@@ -34,6 +42,8 @@ class MotionConfig:
         Of the scenes; no randomised one, where what is moved could be lost before the ground.
     num_moments : int
         1 to 3: the last frames that are shown.
+    about : str
+        'changes' over the last three frames, or the 'latest' of them, as one picture is asked about.
     stream : StreamConfig
         Scene and cameras; the number of updates does not count.
 
@@ -43,6 +53,7 @@ class MotionConfig:
     split: str = 'test'
     first_scene: int = 0
     num_moments: int = NUM_FRAMES
+    about: str = CHANGES
     stream: StreamConfig = StreamConfig()
 
     def __post_init__(self) -> None:
@@ -54,6 +65,8 @@ class MotionConfig:
             raise ValueError(f'split is {self.split!r}: give one of {", ".join(splits)}')
         if not 1 <= self.num_moments <= NUM_FRAMES:
             raise ValueError(f'--moments is {self.num_moments}: give 1 to {NUM_FRAMES}')
+        if self.about not in (CHANGES, LATEST):
+            raise ValueError(f'--about is {self.about!r}: give {CHANGES} or {LATEST}')
 
 
 def stream_under(names: Sequence[str]) -> StreamConfig:
@@ -106,12 +119,19 @@ class MotionSet:
         number, index = 1, self._config.first_scene
         while True:
             random = np.random.default_rng([51, index])
-            for question, answer in ask_about_changes(self._frames(index), random):
+            for question, answer in self._ask(self._frames(index), random):
                 if number > self._config.num_questions:
                     return
                 yield Case(number, str(index), question.text + '?', answer, question.family)
                 number += 1
             index += 1
+
+    def _ask(
+        self, frames: list[StreamFrame], random: np.random.Generator,
+    ) -> Iterator[tuple[Question, str]]:
+        if self._config.about == CHANGES:
+            return ask_about_changes(frames, random)
+        return ask_about_picture(frames[-1].view, random)
 
     def observe(self, case: Case) -> Observation:
         """Take the frames of a case with the events of the time before each."""

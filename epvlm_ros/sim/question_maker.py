@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from epvlm_ros.sim.questions import (
-    answer_question, FAMILIES, MOTION_FAMILIES, Name, NO_SUCH_OBJECT, Question, SceneSnapshot,
-    SEVERAL_OBJECTS)
+    answer_question, FAMILIES, MOTION_FAMILIES, Name, NO_SUCH_OBJECT, ONE_FRAME_FAMILIES, Question,
+    SceneSnapshot, SEVERAL_OBJECTS)
 from epvlm_ros.sim.scene import COLOURS, is_unseen, SHAPES
 from epvlm_ros.sim.wording import make_unknown, phrase_question
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 _BLANK_PROBABILITY = 0.08  # of asking what is written where nothing is
 _NUMBER_WEIGHTS = (2, 2, 4, 5, 6, 6, 6)  # of asking for none to six; few scenes have six
 _MOVING_BLANK_PROBABILITY = 0.07  # the same of what moves: few moving objects have a symbol
+_ATTEMPTS = 6  # to find a question of a family in a scene
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ def make_question(
     answer; raises ``ValueError`` for an unknown family.
     """
     return next(draw_questions(family, snapshot, random, num_attempts), None)
+
+
+def ask_about_picture(
+    snapshot: SceneSnapshot, random: np.random.Generator,
+) -> Iterator[tuple[Question, str]]:
+    """Yield at most one question of each family that one picture can answer, with its answer."""
+    for family in ONE_FRAME_FAMILIES:
+        made = make_question(family, snapshot, random, _ATTEMPTS)
+        if made is not None:
+            yield made
 
 
 def draw_questions(

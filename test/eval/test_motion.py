@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from epvlm_ros.eval.motion import MotionConfig, MotionSet, stream_under
 from epvlm_ros.sim.motion_questions import CHANGE_FAMILIES
+from epvlm_ros.sim.questions import ONE_FRAME_FAMILIES
 from epvlm_ros.sim.rearrangement import StreamConfig
 import numpy as np
 import pytest
@@ -37,6 +38,16 @@ def test_moments_are_the_last_frames_of_the_stream():
         200_000_000, 400_000_000)
 
 
+def test_the_latest_frame_can_be_asked_about_whatever_is_shown_before_it():
+    three, one = (make(about='latest', num_moments=number) for number in (3, 1))
+    cases = list(three)
+    assert cases == list(one) and {case.family for case in cases} <= set(ONE_FRAME_FAMILIES)
+    assert three.describe() != make().describe()
+    case = cases[0]
+    np.testing.assert_array_equal(three.observe(case).rgb, one.observe(case).rgb)
+    assert len(three.observe(case).earlier) == 2
+
+
 def test_events_show_what_moved_and_the_first_moment_is_at_rest():
     questions = make(stream=replace(SMALL, changed_share=0.3))
     cases = {case.image: case for case in questions}.values()
@@ -61,7 +72,8 @@ def test_before_a_moving_camera_all_is_asked_that_is_asked_before_a_still_one():
 
 @pytest.mark.parametrize('settings, message', [
     ({'num_moments': 4}, '--moments is 4: give 1 to 3'), ({'num_questions': 0}, 'at least 1'),
-    ({'split': 'randomised'}, "split is 'randomised': give one of train")])
+    ({'split': 'randomised'}, "split is 'randomised': give one of train"),
+    ({'about': 'first'}, "--about is 'first': give changes or latest")])
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         MotionConfig(**settings)

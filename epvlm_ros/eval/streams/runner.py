@@ -14,13 +14,10 @@ from epvlm_ros.eval.streams.model import FrameCosts, StreamModel
 from epvlm_ros.eval.streams.policies import (
     BOTH, EVENTS, kind_of, Look, make_policy, POLICIES, Spent)
 from epvlm_ros.eval.streams.token_pixels import differing_tokens
-from epvlm_ros.sim.question_maker import make_question
-from epvlm_ros.sim.questions import (
-    answer_question, ONE_FRAME_FAMILIES, Question, SceneSnapshot)
+from epvlm_ros.sim.question_maker import ask_about_picture
+from epvlm_ros.sim.questions import answer_question, Question, SceneSnapshot
 from epvlm_ros.sim.rearrangement import simulate_stream
 import numpy as np
-
-_ATTEMPTS = 6  # to find a question of a family in a scene
 
 
 class StreamRunner:
@@ -82,7 +79,7 @@ class StreamRunner:
             previous = frame
             if not condition.is_asked(update):
                 continue
-            asked = list(_ask(frame.view, random))
+            asked = list(ask_about_picture(frame.view, random))
             answers = {name: policy.answer([question.text + '?' for question, _ in asked])
                        for name, policy in policies.items()}
             for place, (question, truth) in enumerate(asked):
@@ -94,15 +91,6 @@ class StreamRunner:
             'tokens': grid.num_tokens, 'flops_dense': costs.dense, 'changed': changed,
             'spent': {name: _as_columns(found) for name, found in spent.items()}}
         return [head, *questions]
-
-
-def _ask(
-    view: SceneSnapshot, random: np.random.Generator,
-) -> Iterator[tuple[Question, str]]:
-    for family in ONE_FRAME_FAMILIES:
-        made = make_question(family, view, random, _ATTEMPTS)
-        if made is not None:
-            yield made
 
 
 def _make_record(
