@@ -102,10 +102,8 @@ class Runner:
 
     def _configure(self, setting: Setting, observation: Observation, num_kept: int) -> VlmConfig:
         num_tokens = self._engine.patch_grid(*observation.rgb.shape[:2]).num_tokens
-        # Several moments share the budget of one frame.
-        num_moments = 1 if setting.policy == DENSE else 1 + len(observation.earlier)
         config = configure(
-            self._config, setting.policy, num_kept / num_tokens / num_moments, num_moments)
+            self._config, setting.policy, num_kept / num_tokens, 1 + len(observation.earlier))
         self._engine.reconfigure(config)
         return config
 

@@ -112,7 +112,7 @@ def select_tokens(
 
 def select_for_frame(
     image_rgb: np.ndarray, grid: PatchGrid, activity: ActivityGrid | None, config: VlmConfig,
-    seed: int = 0,
+    seed: int = 0, keep_ratio: float | None = None,
 ) -> Selection:
     """
     Choose the visual tokens of a frame.
@@ -129,6 +129,8 @@ def select_for_frame(
         Gives the ``SELECTION_PARAMETERS``.
     seed : int
         Of the random policy.
+    keep_ratio : float, optional
+        In place of that of the configuration.
 
     Raises
     ------
@@ -136,11 +138,12 @@ def select_for_frame(
         If the activity is about an image of another size or its window has no length.
 
     """
+    keep_ratio = config.keep_ratio if keep_ratio is None else keep_ratio
     needed = {IMAGE_SCORES.get(name) for name in (config.selection, config.static_scene_policy)
-              if config.keep_ratio < 1.0}
+              if keep_ratio < 1.0}
     features, is_static = look_at_frame(image_rgb, grid, activity, config, needed, seed)
     return select_tokens(
-        features, config.keep_ratio, policy=config.selection,
+        features, keep_ratio, policy=config.selection,
         static_scene_policy=config.static_scene_policy, is_static=is_static)
 
 
