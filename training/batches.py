@@ -10,7 +10,8 @@ from epvlm_ros.sim.motion_questions import phrase_change
 from epvlm_ros.sim.photographs import Photographs
 from epvlm_ros.sim.question_maker import draw_questions
 from epvlm_ros.sim.questions import (
-    FAMILIES, MOTION, Question, SceneSnapshot, snapshot_scene, TOO_BRIGHT, TOO_DARK)
+    FAMILIES, MOTION, NOTHING_TO_SEE, Question, SceneSnapshot, snapshot_scene, TOO_BRIGHT,
+    TOO_DARK)
 from epvlm_ros.sim.rearrangement import sample_still_scene
 from epvlm_ros.sim.renderer import stack_scenes
 from epvlm_ros.sim.sampling import sample_scene
@@ -40,7 +41,8 @@ _WEIGHTS = {MEMORY: MEMORY_WEIGHTS, MOMENTS: MOMENT_WEIGHTS, GOING: GOING_WEIGHT
             RANDOMISED: RANDOMISED_WEIGHTS, PLAIN: FAMILY_WEIGHTS}
 _RANDOMISED_SPLITS = {'train': 'randomised_train', 'validation': 'randomised_validation',
                       'test': 'randomised'}
-_UNREADABLE_ANSWERS = {cameras.TOO_DARK: TOO_DARK, cameras.TOO_BRIGHT: TOO_BRIGHT}
+_UNREADABLE_ANSWERS = {cameras.TOO_DARK: TOO_DARK, cameras.TOO_BRIGHT: TOO_BRIGHT,
+                       cameras.EVEN: NOTHING_TO_SEE}
 
 
 class Batch(NamedTuple):
@@ -143,15 +145,17 @@ class BatchDataset(Dataset[Batch]):
     def __init__(
         self, split: str, num_batches: int, batch_size: int, questions_per_image: int,
         first_batch: int = 0, grid: tuple[int, int] | None = None, mixture: Mixture = Mixture(),
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         """
         Make every batch on one ``grid``, or by default on grids drawn as training needs.
 
-        All scenes of a batch are of one kind, drawn as ``mixture`` tells.
+        All scenes of a batch are of one kind, drawn as ``mixture`` tells. ``part`` is the number
+        of this data set and how many there are, of equal kinds and grids but other scenes.
         """
         self._split, self._num_batches, self._grid = split, num_batches, grid
         self._batch_size, self._questions_per_image = batch_size, questions_per_image
-        self._first_batch, self._mixture = first_batch, mixture
+        self._first_batch, self._mixture, self._part = first_batch, mixture, part
         self._photographs = Photographs(mixture.photographs) if mixture.photographs else None
         self._numbers = build_vocabulary()
 
@@ -166,10 +170,14 @@ class BatchDataset(Dataset[Batch]):
         shares = [share for _, share in GRIDS]
         grid = self._grid or GRIDS[random.choice(len(GRIDS), p=shares)][0]
         kind = self._draw_kind(random)
+        part, num_parts = self._part
+        if num_parts > 1:  # grid and kind are those of all, since a step takes as long as theirs
+            number = num_parts * number + part
+            random = np.random.default_rng([1000 + SPLITS[self._split], number, num_parts])
         size, num_questions = self._batch_size, self._questions_per_image
         times_s = _draw_times(kind, size, random)
         has_names = (random.random(size) >= self._mixture.free_tints) | (kind != PLAIN)
-        fault = random.integers(1, 3, size) * (random.random(size) < self._mixture.unreadable)
+        fault = random.integers(1, 4, size) * (random.random(size) < self._mixture.unreadable)
         blocks = Blocks(size, num_questions, self._numbers)
         scenes, arranged, seen_by = [], [], []
         for row in range(size):

@@ -15,8 +15,10 @@ _EXPOSURES = (0.75, 1.2)
 _MOST_NOISE, _NO_NOISE_SHARE = 0.04, 0.2
 _MOST_NOISE_EVENTS_HZ = 0.5
 _DARKNESS, _DARK_NOISE, _GLARE = 0.01, 0.1, 200.0  # of frames that show nothing
+_EVEN_GREY, _EVEN_TINT, _EVEN_NOISE = (0.12, 0.85), 0.12, 0.04  # of frames of one colour
 _TARGET = 0.4  # mean of a frame that automatic gain aims at, as in ``epvlm_ros.sim.cameras``
-READABLE, TOO_DARK, TOO_BRIGHT = range(3)
+READABLE, TOO_DARK, TOO_BRIGHT, EVEN = range(4)
+_EVEN_COLOUR = ('even_red', 'even_green', 'even_blue')
 
 
 def draw_camera(
@@ -28,7 +30,8 @@ def draw_camera(
     Returns
     -------
     dict of str to float
-        ``factor`` of the frame and ``noise`` after it, a standard deviation; ``exposure_s``;
+        ``factor`` of the frame and ``noise`` after it, a standard deviation; ``even_red`` and so
+        on, a colour that is added; ``exposure_s``;
         ``gain_step`` in powers of two; ``light`` and ``flicker`` (changes of its logarithm in a
         second) that the event camera sees; ``noise_events_hz`` of a pixel.
 
@@ -38,6 +41,7 @@ def draw_camera(
         'noise': max(0.0, random.uniform(-_NO_NOISE_SHARE, 1.0)) * _MOST_NOISE,
         'exposure_s': random.uniform(0.0, _MAX_EXPOSURE_S), 'gain_step': 0.0, 'light': 1.0,
         'flicker': 0.0, 'noise_events_hz': _MOST_NOISE_EVENTS_HZ * random.random() ** 2}
+    camera |= dict.fromkeys(_EVEN_COLOUR, 0.0)
     if split in RANDOMISED_SPLITS:
         _, seen, events = sample_cameras(split, index)
         gain = min(seen.max_gain, 1.0 / seen.light)
@@ -52,6 +56,10 @@ def draw_camera(
                    'noise': random.uniform(0.0, _DARK_NOISE), 'gain_step': 0.0}
     elif kind == TOO_BRIGHT:
         camera |= {'factor': _GLARE, 'gain_step': 0.0}
+    elif kind == EVEN:
+        colour = random.uniform(*_EVEN_GREY) + random.uniform(-_EVEN_TINT, _EVEN_TINT, 3)
+        camera |= {'factor': 0.0, 'gain_step': 0.0, 'noise': random.uniform(0.0, _EVEN_NOISE),
+                   **dict(zip(_EVEN_COLOUR, colour.tolist()))}
     return camera
 
 
@@ -75,7 +83,9 @@ def take_frames(
     factor, noise, step = (
         camera[name].repeat_interleave(num_moments)[:, None, None, None]
         for name in ('factor', 'noise', 'gain_step'))
-    frames = factor * pictures
+    colour = torch.stack([camera[name] for name in _EVEN_COLOUR], dim=1)
+    colour = colour.repeat_interleave(num_moments, dim=0)[:, :, None, None]
+    frames = factor * pictures + colour
     mean = frames.clamp(0.0, 1.0).mean(dim=(1, 2, 3), keepdim=True).clamp_min(1.0 / 255.0)
     stops = torch.log2(_TARGET / mean)
     gain = torch.exp2(torch.where(stops.abs() > step / 2.0, stops.sign() * step, 0.0))

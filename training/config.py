@@ -49,7 +49,8 @@ class Mixture:
     ``motion`` three moments, between which things move, come and go, or in the share ``going`` of
     them move on and on; ``randomised`` scenes of the randomised splits, with the photographs of a
     folder if there is one. ``free_tints`` is the share of the other scenes whose colours have no
-    names, see ``free_tints``; ``unreadable`` that of scenes whose frames are black or white.
+    names, see ``free_tints``; ``unreadable`` that of scenes whose frames are black, white or of
+    one colour.
     """
 
     memory: float = 0.0
@@ -72,9 +73,9 @@ class TrainingConfig:
     In the first ``heads_only_steps`` the auxiliary heads alone learn: fresh ones would spoil
     weights that were trained before. The learning rates rise for ``warmup_steps`` then.
     ``dense_share`` of the steps see all tokens, 1 trains without patch dropout. Three moments
-    share ``min_moments_keep_ratio`` to ``max_moments_keep_ratio`` of the tokens of one picture:
-    both ends of a way have to be seen, and what stands still beside them; in
-    ``all_moments_share`` of their steps all tokens of each are seen. What is shown is described in
+    share at least ``min_moments_keep_ratio`` of the tokens of one picture: both ends of a way have
+    to be seen, and what stands still beside them; in ``all_moments_share`` of their steps all
+    tokens of each are seen. What is shown is described in
     ``Mixture``, of which the other shares are.
     """
 
@@ -94,7 +95,6 @@ class TrainingConfig:
     min_keep_ratio: float = 0.12
     max_keep_ratio: float = 1.0
     min_moments_keep_ratio: float = 0.25
-    max_moments_keep_ratio: float = 1.5
     all_moments_share: float = 0.08
     memory_share: float = 0.2
     motion_share: float = 0.6

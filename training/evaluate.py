@@ -14,14 +14,14 @@ from collections.abc import Callable
 import json
 from pathlib import Path
 
+from epvlm_ros.vlm.token_selection.moments import share_budget
 import numpy as np
 import torch
 from torch import Tensor
 from training.batches import Batch, BatchDataset, make_loader
 from training.blocks import ASKED_FAMILIES, prefix_tokens
 from training.config import Mixture
-from training.kept_tokens import (
-    at_moment, choose_tokens, first_what_changed, score_tokens)
+from training.kept_tokens import choose_in_moments, SELECTIONS
 from training.pictures import draw_pictures, Pictures
 from training.sparse_forward import run_model
 from training.tokenizer import build_vocabulary, UNKNOWN_WORD
@@ -46,23 +46,17 @@ def sparse_scorer(
 ) -> Scorer:
     """Return what tells right answers when only some tokens are computed on."""
     def score(batch: Batch, pictures: Pictures) -> Tensor:
-        num_tokens = batch.grid[0] * batch.grid[1]
-        # Several moments share the budget of one picture.
-        share = 1.0 if selection == 'dense' else keep_ratio / batch.num_moments
-        count, kept = max(1, round(share * num_tokens)), []
-        chooses = selection not in ('dense', 'random')
-        changed = first_what_changed(pictures, batch.num_moments) if chooses else 0.0
-        for moment in range(batch.num_moments):
-            latest = batch.num_moments - 1 if chooses else moment
-            seen = at_moment(pictures, latest, num_tokens)
-            noise = torch.rand(
-                seen.activity.shape, generator=generator, device=seen.activity.device)
-            scores = changed + score_tokens(seen, batch.grid, noise)[
-                selection if chooses else 'random']
-            kept.append(moment * num_tokens + choose_tokens(scores, count))
+        num_tokens, num_moments = batch.grid[0] * batch.grid[1], batch.num_moments
+        counts: tuple[int, ...] = (num_tokens,) * num_moments
+        if selection != 'dense':
+            counts = share_budget(
+                max(1, round(keep_ratio * num_tokens)), (num_tokens,) * (num_moments - 1))
+        number = SELECTIONS.index('random' if selection == 'dense' else selection)
+        kept = choose_in_moments(
+            pictures, batch, counts, torch.full_like(batch.times_s[:, 0], number).long(),
+            generator, by_change=num_moments > 1 and selection != 'random')
         result = run_model(
-            model, pictures.patches, torch.cat(kept, dim=1), batch.grid, batch.tokens,
-            (count,) * batch.num_moments)
+            model, pictures.patches, kept, batch.grid, batch.tokens, counts)
         return _right(result.logits, batch)
     return score
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import math
 
 from epvlm_ros.sim.scene import SHAPES
+from epvlm_ros.vlm.token_selection.moments import CAMERA_MOVES, CHANGED_SHARE
 import torch
 from torch import Tensor
 from training.batches import Batch
@@ -16,9 +18,9 @@ from training.token_scores import combine_scores, token_contrast
 _TUNED_SELECTION = 'events_and_saliency'
 _CHANGED_FIRST = 1e3  # more than any other score of a token
 _STEP = 8  # of numbers of kept tokens: few different ones, since every new shape costs time
-_EARLIER_SHARES = (0.1, 1 / 3)  # of the kept tokens that each earlier moment has
-_EVEN_SHARE = 0.2  # of the steps in which all moments have equally many
-_BY_CHANGE_SHARE = 0.8  # of the steps in which what changed is kept first, in all moments
+_EARLIER_SHARES = (0.15, 0.45)  # of the kept tokens that earlier moments have together
+_OLDEST_SHARES = (0.4, 0.9)  # of these that the oldest moment has
+_BY_CHANGE_SHARE = 0.85  # of the steps in which what changed is kept first
 
 
 def draw_kept_tokens(
@@ -39,59 +41,64 @@ def draw_kept_tokens(
         How many of them each moment has.
 
     """
-    num_tokens = batch.grid[0] * batch.grid[1]
+    num_tokens, num_moments = batch.grid[0] * batch.grid[1], batch.num_moments
     if batch.in_memory:
-        return choose_refreshed(pictures, batch.num_moments, num_tokens)
-    device = pictures.shape.device
-    draws = torch.rand(2, generator=generator, device=device).tolist()
+        return choose_refreshed(pictures, num_moments, num_tokens)
+    draws = torch.rand(5, generator=generator, device=pictures.shape.device).tolist()
     # few tokens more often than many: that is where most is to be learned
-    least = config.min_keep_ratio if batch.num_moments == 1 else config.min_moments_keep_ratio
-    most = config.max_keep_ratio if batch.num_moments == 1 else config.max_moments_keep_ratio
-    share = least + draws[1] ** 1.5 * (most - least)
-    num_kept = num_tokens if draws[0] < config.dense_share else _round(share * num_tokens)
-    counts: tuple[int, ...] = (max(_STEP, num_kept),)
-    if batch.num_moments > 1:
-        counts = _share_out(num_kept, num_tokens, batch.num_moments, config, generator)
-    return choose_in_moments(pictures, batch, counts, generator), counts
+    least = config.min_keep_ratio if num_moments == 1 else config.min_moments_keep_ratio
+    share = least + draws[1] ** 1.5 * (config.max_keep_ratio - least)
+    by_change = num_moments > 1 and draws[2] < _BY_CHANGE_SHARE
+    dense_share = config.dense_share if num_moments == 1 else config.all_moments_share
+    if draws[0] < dense_share:
+        counts = (num_tokens,) * num_moments
+    else:
+        counts = share_out(max(_STEP, _round(share * num_tokens)), num_moments, by_change, draws)
+    kind = torch.randint(
+        len(SELECTIONS) + 1, (len(pictures.shape),), generator=generator,
+        device=pictures.shape.device)
+    return choose_in_moments(pictures, batch, counts, kind, generator, by_change), counts
 
 
 def choose_in_moments(
-    pictures: Pictures, batch: Batch, counts: tuple[int, ...], generator: torch.Generator,
+    pictures: Pictures, batch: Batch, counts: Sequence[int], kind: Tensor,
+    generator: torch.Generator, by_change: bool,
 ) -> Tensor:
-    """Return which tokens are kept, of a kind drawn for each scene, so many of each moment."""
-    device, num_moments = pictures.shape.device, batch.num_moments
-    num_scenes, num_tokens = len(batch.times_s), batch.grid[0] * batch.grid[1]
-    activity = pictures.activity.unflatten(1, (num_moments, num_tokens))
-    by_change = num_moments > 1 and torch.rand(
-        1, generator=generator, device=device).item() < _BY_CHANGE_SHARE
-    changed: Tensor | float = 0.0
-    if by_change:
-        pictures = pictures._replace(
-            activity=activity.mean(dim=1, keepdim=True).expand_as(activity).flatten(1))
-        changed = first_what_changed(pictures, num_moments)
-    kind = torch.randint(
-        len(SELECTIONS) + 1, (num_scenes,), generator=generator, device=device)
-    chosen = []
-    noise = torch.rand((num_scenes, num_tokens), generator=generator, device=device)
-    for moment, count in enumerate(counts):
-        if not by_change:
-            noise = torch.rand((num_scenes, num_tokens), generator=generator, device=device)
-        # What changed is followed by the same tokens everywhere: by those of the latest.
-        seen = at_moment(pictures, num_moments - 1 if by_change else moment, num_tokens)
+    """
+    Return which tokens are kept, so many of each moment.
+
+    ``kind``, int64 (scenes,), are indices into ``SELECTIONS``, one more for the tuned one. With
+    ``by_change`` those that changed come first, by the rule of
+    ``epvlm_ros.vlm.token_selection.moments``.
+    """
+    num_scenes, num_tokens = len(kind), batch.grid[0] * batch.grid[1]
+    row = torch.arange(num_scenes, device=kind.device)
+    moments = [at_moment(pictures, moment, num_tokens) for moment in range(len(counts))]
+    scores = []
+    for seen in moments:
+        noise = torch.rand(
+            (num_scenes, num_tokens), generator=generator, device=kind.device)
         by_kind = score_tokens(seen, batch.grid, noise)
-        kinds = torch.stack([*by_kind.values(), by_kind[_TUNED_SELECTION]])
-        scores = changed + kinds[kind, torch.arange(num_scenes, device=device)]
-        chosen.append(moment * num_tokens + choose_tokens(scores, count))
-    return torch.cat(chosen, dim=1)
+        scores.append(torch.stack([*by_kind.values(), by_kind[_TUNED_SELECTION]])[kind, row])
+    if by_change:
+        camera_rests = (moments[-1].difference > 0.0).float().mean(dim=1) <= CAMERA_MOVES
+        limits = (num_tokens,) * (len(counts) - 1) + (round(CHANGED_SHARE * counts[-1]),)
+        scores = [
+            torch.where(
+                camera_rests[:, None],
+                scores[-1] + _CHANGED_FIRST * _keep_largest(seen.difference, limit), own)
+            for seen, own, limit in zip(moments, scores, limits)]
+    return torch.cat([
+        moment * num_tokens + choose_tokens(score, count)
+        for moment, (score, count) in enumerate(zip(scores, counts))], dim=1)
 
 
-def first_what_changed(pictures: Pictures, num_moments: int) -> Tensor:
-    """
-    Return scores (scenes, tokens) to be added to others, so that what changed comes before.
-
-    The rule is that of ``epvlm_ros.vlm.token_selection.moments``.
-    """
-    return _CHANGED_FIRST * pictures.difference.unflatten(1, (num_moments, -1)).amax(dim=1)
+def _keep_largest(amounts: Tensor, number: int) -> Tensor:
+    """Return amounts (scenes, tokens) with 0 for all but so many of each scene."""
+    if number == amounts.shape[1]:
+        return amounts
+    largest = amounts.topk(max(1, number), dim=1)
+    return torch.zeros_like(amounts).scatter(1, largest.indices, largest.values)
 
 
 def choose_refreshed(
@@ -127,19 +134,20 @@ def at_moment(pictures: Pictures, moment: int, num_tokens: int) -> Pictures:
         item[:, moment * num_tokens:(moment + 1) * num_tokens] for item in pictures))
 
 
-def _share_out(
-    num_kept: int, num_tokens: int, num_moments: int, config: TrainingConfig,
-    generator: torch.Generator,
+def share_out(
+    num_kept: int, num_moments: int, by_change: bool, draws: Sequence[float],
 ) -> tuple[int, ...]:
-    """Draw how many tokens each moment has; the latest has at least as many as the others."""
-    draws = torch.rand(3, generator=generator, device=generator.device).tolist()
-    if draws[0] < config.all_moments_share:
-        return (num_tokens,) * num_moments
-    low, high = _EARLIER_SHARES
-    share = 1 / num_moments if draws[1] < _EVEN_SHARE else low + draws[2] * (high - low)
-    earlier = max(_STEP, _round(share * num_kept))
-    latest = max(earlier, num_kept - (num_moments - 1) * earlier)
-    return (*[earlier] * (num_moments - 1), min(num_tokens, latest))
+    """Draw how many tokens each moment has: by change the latest has most, else all as many."""
+    if num_moments == 1:
+        return (num_kept,)
+    if not by_change:
+        return (max(_STEP, _round(num_kept / num_moments)),) * num_moments
+    (low, high), (least, most) = _EARLIER_SHARES, _OLDEST_SHARES
+    earlier = (low + draws[3] * (high - low)) * num_kept
+    oldest = (least + draws[4] * (most - least)) * earlier
+    rest = (earlier - oldest) / max(1, num_moments - 2)
+    counts = [max(_STEP, _round(number)) for number in (oldest, *[rest] * (num_moments - 2))]
+    return (*counts, max(_STEP, num_kept - sum(counts)))
 
 
 def _round(number: float) -> int:

@@ -60,7 +60,8 @@ class Pictures(NamedTuple):
         Events up to or around the picture in noise floors, what there is to see, and which
         colours stand out.
     difference : Tensor float32 (scenes, tokens)
-        By how much each token differs from the moment before, 0 where it hardly does.
+        By how much each token differs from the latest moment, 0 where it hardly does; of the
+        latest one, the most that any before it does. In memory, from the moment before.
 
     """
 
@@ -92,7 +93,7 @@ def draw_pictures(
     labels = _label_tokens(batch, seen.owner)
     scores = (item.flatten(1) for item in (
         seen.activity, token_detail(rgb), token_saliency(rgb),
-        _find_differences(rgb, seen.activity, batch.num_moments)))
+        _find_differences(rgb, seen.activity, batch.num_moments, batch.in_memory)))
     found = [make_patches(rgb), *labels, *scores]
     return Pictures(*(
         item.reshape(len(batch.times_s), -1, *item.shape[2:]) for item in found))
@@ -173,9 +174,11 @@ def _count_events(
     return (events + flicker) / (_NOISE_RATE * area * window_s)
 
 
-def _find_differences(rgb: Tensor, activity: Tensor, num_moments: int) -> Tensor:
+def _find_differences(
+    rgb: Tensor, activity: Tensor, num_moments: int, in_memory: bool,
+) -> Tensor:
     """
-    Return how much tokens differ from the moment before, (scenes * moments, rows, cols).
+    Return ``difference`` of ``Pictures``, (scenes * moments, rows, cols).
 
     The rule is that of ``epvlm_ros.vlm.token_selection.moments``: the sample that differs most
     beyond the noise of the frames, clearly so where nothing moved in or beside the token.
@@ -184,7 +187,9 @@ def _find_differences(rgb: Tensor, activity: Tensor, num_moments: int) -> Tensor
         return torch.zeros_like(activity)
     side = TOKEN_SIZE_PX // SAMPLES_PER_SIDE
     samples = functional.avg_pool2d(rgb, side).unflatten(0, (-1, num_moments))
-    difference = (samples[:, 1:] - samples[:, :-1]).abs().flatten(0, 1)
+    other = samples[:, :-1] if in_memory else samples[:, -1:]
+    one = samples[:, 1:] if in_memory else samples[:, :-1]
+    difference = (one - other).abs().flatten(0, 1)
     largest = functional.max_pool2d(difference.amax(dim=1), SAMPLES_PER_SIDE)
     means = functional.avg_pool2d(difference.mean(dim=1), SAMPLES_PER_SIDE).flatten(1)
     quiet = means.quantile(QUIET_SHARE, dim=1)
@@ -196,7 +201,9 @@ def _find_differences(rgb: Tensor, activity: Tensor, num_moments: int) -> Tensor
     moved = activity.unflatten(0, (-1, num_moments)).amax(dim=1, keepdim=True) > 1.0
     moved = functional.max_pool2d(moved.float(), 3, stride=1, padding=1) > 0.0
     changed = largest.unflatten(0, (-1, num_moments - 1)) * torch.where(moved, faint, clear)
-    return functional.pad(changed, (0, 0, 0, 0, 1, 0)).flatten(0, 1)
+    if in_memory:
+        return functional.pad(changed, (0, 0, 0, 0, 1, 0)).flatten(0, 1)
+    return torch.cat([changed, changed.amax(dim=1, keepdim=True)], dim=1).flatten(0, 1)
 
 
 def _augment(rgb: Tensor, num_moments: int, generator: torch.Generator) -> Tensor:

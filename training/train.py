@@ -4,7 +4,7 @@ Trains the small model from nothing: ``python -m training.train --out FOLDER --d
 Scenes and questions come from worker processes, pictures are drawn on the device. The result is
 a checkpoint folder with ``training.json`` beside it, which holds the configuration and the course
 of the run. With ``--keep-state`` a run that was stopped goes on with ``--resume FOLDER``;
-``--start FOLDER`` begins a new one with the weights of another.
+``--start FOLDER`` begins a new one with the weights of another. For several cards see ``cards``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 from training.batches import Batch, BatchDataset, make_loader
+from training.cards import (
+    agree_on, average_gradients, join_others, number_of_cards, own_number)
 from training.checkpoint import build_model, load_weights, save_checkpoint
 from training.config import TrainingConfig
 from training.kept_tokens import draw_kept_tokens
@@ -32,6 +34,7 @@ from training.sparse_forward import AuxiliaryHeads, BlockFunction, run_model, ru
 STATE_FILE, _HEADS_FILE = 'training_state.pt', 'heads.pt'
 _REPORT_EVERY = 20
 _SAVE_EVERY_MINUTES = 2.0
+_AGREE_EVERY = 10  # steps
 
 
 def move_batch(batch: Batch, device: torch.device) -> Batch:
@@ -82,6 +85,7 @@ class Trainer:
             [group['lr'] for group in item.param_groups] for item in self.optimizers]
         self.course: list[dict[str, float]] = []
         self.num_steps = 0
+        self.share_over = self._minutes_over = 0.0  # of the run, 0 to 1, the same on all cards
         self._run_block: BlockFunction = run_vision_block
         self._started_s = time.monotonic()
         if device.type == 'cuda':
@@ -116,6 +120,7 @@ class Trainer:
         self.generator.set_state(state['generator'].cpu())
         self.num_steps, self.course = state['num_steps'], state['course']
         self._started_s = time.monotonic() - 60.0 * state['minutes']
+        self._look_at_the_clock()
 
     def save(self, folder: Path, with_state: bool) -> None:
         """Write the checkpoint, the heads, and what a run that goes on needs if told so."""
@@ -129,6 +134,7 @@ class Trainer:
                 'minutes': self._minutes(), 'course': self.course}, folder / STATE_FILE)
         report = {
             'config': dataclasses.asdict(self.config), 'num_steps': self.num_steps,
+            'cards': number_of_cards(),
             'device': _device_name(self.device), 'torch': torch.__version__,
             'minutes': self._minutes(), 'course': self.course}
         (folder / 'training.json').write_text(json.dumps(report, indent=1) + '\n')
@@ -151,22 +157,23 @@ class Trainer:
             for group, rate in zip(optimizer.param_groups, rates):
                 group['lr'] = share * rate
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients([*self.model.parameters(), *self.heads.parameters()])
         if self.num_steps < self.config.heads_only_steps:
             self.model.zero_grad(set_to_none=True)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         for optimizer in self.optimizers:
             optimizer.step()
         self.num_steps += 1
+        self._look_at_the_clock()
         return losses
 
-    def share_over(self) -> float:
-        """Return how much of the run is over, 0 to 1."""
-        config, shares = self.config, [0.0]
-        if config.steps:
-            shares.append(self.num_steps / config.steps)
-        if config.minutes:
-            shares.append(self._minutes() / config.minutes)
-        return max(shares)
+    def _look_at_the_clock(self) -> None:
+        """Find how much of the run is over; cards wait for each other to do so."""
+        config = self.config
+        if config.minutes and (number_of_cards() == 1 or self.num_steps % _AGREE_EVERY == 0):
+            self._minutes_over = agree_on(self._minutes() / config.minutes, self.device)
+        steps_over = self.num_steps / config.steps if config.steps else 0.0
+        self.share_over = max(steps_over, self._minutes_over)
 
     def _minutes(self) -> float:
         return (time.monotonic() - self._started_s) / 60.0
@@ -176,7 +183,7 @@ class Trainer:
         config = self.config
         warm_steps = self.num_steps + 1 - config.heads_only_steps
         warmth = min(1.0, warm_steps / max(1, config.warmup_steps)) if warm_steps > 0 else 1.0
-        fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, self.share_over())))
+        fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, self.share_over)))
         return warmth * (config.final_rate_share + (1.0 - config.final_rate_share) * fall)
 
     def run(self, batches: Iterator[Batch], save: Callable[[], None] | None = None) -> None:
@@ -192,7 +199,7 @@ class Trainer:
                     self.course.append({
                         'step': self.num_steps, 'moments': batch.num_moments, **numbers})
                     bar.set_postfix(numbers, refresh=False)
-                if self.share_over() >= 1.0:
+                if self.share_over >= 1.0:
                     return
                 if save is not None and self._minutes() > saved_minutes + _SAVE_EVERY_MINUTES:
                     save()
@@ -261,18 +268,21 @@ def train(
         raise ValueError('steps and minutes are both 0: give one of them')
     dataset = BatchDataset(
         'train', config.steps or 10_000_000, config.batch_size, config.questions_per_image,
-        config.first_batch + saved_steps(resume), mixture=config.mixture)
+        config.first_batch + saved_steps(resume), mixture=config.mixture,
+        part=(own_number(), number_of_cards()))
     # Workers start before the device is touched, so that nothing of it is inherited.
     batches = iter(make_loader(dataset, config.num_workers))
-    trainer = Trainer(config, torch.device(device))
+    trainer = Trainer(config, join_others(device))
     if resume:
         trainer.resume(resume)
     if start:
         trainer.start_from(start)
     if compile_layers:
         trainer.compile_layers()
-    trainer.run(batches, (lambda: trainer.save(out, True)) if keep_state else None)
-    trainer.save(out, keep_state)
+    is_first = own_number() == 0
+    trainer.run(batches, (lambda: trainer.save(out, True)) if keep_state and is_first else None)
+    if is_first:
+        trainer.save(out, keep_state)
     return trainer
 
 

@@ -25,8 +25,10 @@ SEVERAL_OBJECTS = 'there is more than one'
 UNKNOWN = 'i do not know'
 MOTION = 'i can not tell from one image'
 NOTHING = 'nothing'
-TOO_DARK, TOO_BRIGHT = 'it is too dark to see', 'it is too bright to see'  # whatever is asked
-UNKNOWABLE_ANSWERS = (UNKNOWN, MOTION, TOO_DARK, TOO_BRIGHT)
+# Of frames that show nothing, whatever is asked; an even one, of a bare wall, has nothing to see.
+TOO_DARK, TOO_BRIGHT = 'it is too dark to see', 'it is too bright to see'
+NOTHING_TO_SEE = 'there is nothing to see'
+UNKNOWABLE_ANSWERS = (UNKNOWN, MOTION, TOO_DARK, TOO_BRIGHT, NOTHING_TO_SEE)
 STILL, MOVED, APPEARED, DISAPPEARED = 'stood still', 'moved', 'appeared', 'disappeared'
 
 RELATIONS = ('left', 'right', 'above', 'below')
