@@ -96,9 +96,9 @@ class TrainingConfig:
     max_keep_ratio: float = 1.0
     min_moments_keep_ratio: float = 0.25
     all_moments_share: float = 0.08
-    memory_share: float = 0.2
-    motion_share: float = 0.6
-    going_share: float = 0.2
+    memory_share: float = 0.18
+    motion_share: float = 0.5
+    going_share: float = 0.15
     randomised_share: float = 0.65
     free_tint_share: float = 0.35
     unreadable_share: float = 0.03

@@ -149,7 +149,7 @@ def test_several_moments_share_the_budget_of_one_frame(tmp_path):
     questions = MotionSet(MotionConfig(num_questions=4))
     seen = questions.observe(next(iter(questions)))
     config = VlmConfig(max_pixels=80_000, max_new_tokens=24, num_threads=1)
-    engine = VlmEngine(load_checkpoint(config), configure(config, 'events', 26 / 88 / 3))
+    engine = VlmEngine(load_checkpoint(config), configure(config, 'events', 26 / 88))
     moments = [Moment(frame.rgb, frame.activity) for frame in (*seen.earlier, seen)]
     assert engine.answer_about(moments, sparse['question']).text == sparse['answer']
 
