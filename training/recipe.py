@@ -5,7 +5,7 @@ First one that always saw whole pictures (the protocol of EP-VLM: no training fo
 ``FOLDER/dense_only``; then, from its weights, one that often saw only some of their tokens, in
 ``FOLDER/patch_dropout``; then one that saw several moments and scenes whose looks say little too,
 in ``FOLDER/several_moments``: the one that ships with the package, which had 35 minutes of this
-stage. 32 minutes on one H200.
+stage on one card and 16 on two. 32 minutes on one H200.
 Called again after an interruption it goes on where it stopped. ``--stages`` and ``--start`` make
 the last ones alone, from weights that there are.
 """

@@ -48,7 +48,7 @@ class VlmNodeConfig(Validated):
         minimum=0.01, maximum=1000.0, dynamic=True)
     num_moments: int = parameter(
         1, 'Number of frames that a question is about: the latest one and earlier ones, which '
-        'keep what changed and leave the rest of their budget to the latest.',
+        'keep what is no longer to be seen. They share the tokens of one frame.',
         minimum=1, maximum=16, dynamic=True)
     moment_period: float = parameter(
         0.5, 'Minimum time between two frames of one question in seconds (num_moments above 1).',
