@@ -43,7 +43,7 @@ class MotionConfig:
     num_moments : int
         1 to 3: the last frames that are shown.
     about : str
-        'changes' over the last three frames, or the 'latest' of them, as one picture is asked about.
+        'changes' over the last three frames, or the 'latest' of them, as of one picture.
     stream : StreamConfig
         Scene and cameras; the number of updates does not count.
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from epvlm_ros.eval.answer_file import Record
-from epvlm_ros.eval.policies import activity_for, DENSE
+from epvlm_ros.eval.policies import activity_for
 from epvlm_ros.eval.question_set import Case, Observation, Problem
 from epvlm_ros.eval.scoring import find_letter, is_right
 from epvlm_ros.eval.settings import configure, Setting

@@ -43,8 +43,8 @@ class VlmConfig(Validated):
     allow_download: bool = parameter(
         False, 'Allow download of the model from the hub; if false, the network is not used.')
     keep_ratio: float = parameter(
-        0.5, 'Fraction of the visual tokens of a frame to keep, which several frames of a question '
-        'share; 1.0 is the dense model, all tokens of all frames.',
+        0.5, 'Fraction of the visual tokens of a frame to keep, which several frames of a '
+        'question share; 1.0 is the dense model, all tokens of all frames.',
         minimum=0.01, maximum=1.0, dynamic=True)
     selection: str = parameter(
         'events_and_objectness',

@@ -193,7 +193,8 @@ def test_a_server_is_left_alone_after_some_failures_and_then_tried_once(
     assert status.num_bytes_sent > 3000 and status.num_bytes_received > 500
 
 
-def test_the_embedded_model_helps_out_and_the_answer_says_so(make_engine, server, local, rgb, seen):
+def test_the_embedded_model_helps_out_and_the_answer_says_so(
+        make_engine, server, local, rgb, seen):
     engine = make_engine(fallback=local)
     server.close()
     answer = engine.answer_about([Moment(rgb, None)], 'what is there?')
