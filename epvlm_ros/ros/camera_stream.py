@@ -98,13 +98,14 @@ class CameraStream:
             self.frames.follow_jump(
                 jump.delta.nanoseconds, self._node.get_clock().now().nanoseconds)
 
-    def find_frames(self, time_ns: int | None, now_ns: int) -> FoundFrames:
+    def find_frames(
+        self, time_ns: int | None, now_ns: int, config: VlmNodeConfig,
+    ) -> FoundFrames:
         """
         Return the frames around a time, None for the latest ones; both times are of the frames.
 
-        See ``GuidedFrameBuffer.frame_time_ns``.
+        ``config`` is that of the question. See ``GuidedFrameBuffer.frame_time_ns``.
         """
-        config = self._settings.get(VlmNodeConfig)
         latest = self.frames.get(config)
         if not latest:
             return FoundFrames(camera=self.name, refusal=(

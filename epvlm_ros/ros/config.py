@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import re
 
 from epvlm_ros.config_fields import parameter, Validated
@@ -47,8 +47,9 @@ class VlmNodeConfig(Validated):
         2.0, 'Frames encoded per second with encode_ahead at_rate.',
         minimum=0.01, maximum=1000.0, dynamic=True)
     num_moments: int = parameter(
-        1, 'Number of frames that a question is about: the latest one and earlier ones, which '
-        'keep what is no longer to be seen. They share the tokens of one frame.',
+        1, 'Number of frames that a question is about which does not say how many: the latest one '
+        'and earlier ones, which keep what is no longer to be seen. They share the tokens of one '
+        'frame.',
         minimum=1, maximum=16, dynamic=True)
     moment_period: float = parameter(
         0.5, 'Minimum time between two frames of one question in seconds (num_moments above 1).',
@@ -101,6 +102,15 @@ class VlmNodeConfig(Validated):
     def history_bytes(self) -> float:
         """Memory for the past of each camera."""
         return self.history_memory * MEGABYTE / len(self.camera_names)
+
+    def for_question(self, num_moments: int) -> VlmNodeConfig:
+        """
+        Return what holds for a question about so many frames, 0 for as many as set here.
+
+        Raises a ValueError if there can be no such question.
+        """
+        # replace() checks the new value as it checks the parameter
+        return replace(self, num_moments=num_moments) if num_moments else self
 
 
 def below(camera: str, name: str) -> str:

@@ -12,11 +12,13 @@ from epvlm_ros.ros.frame_history import FrameHistory
 from epvlm_ros.time_units import SECOND
 
 JUMP_SETTLES_S = 2.0  # after the clock jumped, the last frames of before have come
+# Held whatever the parameter num_moments is: a question may ask for more frames than that.
+_KEPT_MOMENTS = 3
 
 
 class GuidedFrameBuffer:
     """
-    Holds the latest frame and, where questions are about several moments, earlier ones.
+    Holds the latest frame and earlier ones, for questions about several moments.
 
     ``history`` has those of the past; unlike the others they stay over a gap in the stream.
     """
@@ -66,7 +68,7 @@ class GuidedFrameBuffer:
                     elapsed_ns(self._earlier[-1].message, latest.message) >= period_ns:
                 self._earlier.append(latest)
             # one to spare, since the last of them may be too close to the latest frame
-            num_needed = config.num_moments if config.num_moments > 1 else 0
+            num_needed = max(config.num_moments, _KEPT_MOMENTS)
             del self._earlier[:max(0, len(self._earlier) - num_needed)]
         self._latest = frame
         return True

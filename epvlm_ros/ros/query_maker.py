@@ -9,6 +9,7 @@ from typing import Any, Callable
 from epvlm_interfaces.msg import Answer
 from epvlm_ros.clean_text import clean_text
 from epvlm_ros.ros.camera_stream import CameraStream, FoundFrames, Refusal
+from epvlm_ros.ros.config import VlmNodeConfig
 from epvlm_ros.ros.node_parameters import NodeParameters
 from epvlm_ros.ros.query import check_query_id, MAX_ID_LENGTH, Query, Reply
 from epvlm_ros.time_units import SECOND, stamp_to_ns
@@ -54,9 +55,11 @@ class QueryMaker:
         """Raise a ValueError if what is asked could not be answered at any time."""
         if self._streams:
             self._find_stream(request.camera)
+        self._find_config(request)
         if engine is not None:
             engine.check_query(
-                request.question, request.choices, keep_ratio=request.keep_ratio or None,
+                request.question, request.choices, num_moments=request.num_moments or 1,
+                keep_ratio=request.keep_ratio or None,
                 max_new_tokens=request.max_new_tokens or None,
                 deadline_s=request.deadline or None)
 
@@ -75,9 +78,13 @@ class QueryMaker:
         try:
             stream = self._find_stream(request.camera)
             now_ns = stream.frames.frame_time_ns(self._node.get_clock().now().nanoseconds)
-            return stream.find_frames(find_time_ns(request, now_ns), now_ns)
+            return stream.find_frames(
+                find_time_ns(request, now_ns), now_ns, self._find_config(request))
         except ValueError as error:
             return FoundFrames(refusal=(Answer.INVALID, str(error)))
+
+    def _find_config(self, request: Any) -> VlmNodeConfig:
+        return self._settings.get(VlmNodeConfig).for_question(request.num_moments)
 
     def _find_stream(self, camera: str) -> CameraStream:
         """Return the stream that a request is about; a ValueError if there is no such camera."""

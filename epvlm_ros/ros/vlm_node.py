@@ -203,10 +203,10 @@ class VlmNode(AutostartNode):
         self._watches.look(message, name)
         if config.encode_ahead != 'on_demand':
             frames = stream.frames.get(config)
-            # a question about a newer frame brings that one up to date by itself
+            # a question about a newer frame, or another number, computes those by itself
             self._worker.when_idle(
                 lambda should_stop: handler.prepare(name, frames, should_stop), name,
-                gives_way_to=lambda query: query.frames[-1] is not frames[-1])
+                gives_way_to=lambda query: query.frames != frames)
 
     def _take(
         self, request: Any, reply: Callable[[Answer], None],

@@ -12,7 +12,8 @@ _CONDITIONS = {
     StandingQuestionMessage.ACTIVITY: ACTIVITY, StandingQuestionMessage.APPEARED: APPEARED,
     StandingQuestionMessage.INTERVAL: INTERVAL}
 _NUMBERS = {value: number for number, value in _CONDITIONS.items()}
-_PASSED_ON = ('question', 'keep_ratio', 'max_new_tokens', 'deadline', 'choices', 'camera')
+_PASSED_ON = (
+    'question', 'keep_ratio', 'max_new_tokens', 'deadline', 'choices', 'camera', 'num_moments')
 
 
 def to_standing_question(message: StandingQuestionMessage, new_id: str) -> StandingQuestion:

@@ -26,6 +26,7 @@ class Question:
     max_new_tokens: int = 0
     deadline: float = 0.0
     camera: str = ''
+    num_moments: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _question(fields: _Fields) -> Question:
         fields.text('question', MAX_TEXT_LENGTH), fields.texts('choices'),
         fields.number('seconds_ago'), fields.number('keep_ratio'),
         fields.integer('max_new_tokens', 0), fields.number('deadline'),
-        fields.text('camera', 1000, ''))
+        fields.text('camera', 1000, ''), fields.integer('num_moments', 0))
 
 
 class _Fields:

@@ -16,7 +16,7 @@ RATE_SPAN_S = 60.0  # max_rate is about any span of this length
 # What a query may have: of each, the types that it may come in.
 _QUERY_FIELDS: dict[str, tuple[type, ...]] = {
     'question': (str,), 'keep_ratio': (float, int), 'max_new_tokens': (int,),
-    'deadline': (float, int), 'choices': (list,), 'camera': (str,)}
+    'deadline': (float, int), 'choices': (list,), 'camera': (str,), 'num_moments': (int,)}
 _LARGEST_UINT32 = 2 ** 32 - 1
 
 
@@ -45,7 +45,7 @@ class StandingQuestion:
         Not empty, at most 128 characters, all of which print.
     query : dict
         What is asked: question, and where they are given keep_ratio, max_new_tokens, deadline,
-        choices and camera. Passed on as it is.
+        choices, camera and num_moments. Passed on as it is.
     condition : str
         One of ``CONDITIONS``.
     level : float
@@ -162,10 +162,11 @@ class StandingQuestion:
                 raise ValueError(
                     f'the query has {name} {clean_text(repr(value), 80)}: give values of '
                     f'{", ".join(_QUERY_FIELDS)}, each of its type')
-        if not 0 <= query.get('max_new_tokens', 0) <= _LARGEST_UINT32 or \
-                not all(isinstance(choice, str) for choice in query.get('choices', [])):
-            raise ValueError(
-                'the query has max_new_tokens out of range, or choices that are no text')
+        for name in ('max_new_tokens', 'num_moments'):
+            if not 0 <= query.get(name, 0) <= _LARGEST_UINT32:
+                raise ValueError(f'the query has {name} out of range')
+        if not all(isinstance(choice, str) for choice in query.get('choices', [])):
+            raise ValueError('the query has choices that are no text')
 
     def _check_region(self) -> None:
         region = self.region

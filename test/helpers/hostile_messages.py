@@ -115,7 +115,8 @@ class HostileMessages:
     def request(self):
         return Ask.Request(
             question=self.text(), query_id=self.text(), keep_ratio=self.number(),
-            max_new_tokens=self.integer(UINT32), deadline=self.number())
+            max_new_tokens=self.integer(UINT32), deadline=self.number(),
+            num_moments=self.integer(UINT32))
 
     def _short_number(self):
         number = self.number()

@@ -50,7 +50,7 @@ class Asker:
         self._queries = self.node.create_publisher(String, 'query', QUERIES)
         self.node.create_subscription(Answer, 'answer', self.answers.append, QUERIES)
         self.service, self.action = make_clients(self.node)
-        self._parameters = self.node.create_client(GetParameters, '/vlm_node/get_parameters')
+        self._parameters = self.node.create_client(GetParameters, 'vlm_node/get_parameters')
 
     def wait_for_node(self, process):
         wait_for_start(process, self.service.service_is_ready, 'the service of the node')
@@ -122,7 +122,7 @@ class Asker:
 
     def set_parameter(self, name, value):
         """Set a parameter of the node and return what came of it."""
-        client = self.node.create_client(SetParameters, '/vlm_node/set_parameters')
+        client = self.node.create_client(SetParameters, 'vlm_node/set_parameters')
         assert client.wait_for_service(20)
         future = client.call_async(SetParameters.Request(
             parameters=[Parameter(name, value=value).to_parameter_msg()]))

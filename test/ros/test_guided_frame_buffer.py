@@ -39,6 +39,35 @@ def test_by_default_it_is_the_latest_one():
     assert stamps(frames, config) == [1.2] and len(taken) == 3
 
 
+def test_a_question_gets_as_many_as_it_asks_for():
+    config = VlmNodeConfig()
+    frames, _ = feed([index / 10 for index in range(33)], config)
+    for num_moments, expected in (
+            (0, [3.2]), (1, [3.2]), (2, [2.5, 3.2]), (3, [2.0, 2.5, 3.2])):
+        assert stamps(frames, config.for_question(num_moments)) == expected
+    # three are always there, and one to spare may be
+    assert stamps(frames, config.for_question(16))[-3:] == [2.0, 2.5, 3.2]
+    assert len(frames.get(config.for_question(16))) <= 4
+    more = VlmNodeConfig(num_moments=5)
+    frames, _ = feed([index / 10 for index in range(33)], more)
+    assert stamps(frames, more.for_question(5)) == [1.0, 1.5, 2.0, 2.5, 3.2]
+    assert stamps(frames, more.for_question(2)) == [2.5, 3.2]
+
+
+def test_earlier_frames_go_with_a_gap_and_with_another_camera():
+    config, three = VlmNodeConfig(), VlmNodeConfig().for_question(3)
+    frames, _ = feed([0.0, 0.5, 1.0, 3.0], config)
+    assert stamps(frames, three) == [3.0]
+    frames, _ = feed([0.0, 0.5, 1.0], config)
+    frames.add(make_frame(1.5, height=50), config)
+    assert stamps(frames, three) == [1.5]
+
+
+def test_a_number_out_of_its_range_is_refused():
+    with pytest.raises(ValueError, match='num_moments is 17: give at most 16'):
+        VlmNodeConfig().for_question(17)
+
+
 @pytest.mark.parametrize('num_frames, expected', [
     (1, [0.0]), (3, [0.2]), (6, [0.0, 0.5]), (8, [0.0, 0.7]), (11, [0.0, 0.5, 1.0]),
     (13, [0.0, 0.5, 1.2]), (31, [2.0, 2.5, 3.0]), (33, [2.0, 2.5, 3.2])])

@@ -61,6 +61,16 @@ def test_each_camera_has_its_past(askers, asker):
         assert asker.ask('what moves?', camera=camera).header == now[camera].header
 
 
+def test_each_camera_has_its_earlier_frames(askers, asker):
+    show(askers, age_s=0.6)
+    latest = {'front': show(askers)['front'], 'rear': askers['rear'].show(frame_id='turned')}
+    for camera, num_moments in (('front', 2), ('rear', 1)):  # the rear one began anew
+        answer = asker.ask('what moves?', camera=camera, num_moments=2)
+        assert (answer.status, answer.moments) == (Answer.OK, num_moments)
+        assert answer.header == latest[camera].header
+        assert asker.ask('what moves?', camera=camera).moments == 1
+
+
 def test_each_camera_has_its_overlay(askers, asker):
     frames = show(askers)
     for each in askers.values():

@@ -181,6 +181,12 @@ def test_what_a_server_cannot_do_is_refused_when_it_is_set(node, asker):
     answer = asker.ask(QUESTION)
     assert answer.status == Answer.INVALID and 'set num_moments to 1' in answer.message
     assert asker.set_parameter('num_moments', 1).successful
+    asker.show(frame_id='another')  # however many frames there are
+    answer = asker.ask(QUESTION, num_moments=3)
+    assert answer.status == Answer.INVALID and answer.message == (
+        'the question is about 3 moments, a server takes one: set num_moments to 1, or leave the '
+        'parameter server empty')
+    assert asker.ask(QUESTION, num_moments=1).status == Answer.OK
 
 
 def test_sigterm_leaves_nobody_waiting_for_a_silent_server(node, asker, server):

@@ -142,6 +142,6 @@ def test_messages_come_back_as_they_went():
     message = make_watch(
         condition=1, level=2.5, region=CORNER, min_gap=3.0, max_rate=7.0, query=Query(
             question='who?', keep_ratio=0.5, max_new_tokens=9, deadline=2.0, choices=['a', 'b'],
-            camera='rear'))
+            camera='rear', num_moments=3))
     assert to_message(to_standing_question(message, 'other')) == message
     assert to_standing_question(make_watch(watch_id=''), 'other').watch_id == 'other'

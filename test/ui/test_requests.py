@@ -17,8 +17,8 @@ def test_every_kind_is_read():
     assert parse(type='ask', id=1, question='what?') == AskRequest(1, Question('what?'))
     assert parse(
         type='ask', id=2, question='which?', choices=['a', 'b'], seconds_ago=2, keep_ratio=0.5,
-        max_new_tokens=4, deadline=1.5, camera='rear') == AskRequest(
-            2, Question('which?', ('a', 'b'), 2.0, 0.5, 4, 1.5, 'rear'))
+        max_new_tokens=4, deadline=1.5, camera='rear', num_moments=3) == AskRequest(
+            2, Question('which?', ('a', 'b'), 2.0, 0.5, 4, 1.5, 'rear', 3))
     assert parse(type='cancel', id=3, asked=1) == CancelRequest(3, 1)
     assert parse(type='watch', id=4, question='who?', condition='interval', interval=2,
                  region=[1, 2, 3, 4]) == WatchRequest(
@@ -56,6 +56,7 @@ SET = {'type': 'set', 'id': 1, 'node': '/n', 'name': 'p'}
     ({**ASK, 'deadline': 1e400}, 'Infinity is no number'),
     ({**ASK, 'max_new_tokens': 2 ** 32}, 'max_new_tokens is 4294967296'),
     ({**ASK, 'max_new_tokens': 1.5}, 'max_new_tokens is 1.5'),
+    ({**ASK, 'num_moments': -1}, 'num_moments is -1'),
     ({**ASK, 'choices': 'a, b'}, 'choices: give a list'),
     ({**ASK, 'choices': ['a'] * 257}, 'choices: give a list of up to 256'),
     ({**ASK, 'choices': [1]}, 'choices is 1: give a text'),

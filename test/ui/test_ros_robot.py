@@ -99,14 +99,14 @@ def test_a_question_is_answered_with_its_picture():
             texts = []
             answer = await ask(
                 robot, 'what?', texts.append, choices=('a', 'b'), seconds_ago=2.5, keep_ratio=0.25,
-                max_new_tokens=7, deadline=1.5, camera='rear')
+                max_new_tokens=7, deadline=1.5, camera='rear', num_moments=3)
             assert (answer['text'], answer['status']) == ('so far', 'OK')
             assert answer['flops_saved'] == 0.6 and answer['mean_log_probability'] is None
             assert answer['stamp'] == '1.000000005'
             (request,) = vlm.requests
             assert (request.seconds_ago, request.keep_ratio, request.max_new_tokens,
-                    request.deadline, request.camera, list(request.choices)) == (
-                2.5, 0.25, 7, 1.5, 'rear', ['a', 'b'])
+                    request.deadline, request.camera, list(request.choices),
+                    request.num_moments) == (2.5, 0.25, 7, 1.5, 'rear', ['a', 'b'], 3)
             await until(lambda: listener.answers and listener.pictures)
             assert texts in ([], ['so '], ['so ', 'so far'])  # the result may overtake the last
             assert listener.answers[0]['text'] == 'so far'

@@ -39,6 +39,8 @@ def make(**changes):
     ({'query': {'question': 'x', 'mood': 'good'}}, "the query has mood 'good'"),
     ({'query': {'question': 'x', 'keep_ratio': 'half'}}, "the query has keep_ratio 'half'"),
     ({'query': {'question': 'x', 'max_new_tokens': -1}}, 'max_new_tokens out of range'),
+    ({'query': {'question': 'x', 'num_moments': 2 ** 32}}, 'num_moments out of range'),
+    ({'query': {'question': 'x', 'num_moments': 1.5}}, 'the query has num_moments 1.5'),
     ({'query': {'question': 'x', 'choices': [1]}}, 'choices that are no text')])
 def test_what_is_not_allowed_is_refused_in_a_line_that_names_it(changes, words):
     with pytest.raises(ValueError) as error:
@@ -57,7 +59,8 @@ def test_an_interval_is_no_shorter_than_questions_may_follow_each_other():
 def test_what_is_written_is_read():
     standing = make(
         condition=APPEARED, level=2.5, region=Region(1, 2, 30, 40), min_gap=3.0, max_rate=7.0,
-        query={'question': 'Who?', 'keep_ratio': 0.3, 'choices': ['a', 'b'], 'camera': 'rear'})
+        query={'question': 'Who?', 'keep_ratio': 0.3, 'choices': ['a', 'b'], 'camera': 'rear',
+               'num_moments': 3})
     again = StandingQuestion.from_dict(json.loads(json.dumps(standing.to_dict())))
     assert again == standing
     assert (again.question, again.camera) == ('Who?', 'rear')

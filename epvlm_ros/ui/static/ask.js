@@ -25,7 +25,8 @@ export class Ask {
     const { id, reply } = this.connection.request('ask', {
       question, choices: list(form, 'choices'), seconds_ago: number(form, 'seconds_ago'),
       keep_ratio: number(form, 'keep_ratio'), max_new_tokens: number(form, 'max_new_tokens'),
-      deadline: number(form, 'deadline'), camera: form.elements.camera.value.trim() || this.picture.camera,
+      deadline: number(form, 'deadline'), num_moments: number(form, 'num_moments'),
+      camera: form.elements.camera.value.trim() || this.picture.camera,
     });
     this.asked = id;
     this.question = question;

@@ -130,13 +130,14 @@ class VlmEngine:
         return view.scene.status if view is not None and self._config.scene_memory else None
 
     def check_query(
-        self, question: str, choices: Sequence[str] = (), **limits: Unpack[Limits],
+        self, question: str, choices: Sequence[str] = (), num_moments: int = 1,
+        **limits: Unpack[Limits],
     ) -> None:
         """
         Check what can be checked of a query without the model; any thread may do so.
 
-        Raises a ValueError if the question is blank or too long, there is nothing to choose
-        between, or a number is out of its range.
+        It may be about any number of moments. Raises a ValueError if the question is blank or too
+        long, there is nothing to choose between, or a number is out of its range.
         """
         check_question(question, self._override(limits).max_question_length)
         check_choices(choices)

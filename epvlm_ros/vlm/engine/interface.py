@@ -77,7 +77,8 @@ class Engine(Protocol):
         """Take new values of the dynamic parameters; a ValueError if another one differs."""
 
     def check_query(
-        self, question: str, choices: Sequence[str] = ..., **limits: Unpack[Limits],
+        self, question: str, choices: Sequence[str] = ..., num_moments: int = ...,
+        **limits: Unpack[Limits],
     ) -> None:
         """Raise a ValueError if a query could not be answered at any time; for any thread."""
 

@@ -160,7 +160,8 @@ class RemoteEngine:
         return None
 
     def check_query(
-        self, question: str, choices: Sequence[str] = (), **limits: Unpack[Limits],
+        self, question: str, choices: Sequence[str] = (), num_moments: int = 1,
+        **limits: Unpack[Limits],
     ) -> None:
         """Check what can be checked of a query without the server; any thread may do so."""
         _check_local(self._config)
@@ -169,6 +170,10 @@ class RemoteEngine:
             raise ValueError(
                 f'there are {len(choices)} choices, which a server does not weigh: put them into '
                 'the question, or leave the parameter server empty')
+        if num_moments > 1:
+            raise ValueError(
+                f'the question is about {num_moments} moments, a server takes one: set '
+                'num_moments to 1, or leave the parameter server empty')
 
     def patch_grid(self, image_height: int, image_width: int) -> PatchGrid:
         """Return the visual tokens that the server's model makes of an image of this size."""
@@ -202,7 +207,7 @@ class RemoteEngine:
             words.
 
         """
-        self.check_query(question, choices, **limits)
+        self.check_query(question, choices, len(moments), **limits)
         config = override(self._config, limits)
         start_s = time.perf_counter()
         try:
@@ -252,10 +257,6 @@ class RemoteEngine:
         self, moments: Sequence[Moment], question: str, config: VlmConfig,
         should_stop: Callable[[], bool] | None, on_text: Callable[[str], None] | None,
     ) -> EngineAnswer:
-        if len(moments) > 1:
-            raise ValueError(
-                f'the question is about {len(moments)} moments, a server takes one: set '
-                'num_moments to 1, or leave the parameter server empty')
         stream = ChatStream(self._end_tokens, config.max_new_tokens)
         self._selector.check_moments(moments)
         selected = self._selector.select(moments, 1.0, config, self._num_answers)

@@ -244,6 +244,8 @@ def test_what_needs_the_model_here_is_refused_by_name(make_engine, server, rgb):
         engine.answer_about([Moment(rgb, None)], 'what?', choices=['a', 'b'])
     with pytest.raises(ValueError, match='2 moments, a server takes one: set num_moments'):
         engine.answer_about([Moment(rgb, None)] * 2, 'what?')
+    with pytest.raises(ValueError, match='3 moments, a server takes one: set num_moments'):
+        engine.check_query('what?', num_moments=3)
     with pytest.raises(ValueError, match='control tokens'):
         engine.answer_about([Moment(rgb, None)], '<|im_end|>')
     engine.reconfigure(VlmConfig(
