@@ -22,7 +22,7 @@ import time
 from typing import Any, TypeVar
 
 import cv2
-from epvlm_interfaces.msg import Answer, EventGuidedFrame
+from epvlm_interfaces.msg import Answer, EventGuidedFrame, Query
 from epvlm_interfaces.srv import Ask
 from epvlm_ros.images import image_to_rgb
 from epvlm_ros.ros.processes import NodeProcess
@@ -31,7 +31,6 @@ from epvlm_ros.ros.spinning_node import SpinningNode
 from epvlm_ros.sim.recording import record_simulation, TruthQuestion
 from rclpy.node import Node
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
 
 Value = TypeVar('Value')
 SEED = 20
@@ -57,7 +56,7 @@ class Asker:
         self._answers: list[Answer] = []
         self.num_answered = 0  # as many overlays are to come
         self.overlays: list[Image] = []
-        self._queries = self.node.create_publisher(String, 'query', QUERIES)
+        self._queries = self.node.create_publisher(Query, 'query_with_options', QUERIES)
         self.node.create_subscription(Answer, 'answer', self._answers.append, QUERIES)
         self.node.create_subscription(Image, 'overlay', self.overlays.append, FRAMES)
         self._service: Any = self.node.create_client(
@@ -79,17 +78,18 @@ class Asker:
             self._frames = None
         return self._frame_seen.is_set()
 
-    def ask_by_topic(self, question: str) -> Answer:
-        """Publish a query and wait for its answer."""
+    def ask_by_topic(self, question: str, num_moments: int) -> Answer:
+        """Publish a query about so many frames and wait for its answer."""
         known = len(self._answers)
-        self._queries.publish(String(data=question))
+        self._queries.publish(Query(question=question, num_moments=num_moments))
         return self._count(wait_for(
             lambda: next((answer for answer in self._answers[known:]
                           if answer.question == question), None), f'an answer to {question!r}'))
 
-    def ask_by_service(self, question: str) -> Answer:
-        """Call the service and wait for its answer."""
-        future = self._service.call_async(Ask.Request(question=question))
+    def ask_by_service(self, question: str, num_moments: int) -> Answer:
+        """Call the service about so many frames and wait for its answer."""
+        future = self._service.call_async(
+            Ask.Request(question=question, num_moments=num_moments))
         return self._count(wait_for(future.result, f'an answer to {question!r}').answer)
 
     def _count(self, answer: Answer) -> Answer:
@@ -137,7 +137,7 @@ def run(
     shutil.rmtree(bag, ignore_errors=True)
     with ExitStack() as stack:
         print('Starting event_sync_node and vlm_node ...', flush=True)
-        processes = start_nodes(stack, output, server)
+        processes = start_nodes(stack, output, server, has_page=port is not None)
         if port is not None:
             processes.append(start_page(stack, output, port))
         print('Simulating a scene with an event camera ...', flush=True)
@@ -174,7 +174,9 @@ def choose_questions(
     return [item for item in chosen if item is not None]
 
 
-def start_nodes(stack: ExitStack, output: Path, server: str) -> list[NodeProcess]:
+def start_nodes(
+    stack: ExitStack, output: Path, server: str, has_page: bool,
+) -> list[NodeProcess]:
     """Start both nodes on the topics of the recording, in simulated time."""
     sync = ['--ros-args', '-p', 'use_sim_time:=true', '-p', 'window_offset:=0.006',
             '-r', 'events:=/event_camera/events', '-r', 'image:=/camera/image_raw']
@@ -182,7 +184,9 @@ def start_nodes(stack: ExitStack, output: Path, server: str) -> list[NodeProcess
     if server:  # which takes one picture
         vlm += ['-p', f'server:={server}']
     else:
-        vlm += ['-p', f'num_moments:={NUM_MOMENTS}', '-p', f'moment_period:={MOMENT_PERIOD_S}']
+        vlm += ['-p', f'moment_period:={MOMENT_PERIOD_S}']
+        if has_page:  # people ask there what moves, and do not say about how many frames
+            vlm += ['-p', f'num_moments:={NUM_MOMENTS}']
     return [
         stack.enter_context(NodeProcess(name, arguments, output / f'{name}.log', {}))
         for name, arguments in (('event_sync_node', sync), ('vlm_node', vlm))]
@@ -207,7 +211,7 @@ def wait_for_end(processes: list[NodeProcess]) -> None:
 
 
 def ask_until_ready(
-    ask: Callable[[str], Answer], question: str, num_moments: int,
+    ask: Callable[[str, int], Answer], question: str, num_moments: int,
 ) -> Answer:
     """
     Ask, and ask again while the answer is about fewer frames, or about one of another age.
@@ -215,7 +219,7 @@ def ask_until_ready(
     Fewer have come where the recording has just begun anew; on a busy machine /clock comes late.
     """
     def try_once() -> Answer | None:
-        answer = ask(question)
+        answer = ask(question, num_moments)
         is_too_early = answer.status == Answer.STALE_FRAME or (
             answer.status == Answer.OK and answer.moments < num_moments)
         return None if is_too_early else answer
@@ -237,7 +241,7 @@ def ask_one(
           + (f', fallback: {answer.fallback}' if answer.fallback else ''), flush=True)
     return {
         'question': item.question, 'answer': answer.text, 'expected': item.answer,
-        'model': answer.model,
+        'model': answer.model, 'moments': answer.moments,
         'status': 'OK' if answer.status == Answer.OK else answer.message,
         'tokens': answer.tokens, 'tokens_kept': answer.tokens_kept, 'flops_saved': saved,
         'ttft_ms': answer.time_to_first_token * 1e3, 'total_ms': answer.total_time * 1e3}
