@@ -71,12 +71,13 @@ def test_a_question_is_about_several_moments(node):
     asker.show(age_s=0.6)
     asker.show(age_s=0.3)
     last = asker.show(active_cells=((28, 56), (28, 56)))
-    answer = asker.ask('what moves?', keep_ratio=0.1)
+    answer = asker.ask('what moves?', keep_ratio=0.3)
     assert (answer.status, answer.moments, answer.tokens, answer.tokens_kept) == (
         Answer.OK, 3, 60, 6)
     assert answer.header == last.header and (answer.rows, answer.cols) == (4, 5)
-    # all events lie in the first token of the first two frames, and in row 1, column 1 of the last
-    assert {0, 20, 40 + 6} <= set(unpack_indices(answer.kept_tokens))
+    # of 6 tokens for three frames that look the same the latest has all but one each
+    moments = [int(index) // 20 for index in unpack_indices(answer.kept_tokens)]
+    assert moments == [0, 1, 2, 2, 2, 2]
     assert asker.set_parameter('num_moments', 1).successful
     assert asker.ask('what moves?').moments == 1
 
