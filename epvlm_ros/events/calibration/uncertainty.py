@@ -22,7 +22,7 @@ import numpy as np
 _BLUR_PX = 1.0
 _NUM_ROWS, _NUM_COLS = 6, 8
 _NUM_PARAMETERS = 8  # beside the time offset
-_RIDGE = 1e-9  # keeps what nothing determines finite
+_RIDGE = 1e-9  # keeps what nothing determines finite, and large: there no gradient scatters
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,10 @@ def _displacement_covariance(
     chosen = np.ix_(free, free)
     ridge = _RIDGE * np.trace(curvature) * np.eye(free.size)
     inverse = np.linalg.pinv(curvature[chosen] + ridge)
+    # elsewhere as many gradients scatter for a curvature
+    dispersion = np.trace(scatter[chosen]) / max(np.trace(curvature[chosen]), 1e-30)
     covariance = np.zeros(curvature.shape)
-    covariance[chosen] = inverse @ scatter[chosen] @ inverse
+    covariance[chosen] = inverse @ (scatter[chosen] + dispersion * ridge) @ inverse
     scale = normalisation(size)
     total = np.zeros((2, 2))
     places = np.linspace(-0.9, 0.9, 5)
