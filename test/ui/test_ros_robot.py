@@ -188,7 +188,8 @@ def test_parameters_are_described_changed_and_refused():
             known = parameters(listener)
             assert known['keep_ratio'] == {
                 'name': 'keep_ratio', 'value': 0.5, 'minimum': 0.01, 'maximum': 1.0, 'choices': [],
-                'description': 'Fraction of the visual tokens to keep; 1.0 is the dense model.'}
+                'description': 'Fraction of the visual tokens of a frame to keep, which several '
+                'frames of a question share; 1.0 is the dense model, all tokens of all frames.'}
             assert 'uniform' in known['selection']['choices']
             assert 'model' not in known and 'use_sim_time' not in known  # not while it runs
             await robot.set_parameter(SetRequest(1, '/vlm_node', 'keep_ratio', 1))
