@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from epvlm_ros.eval.run import Job
 
 SIMULATED, MOTION, STREAMS = 'simulated', 'simulated-motion', 'simulated-streams'
+# Options that only some sources know, with what they are unless given.
+_KNOWN_BY = {
+    'events': ((SIMULATED,), 'sensor'), 'photos': ((SIMULATED,), ''),
+    'frames': ((SIMULATED,), 'seen'), 'about': ((MOTION,), 'changes'),
+    'conditions': ((MOTION, STREAMS), None)}
 DEFAULT_POLICIES = (
     'random', 'uniform', 'centre', 'detail', 'saliency', 'objectness', 'frame_difference',
     'events', 'events_and_coverage', 'events_and_detail', 'events_and_saliency',
@@ -88,10 +93,12 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_scene_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of simulated scenes."""
-    parser.add_argument('--events', choices=('sensor', 'microsaccade'), default='sensor',
+    plain = {name: value for name, (_, value) in _KNOWN_BY.items()}
+    parser.add_argument('--events', choices=('sensor', 'microsaccade'), default=plain['events'],
                         help='of simulated questions: of an event camera in the scene, or of a '
                         'small motion over the image, as for files (default: %(default)s)')
-    parser.add_argument('--frames', choices=('seen', 'black', 'white', 'grey'), default='seen',
+    parser.add_argument('--frames', choices=('seen', 'black', 'white', 'grey'),
+                        default=plain['frames'],
                         help='of simulated questions: of the scene, or of one colour, which show '
                         'nothing; then only what one frame could answer is asked (default: '
                         '%(default)s)')
@@ -99,12 +106,12 @@ def _add_scene_options(parser: argparse.ArgumentParser) -> None:
                         help='of simulated scenes: test, hard for combinations and grounds that '
                         'training never saw, or randomised for looks and cameras that say little '
                         '(default: %(default)s)')
-    parser.add_argument('--photos', default='', metavar='FOLDER',
+    parser.add_argument('--photos', default=plain['photos'], metavar='FOLDER',
                         help='images for grounds and surfaces of randomised scenes')
     parser.add_argument('--moments', type=int, default=3, metavar='NUMBER',
                         help=f'frames that {MOTION} shows, 1 to 3; they share the budget of one '
                         '(default: %(default)s)')
-    parser.add_argument('--about', default='changes',
+    parser.add_argument('--about', default=plain['about'],
                         help=f'what {MOTION} asks about: changes over three frames, or the latest '
                         'of them (default: %(default)s)')
     parser.add_argument('--first-scene', type=int, default=0, metavar='NUMBER',
@@ -115,6 +122,7 @@ def eval_command(options: argparse.Namespace) -> None:
     """Evaluate, or export the questions."""
     from epvlm_ros.eval.export import export_questions
 
+    _check_options(options)
     if options.source == STREAMS:
         if options.server:
             raise ValueError(f'--server: {STREAMS} need the model on this computer, leave it out')
@@ -135,6 +143,16 @@ def eval_command(options: argparse.Namespace) -> None:
         print(f'{export_questions(questions, options.export)} questions in {options.export}')
         return
     evaluate(options, questions)
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise a ValueError for an option that the source would ignore."""
+    for name, (sources, plain) in _KNOWN_BY.items():
+        value = getattr(options, name)
+        if value != plain and options.source not in sources:
+            raise ValueError(
+                f'--{name} is {value}, which {options.source} does not know: leave it out, or '
+                f'take {" or ".join(sources)}')
 
 
 def open_questions(options: argparse.Namespace) -> QuestionSet:

@@ -283,6 +283,10 @@ def test_rows_that_cannot_be_asked_are_reported_and_the_run_goes_on(tmp_path, ca
     (['simulated', '--keep', '0'], '--keep 0.0: give more than 0'),
     (['simulated', '--questions', '-1'], '--questions is -1'),
     (['lost.jsonl'], 'there is no file lost.jsonl'),
+    (['simulated', '--about', 'latest'], 'about is latest, which simulated does not know'),
+    (['simulated-motion', '--frames', 'black'], 'leave it out, or take simulated'),
+    (['simulated-streams', '--photos', 'folder'], 'which simulated-streams does not know'),
+    (['simulated', '--conditions', 'bursts'], 'take simulated-motion or simulated-streams'),
     (['simulated', '--export', 'questions.csv'], 'neither .jsonl nor .parquet')])
 def test_wrong_arguments_are_refused(tmp_path, arguments, words):
     with pytest.raises(ValueError, match=words):
