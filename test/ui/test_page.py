@@ -146,7 +146,7 @@ async def check_pictures_and_answers(page):
 
 
 async def check_cancel(page):
-    """End a long answer by Escape."""
+    """End a long answer by Escape; a number of frames that no question has is refused."""
     await page.click('#ask summary')
     await page.fill('#ask [name=max_new_tokens]', 4000)
     await page.run('window.lengths.length = 0')
@@ -156,6 +156,10 @@ async def check_cancel(page):
     assert 'cancelled after' in await page.answer('for how long?', 'CANCELLED')
     assert not await page.run("document.getElementById('send').hidden")
     await page.fill('#ask [name=max_new_tokens]', ' ')
+    await page.fill('#ask [name=num_moments]', 17)
+    await page.ask('what moved?')
+    assert 'num_moments is 17: give at most 16' in await page.answer('what moved?', 'INVALID')
+    await page.fill('#ask [name=num_moments]', ' ')
 
 
 async def keep_showing(asker):
