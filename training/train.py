@@ -85,7 +85,7 @@ class Trainer:
             [group['lr'] for group in item.param_groups] for item in self.optimizers]
         self.course: list[dict[str, float]] = []
         self.num_steps = 0
-        self.share_over = self._minutes_over = 0.0  # of the run, 0 to 1, the same on all cards
+        self._minutes_over = 0.0  # as a share of those there are, the same on all cards
         self._run_block: BlockFunction = run_vision_block
         self._started_s = time.monotonic()
         if device.type == 'cuda':
@@ -164,16 +164,20 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
         self.num_steps += 1
-        self._look_at_the_clock()
+        if number_of_cards() == 1 or self.num_steps % _AGREE_EVERY == 0:
+            self._look_at_the_clock()
         return losses
 
+    @property
+    def share_over(self) -> float:
+        """Return how much of the run is over, 0 to 1, the same on all cards."""
+        steps_over = self.num_steps / self.config.steps if self.config.steps else 0.0
+        return max(steps_over, self._minutes_over)
+
     def _look_at_the_clock(self) -> None:
-        """Find how much of the run is over; cards wait for each other to do so."""
-        config = self.config
-        if config.minutes and (number_of_cards() == 1 or self.num_steps % _AGREE_EVERY == 0):
-            self._minutes_over = agree_on(self._minutes() / config.minutes, self.device)
-        steps_over = self.num_steps / config.steps if config.steps else 0.0
-        self.share_over = max(steps_over, self._minutes_over)
+        """See how much of the time is over; cards wait for each other to do so."""
+        if self.config.minutes:
+            self._minutes_over = agree_on(self._minutes() / self.config.minutes, self.device)
 
     def _minutes(self) -> float:
         return (time.monotonic() - self._started_s) / 60.0
