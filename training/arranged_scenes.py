@@ -65,7 +65,8 @@ def draw_arranged(
     colour = batch.moments['cover_colour'].repeat_interleave(number, dim=0)
     renderer = SceneRenderer(fields, image_height, image_width)
     frames = renderer.render(fields['anchor'].new_zeros(len(is_covered), 1))
-    centre = fields['anchor'] - _camera_places(fields['camera'])[:, None]
+    camera = renderer.camera_px(turn.new_zeros(len(turn))) / min(image_height, image_width)
+    centre = fields['anchor'] - camera[:, None]
     item = _find_covers(centre, reach, is_covered, (image_height, image_width))
     row = torch.arange(len(item), device=item.device)[:, None, None]
     is_cover = item >= 0
@@ -88,12 +89,6 @@ def _between(moments: dict[str, Tensor], step: Step) -> tuple[Tensor, Tensor]:
 def _turn(phase: Tensor, step: Step) -> Tensor:
     """Return how far the camera has turned, (scenes,)."""
     return torch.lerp(phase[:, step.start], phase[:, step.end], step.share)
-
-
-def _camera_places(camera: Tensor) -> Tensor:
-    """Return where cameras (scenes, 3) are at time 0, (y, x) in units (scenes, 2)."""
-    orbit, _, phase = camera.unbind(dim=1)
-    return orbit[:, None] * torch.stack([torch.sin(phase), torch.cos(phase)], dim=1)
 
 
 def _find_covers(

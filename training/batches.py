@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from epvlm_ros.sim.motion_questions import phrase_change
 from epvlm_ros.sim.photographs import Photographs
-from epvlm_ros.sim.question_maker import draw_questions
+from epvlm_ros.sim.question_maker import ATTEMPTS, draw_questions
 from epvlm_ros.sim.questions import (
     FAMILIES, MOTION, NOTHING_TO_SEE, Question, SceneSnapshot, snapshot_scene, TOO_BRIGHT,
     TOO_DARK)
@@ -31,7 +31,6 @@ from training.moments import (
 from training.tokenizer import build_vocabulary
 
 TOKEN_SIZE_PX = 28
-_ATTEMPTS = 6
 _BETWEEN_S = (0.3, 0.65)  # two moments of what moves on and on
 _BADLY_SEEN = 4  # every so many still scene has cameras of the randomised splits
 _NOT_TO_BE_SEEN = 'direction'  # no picture shows it: the model learns to say so
@@ -249,7 +248,7 @@ class BatchDataset(Dataset[Batch]):
         weights = _SHARES[asked.kind]
         while True:  # some family always has a question, 'existence' for one
             family = FAMILIES[int(random.choice(len(FAMILIES), p=weights))]
-            for question, answer in draw_questions(family, asked.snapshot, random, _ATTEMPTS):
+            for question, answer in draw_questions(family, asked.snapshot, random, ATTEMPTS):
                 if not asked.has_names and names_a_colour(question, answer):
                     continue
                 answer = MOTION if family == _NOT_TO_BE_SEEN else answer

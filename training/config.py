@@ -75,8 +75,8 @@ class TrainingConfig:
     ``dense_share`` of the steps see all tokens, 1 trains without patch dropout. Three moments
     share at least ``min_moments_keep_ratio`` of the tokens of one picture: both ends of a way have
     to be seen, and what stands still beside them; in ``all_moments_share`` of their steps all
-    tokens of each are seen. What is shown is described in
-    ``Mixture``, of which the other shares are.
+    tokens of each are seen. What is shown is described in ``Mixture``, of which the other shares
+    are.
     """
 
     seed: int = 0

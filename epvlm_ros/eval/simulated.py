@@ -22,7 +22,7 @@ from epvlm_ros.sim.cameras import CameraConfig, event_camera_step_s, FrameCamera
 from epvlm_ros.sim.event_camera import EventCameraConfig
 from epvlm_ros.sim.event_simulator import EventSimulator
 from epvlm_ros.sim.photographs import Photographs
-from epvlm_ros.sim.question_maker import make_question
+from epvlm_ros.sim.question_maker import ATTEMPTS, make_question
 from epvlm_ros.sim.questions import (
     FAMILIES, ONE_FRAME_FAMILIES, Question, SceneSnapshot, snapshot_scene, TOO_BRIGHT, TOO_DARK)
 from epvlm_ros.sim.randomisation import has_twin
@@ -39,7 +39,6 @@ _ASKED_SHARES = {
 # Grey level of frames that show nothing, and what is true of them if not what is of the scene.
 _FRAMES_OF_NOTHING = {'black': (0.0, TOO_DARK), 'white': (255.0, TOO_BRIGHT), 'grey': (128.0, '')}
 _BLACK_NOISE = 3.0  # standard deviation in grey levels
-_ATTEMPTS = 6  # to find a question of a family in a scene
 VERSION = 3  # to be raised where equal configurations come to give other questions or images
 _TIME_RANGE_S = (0.1, 3.0)
 
@@ -155,7 +154,7 @@ class SimulatedSet:
         for family in FAMILIES if is_seen else ONE_FRAME_FAMILIES:
             if random.random() >= shares.get(family, 1.0):
                 continue
-            made = make_question(family, snapshot, random, _ATTEMPTS)
+            made = make_question(family, snapshot, random, ATTEMPTS)
             if made is not None:
                 yield Case(
                     number, str(index), made[0].text + '?', answer or made[1], family,

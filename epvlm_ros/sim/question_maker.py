@@ -20,7 +20,7 @@ import numpy as np
 _BLANK_PROBABILITY = 0.08  # of asking what is written where nothing is
 _NUMBER_WEIGHTS = (2, 2, 4, 5, 6, 6, 6)  # of asking for none to six; few scenes have six
 _MOVING_BLANK_PROBABILITY = 0.07  # the same of what moves: few moving objects have a symbol
-_ATTEMPTS = 6  # to find a question of a family in a scene
+ATTEMPTS = 6  # to find a question of a family in a scene
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def ask_about_picture(
 ) -> Iterator[tuple[Question, str]]:
     """Yield at most one question of each family that one picture can answer, with its answer."""
     for family in ONE_FRAME_FAMILIES:
-        made = make_question(family, snapshot, random, _ATTEMPTS)
+        made = make_question(family, snapshot, random, ATTEMPTS)
         if made is not None:
             yield made
 

@@ -105,7 +105,7 @@ class SceneRenderer:
         rgb = torch.stack([frame[0] for frame in frames], dim=1)
         return RenderedFrames(rgb, torch.stack([frame[1] for frame in frames], dim=1))
 
-    def _camera_px(self, time_s: Tensor) -> Tensor:
+    def camera_px(self, time_s: Tensor) -> Tensor:
         """Return the camera's displacement (scenes, 2), y then x."""
         orbit, rate, phase = self._fields['camera'].unbind(dim=1)
         angle = phase + rate * time_s
@@ -141,7 +141,7 @@ class SceneRenderer:
 
     def _render_one(self, time_s: Tensor) -> tuple[Tensor, Tensor]:
         """Draw every scene at one time each, (scenes,)."""
-        camera_px, scale = self._camera_px(time_s), self._scale(time_s)
+        camera_px, scale = self.camera_px(time_s), self._scale(time_s)
         pad = self._window_px
         canvas = functional.pad(self._seen_ground(camera_px, scale), (pad, pad, pad, pad))
         row_length = canvas.shape[3]

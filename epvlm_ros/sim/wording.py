@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from epvlm_ros.sim.questions import (
-    APPEARED, DIRECTIONS, DISAPPEARED, MOTION, MOVED, Name, NO_SUCH_OBJECT, NOTHING, NUMBERS,
-    Question, RELATIONS, SEVERAL_OBJECTS, STILL, TOO_BRIGHT, TOO_DARK, UNKNOWN)
+    APPEARED, DIRECTIONS, DISAPPEARED, MOTION, MOVED, Name, NO_SUCH_OBJECT, NOTHING,
+    NOTHING_TO_SEE, NUMBERS, Question, RELATIONS, SEVERAL_OBJECTS, STILL, TOO_BRIGHT, TOO_DARK,
+    UNKNOWN)
 from epvlm_ros.sim.scene import COLOURS, SHAPES, SYMBOLS
 import numpy as np
 
@@ -136,7 +137,7 @@ def vocabulary() -> list[str]:
     texts += ['yes no top bottom left right a an the and anything thing things picture ,']
     later = [template for family in CHANGE_TEMPLATES.values() for template in family]
     later += [f'it {kind}' for kind in (STILL, MOVED, APPEARED, DISAPPEARED)]
-    later += [TOO_DARK, TOO_BRIGHT]
+    later += [TOO_DARK, TOO_BRIGHT, NOTHING_TO_SEE]
     words = _words_of(texts)
     return sorted(words) + sorted(_words_of(later) - words)
 

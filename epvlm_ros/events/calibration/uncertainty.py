@@ -109,7 +109,7 @@ def _displacement_covariance(
     chosen = np.ix_(free, free)
     ridge = _RIDGE * np.trace(curvature) * np.eye(free.size)
     inverse = np.linalg.pinv(curvature[chosen] + ridge)
-    # elsewhere as many gradients scatter for a curvature
+    # What nothing determines scatters as much for its curvature, the ridge, as all the rest.
     dispersion = np.trace(scatter[chosen]) / max(np.trace(curvature[chosen]), 1e-30)
     covariance = np.zeros(curvature.shape)
     covariance[chosen] = inverse @ (scatter[chosen] + dispersion * ridge) @ inverse

@@ -26,8 +26,8 @@ import numpy as np
 # Grey levels of the sample that differs most, and deviations of the noise of the frames: beyond
 # both a token changed, where there were events and where there were none (as in the dark).
 WITH_EVENTS, WITHOUT_EVENTS = (6.0, 4.0), (12.0, 8.0)
-EARLIER_SHARE = 0.4  # of the budget that earlier frames have at most, together
-LEAST_SHARE = 1 / 3  # of an even part of that, for each of them: to see what hardly changed
+_EARLIER_SHARE = 0.4  # of the budget that earlier frames have at most, together
+_LEAST_SHARE = 1 / 3  # of an even part of that, for each of them: to see what hardly changed
 CHANGED_SHARE = 0.5  # of the latest frame's tokens that are kept because they changed, at most
 CAMERA_MOVES = 0.5  # share of the tokens that changed: beyond it the camera did
 
@@ -160,8 +160,8 @@ def share_budget(budget: int, num_changed: Sequence[int]) -> tuple[int, ...]:
     ``num_changed`` tokens of each earlier frame differ from the latest one. The oldest comes
     first, since most happened after it; each frame has at least one token.
     """
-    left = round(EARLIER_SHARE * budget)
-    least = max(1, round(LEAST_SHARE * left / max(1, len(num_changed))))
+    left = round(_EARLIER_SHARE * budget)
+    least = max(1, round(_LEAST_SHARE * left / max(1, len(num_changed))))
     counts = []
     for place, number in enumerate(num_changed, 1):
         counts.append(max(least, min(number, left - least * (len(num_changed) - place))))
